@@ -1,0 +1,476 @@
+//! Containers: what is asked of an engine, and what it says about them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::name::ContainerId;
+
+/// Labels on a container, network or volume.
+pub type Labels = BTreeMap<String, String>;
+
+/// Everything an engine needs to create one container.
+///
+/// Engine-neutral and already resolved: no interpolation, no relative path, no default that an
+/// engine would have to guess. The default is a container with nothing but its image's own
+/// settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct ContainerSpec {
+    /// Its name, unique in the engine.
+    pub name: String,
+    /// The image to run; `None` where the backend runs plain processes.
+    pub image: Option<String>,
+    /// Replaces the image's entry point.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command.
+    pub command: Option<Vec<String>>,
+    /// Environment variables.
+    pub environment: Environment,
+    /// Labels it carries.
+    pub labels: Labels,
+    /// Its host name.
+    pub hostname: Option<String>,
+    /// Whom it runs as, `user[:group]`.
+    pub user: Option<String>,
+    /// Where it starts.
+    pub working_dir: Option<String>,
+    /// Has a terminal.
+    pub tty: bool,
+    /// Keeps standard input open.
+    pub stdin_open: bool,
+    /// Runs an init process as process 1; `None` is the engine's default.
+    pub init: Option<bool>,
+    /// Ports published on the host.
+    pub ports: Vec<PortMapping>,
+    /// Ports reachable inside its networks, `8000` or `8000/udp`.
+    pub expose: Vec<String>,
+    /// Files and volumes inside it.
+    pub mounts: Vec<Mount>,
+    /// Host devices inside it.
+    pub devices: Vec<DeviceMapping>,
+    /// GPUs it asks the engine for.
+    pub gpus: Vec<GpuDevices>,
+    /// Further groups of its user.
+    pub group_add: Vec<String>,
+    /// Capabilities it has beyond the default.
+    pub cap_add: Vec<String>,
+    /// Capabilities of the default that it lacks.
+    pub cap_drop: Vec<String>,
+    /// Security options, `seccomp=unconfined` and the like.
+    pub security_opt: Vec<String>,
+    /// Its IPC namespace.
+    pub ipc: Option<String>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: Option<u64>,
+    /// The engine's runtime, such as `nvidia`.
+    pub runtime: Option<String>,
+    /// What the *engine* does when it exits.
+    pub restart: RestartPolicy,
+    /// A health check for the engine to run.
+    pub healthcheck: Option<Healthcheck>,
+    /// `host`, `none` or `bridge` instead of networks of its own.
+    pub network_mode: Option<String>,
+    /// Networks it joins; the first is its primary one.
+    pub networks: Vec<NetworkAttachment>,
+    /// Further lines of its hosts file, `name:address`.
+    pub extra_hosts: Vec<String>,
+    /// Limits on its processes.
+    pub ulimits: Vec<Ulimit>,
+    /// The signal that asks it to end.
+    pub stop_signal: Option<String>,
+    /// How long it may take to end before it is killed.
+    pub stop_grace: Option<Duration>,
+}
+
+impl ContainerSpec {
+    /// A container called `name` that runs `image` as it is.
+    #[must_use]
+    pub fn new(name: impl Into<String>, image: impl Into<String>) -> Self {
+        Self { name: name.into(), image: Some(image.into()), ..Self::default() }
+    }
+}
+
+/// Environment variables; their values never show in `Debug`. `None` unsets an image's variable.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Environment(pub BTreeMap<String, Option<String>>);
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A container port published on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PortMapping {
+    /// The port inside.
+    pub container_port: u16,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// The host address to bind; `None` is all of them.
+    pub host_ip: Option<String>,
+    /// The host port, or a range to choose from; `None` lets the engine choose.
+    pub host_ports: Option<HostPorts>,
+}
+
+impl PortMapping {
+    /// `container_port`, published at a TCP port of the engine's choice on all addresses.
+    #[must_use]
+    pub fn new(container_port: u16) -> Self {
+        Self { container_port, protocol: Protocol::Tcp, host_ip: None, host_ports: None }
+    }
+}
+
+/// One host port, or a range from which the engine takes a free one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct HostPorts {
+    /// The first.
+    pub first: u16,
+    /// The last; the same as the first for a single port.
+    pub last: u16,
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}
+
+/// Something mounted at a path inside a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Mount {
+    /// The path inside.
+    pub target: String,
+    /// The container cannot write to it.
+    pub read_only: bool,
+    /// What is mounted.
+    pub kind: MountKind,
+}
+
+impl Mount {
+    /// `kind`, writable, at `target`.
+    #[must_use]
+    pub fn new(target: impl Into<String>, kind: MountKind) -> Self {
+        Self { target: target.into(), read_only: false, kind }
+    }
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub enum MountKind {
+    /// A path of the host.
+    Bind {
+        /// Absolute path on the engine's host.
+        source: String,
+        /// Make the directory if it is not there.
+        create_source: bool,
+        /// Mount propagation such as `rshared`.
+        propagation: Option<String>,
+        /// SELinux relabelling: `z` shared, `Z` private.
+        selinux: Option<char>,
+    },
+    /// A named volume.
+    Volume {
+        /// Its name in the engine.
+        name: String,
+        /// Do not fill an empty volume with what the image has at the path.
+        no_copy: bool,
+    },
+    /// A volume without a name, which dies with the container.
+    Anonymous,
+    /// Memory.
+    Tmpfs {
+        /// Its size in bytes, if limited.
+        size: Option<u64>,
+    },
+}
+
+/// A device node of the host inside a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DeviceMapping {
+    /// Path on the host, or a qualified CDI name such as `nvidia.com/gpu=all`.
+    pub host: String,
+    /// Path inside.
+    pub container: String,
+    /// Any of `r`, `w` and `m`.
+    pub permissions: String,
+}
+
+impl DeviceMapping {
+    /// The host's `path` at the same path inside, with all permissions.
+    #[must_use]
+    pub fn new(path: impl Into<String>) -> Self {
+        let host = path.into();
+        Self { container: host.clone(), host, permissions: "rwm".to_owned() }
+    }
+}
+
+/// A request to the engine for GPUs or like devices.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct GpuDevices {
+    /// Which of the engine's device drivers; empty is any.
+    pub driver: String,
+    /// How many; `-1` is all. Excludes `device_ids`.
+    pub count: Option<i64>,
+    /// Which, by index or UUID.
+    pub device_ids: Vec<String>,
+    /// What they must be able to do, such as `gpu` and `compute`.
+    pub capabilities: Vec<String>,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+}
+
+/// What an engine does when a container exits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum RestartPolicy {
+    /// Nothing.
+    #[default]
+    No,
+    /// Starts it again, also after the engine itself was restarted.
+    Always,
+    /// The same, unless it had been stopped before.
+    UnlessStopped,
+    /// Starts it again if it failed, so often at most (`None`: without limit).
+    OnFailure {
+        /// The limit.
+        max_retries: Option<u32>,
+    },
+}
+
+impl RestartPolicy {
+    /// Whether an exit with `code` is to be answered with a restart, by the `restarts`-th retry.
+    #[must_use]
+    pub fn answers(self, code: Option<i64>, restarts: u32) -> bool {
+        match self {
+            Self::No => false,
+            Self::Always | Self::UnlessStopped => true,
+            Self::OnFailure { max_retries } => {
+                code != Some(0) && max_retries.is_none_or(|max| restarts < max)
+            }
+        }
+    }
+}
+
+/// A health check that the engine runs inside a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Healthcheck {
+    /// What it runs.
+    pub test: HealthcheckTest,
+    /// Time between two runs.
+    pub interval: Option<Duration>,
+    /// How long a run may take.
+    pub timeout: Option<Duration>,
+    /// How many failures in a row make it unhealthy.
+    pub retries: Option<u64>,
+    /// Time after the start in which failures do not count.
+    pub start_period: Option<Duration>,
+    /// Time between two runs within the start period.
+    pub start_interval: Option<Duration>,
+}
+
+impl Healthcheck {
+    /// `test`, with the engine's default times.
+    #[must_use]
+    pub fn new(test: HealthcheckTest) -> Self {
+        Self {
+            test,
+            interval: None,
+            timeout: None,
+            retries: None,
+            start_period: None,
+            start_interval: None,
+        }
+    }
+}
+
+/// What a health check runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub enum HealthcheckTest {
+    /// The image's own test, with other times.
+    Inherit,
+    /// Nothing: switches the image's own test off.
+    Disabled,
+    /// A program and its arguments.
+    Command(Vec<String>),
+    /// A line for the container's shell.
+    Shell(String),
+}
+
+/// One network that a container joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct NetworkAttachment {
+    /// The network's name in the engine.
+    pub network: String,
+    /// Names by which others on that network find it.
+    pub aliases: Vec<String>,
+}
+
+impl NetworkAttachment {
+    /// `network`, with these aliases on it.
+    #[must_use]
+    pub fn new(network: impl Into<String>, aliases: Vec<String>) -> Self {
+        Self { network: network.into(), aliases }
+    }
+}
+
+/// A limit on a container's processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Ulimit {
+    /// Which, such as `nofile` or `memlock`.
+    pub name: String,
+    /// The soft limit; `-1` is none.
+    pub soft: i64,
+    /// The hard limit; `-1` is none.
+    pub hard: i64,
+}
+
+impl Ulimit {
+    /// `name`, from `soft` up to `hard`.
+    #[must_use]
+    pub fn new(name: impl Into<String>, soft: i64, hard: i64) -> Self {
+        Self { name: name.into(), soft, hard }
+    }
+}
+
+/// What an engine knows about one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ContainerInfo {
+    /// Its identifier.
+    pub id: ContainerId,
+    /// Its name, without a leading slash.
+    pub name: String,
+    /// The image it was made from, as it was asked for.
+    pub image: String,
+    /// Labels it carries.
+    pub labels: Labels,
+    /// What it does now.
+    pub state: ContainerState,
+    /// What its own health check says, if it has one.
+    pub health: Option<EngineHealth>,
+    /// How its last run ended, if one ended.
+    pub exit: Option<Exit>,
+    /// When its last run began.
+    pub started_at: Option<Timestamp>,
+    /// What the engine does when it exits.
+    pub restart: RestartPolicy,
+    /// It was given a GPU, or a device that only GPUs have.
+    pub uses_gpu: bool,
+}
+
+impl ContainerInfo {
+    /// A container that was created and never ran.
+    #[must_use]
+    pub fn new(id: ContainerId, name: impl Into<String>, image: impl Into<String>) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            image: image.into(),
+            labels: Labels::new(),
+            state: ContainerState::Created,
+            health: None,
+            exit: None,
+            started_at: None,
+            restart: RestartPolicy::No,
+            uses_gpu: false,
+        }
+    }
+}
+
+/// What a container does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ContainerState {
+    /// It never ran.
+    Created,
+    /// It runs.
+    Running,
+    /// It is frozen, with everything it holds.
+    Paused,
+    /// The engine is about to start it again.
+    Restarting,
+    /// It was asked to end and has not yet.
+    Stopping,
+    /// It ran, and does not.
+    Exited,
+    /// The engine is removing it.
+    Removing,
+    /// The engine says something we do not know; it may hold resources.
+    Unknown,
+}
+
+impl ContainerState {
+    /// Whether it may hold a GPU, a port or memory now.
+    #[must_use]
+    pub fn holds(self) -> bool {
+        match self {
+            Self::Running | Self::Paused | Self::Restarting | Self::Stopping | Self::Unknown => true,
+            Self::Created | Self::Exited | Self::Removing => false,
+        }
+    }
+}
+
+/// What a container's own health check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EngineHealth {
+    /// It has not decided yet.
+    Starting,
+    /// The last checks passed.
+    Healthy,
+    /// Too many failed in a row.
+    Unhealthy,
+}
+
+/// How a container's run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Exit {
+    /// The exit code, where the engine knows it; 128 + n for signal n.
+    pub code: Option<i64>,
+    /// The kernel killed it for want of memory.
+    pub out_of_memory: bool,
+    /// Why it could not even start, in the engine's words.
+    pub error: Option<String>,
+    /// When.
+    pub at: Option<Timestamp>,
+}
+
+impl Exit {
+    /// An exit with `code`.
+    #[must_use]
+    pub fn with_code(code: i64) -> Self {
+        Self { code: Some(code), ..Self::default() }
+    }
+}

@@ -1,0 +1,4 @@
+//! A directory of service directories.
+/// Finds services beneath one directory.
+#[derive(Debug)]
+pub struct DirectorySource {}

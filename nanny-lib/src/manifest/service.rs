@@ -1,0 +1,159 @@
+//! What a service wants: plain data, as its manifest says it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::name::ServiceName;
+
+/// A service's manifest, checked and with every default filled in.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// Its name; the directory's where the manifest gives none.
+    pub name: ServiceName,
+    /// What it does.
+    pub description: String,
+    /// Its version, as text.
+    pub version: String,
+    /// It needs a GPU: arbitration applies to it.
+    pub gpu_required: bool,
+    /// Estimated video memory in GB, as written: `8` stays an integer.
+    pub vram_gb: serde_json::Number,
+    /// Ports for people to read, `host:container`.
+    pub ports: Vec<String>,
+    /// Where its health is asked.
+    pub health_endpoint: Option<String>,
+    /// How long after its start it may take to become healthy.
+    pub health_timeout: Duration,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Who wrote it.
+    pub author: Option<String>,
+    /// Where its source is.
+    pub repository: Option<String>,
+    /// Which backend it asks for, by name.
+    pub backend: Option<String>,
+    /// Who restarts its containers if it needs a GPU.
+    pub restart: RestartMode,
+    /// What it says about GPUs beyond `gpu_required`.
+    pub gpus: GpuDemand,
+    /// Higher goes first.
+    pub priority: i32,
+    /// It must not be stopped for another.
+    pub pinned: bool,
+    /// Compose profiles that are switched on.
+    pub profiles: Vec<String>,
+    /// How long its containers may take to end, where the Compose file does not say.
+    pub stop_timeout: Option<Duration>,
+    /// How its health is asked.
+    pub health: HealthSettings,
+    /// It may be looked at only, and why: our own container is part of it.
+    pub protected: Option<String>,
+    /// Fields that are kept and shown and have no meaning here.
+    pub extra: BTreeMap<String, Value>,
+}
+
+impl Manifest {
+    /// A manifest that says nothing but a name.
+    #[must_use]
+    pub fn new(name: ServiceName) -> Self {
+        Self {
+            name,
+            description: "No description".to_owned(),
+            version: "unknown".to_owned(),
+            gpu_required: false,
+            vram_gb: serde_json::Number::from(0),
+            ports: Vec::new(),
+            health_endpoint: None,
+            health_timeout: Duration::from_secs(30),
+            tags: Vec::new(),
+            author: None,
+            repository: None,
+            backend: None,
+            restart: RestartMode::default(),
+            gpus: GpuDemand::default(),
+            priority: 0,
+            pinned: false,
+            profiles: Vec::new(),
+            stop_timeout: None,
+            health: HealthSettings::default(),
+            protected: None,
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// The same, needing a GPU with `vram_gb` GB of memory.
+    #[must_use]
+    pub fn with_gpu(mut self, vram_gb: u32) -> Self {
+        self.gpu_required = true;
+        self.vram_gb = serde_json::Number::from(vram_gb);
+        self
+    }
+
+    /// Declared video memory in MiB, rounded up; 0 if it declares none.
+    #[must_use]
+    pub fn vram_mib(&self) -> u64 {
+        let declared = self.gpus.vram_gb.as_ref().unwrap_or(&self.vram_gb);
+        let gb = declared.as_f64().unwrap_or(0.0).clamp(0.0, 1e9);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to a range that fits"
+        )]
+        let mib = (gb * 1024.0).ceil() as u64;
+        mib
+    }
+}
+
+/// What a manifest says about GPUs beyond that it needs one. Acted upon by policies that measure.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct GpuDemand {
+    /// How many.
+    pub count: Option<u32>,
+    /// Video memory on each, in GB.
+    pub vram_gb: Option<serde_json::Number>,
+    /// Only on these, by index or UUID.
+    pub devices: Vec<String>,
+}
+
+/// How a service's health is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HealthSettings {
+    /// Time between two probes of a service that is steady.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// The HTTP status that means healthy.
+    pub expect: u16,
+    /// How many failures in a row make a healthy service `unhealthy`.
+    pub failures: u32,
+    /// How many successes in a row make it healthy again.
+    pub successes: u32,
+}
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+            expect: 200,
+            failures: 1,
+            successes: 1,
+        }
+    }
+}
+
+/// Who restarts the containers of a service that needs a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum RestartMode {
+    /// The nanny: an engine would bring a container back beside the one that took its GPU since.
+    #[default]
+    Nanny,
+    /// The engine, as the Compose file says: `restart_policy: keep`.
+    Keep,
+}

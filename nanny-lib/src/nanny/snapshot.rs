@@ -1,0 +1,189 @@
+//! What readers see: immutable snapshots, made by the driver after every step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::backend::{ContainerState, EngineHealth, PullProgress};
+use crate::manifest::{Manifest, Problem};
+use crate::name::{ContainerId, GpuId, ServiceName};
+
+/// Everything there is to see, at one instant. Advisory: by the time it is read it may be over.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// All services, by name.
+    pub services: BTreeMap<ServiceName, Arc<ServiceView>>,
+    /// All engines, in order of preference.
+    pub engines: Vec<EngineView>,
+    /// Running services that hold a GPU, the most recently started first.
+    pub gpu_services_running: Vec<ServiceName>,
+    /// Containers started by other hands that hold a GPU, by name.
+    pub foreign_gpu_containers: Vec<String>,
+    /// What is wrong with manifests.
+    pub problems: Arc<[Problem]>,
+}
+
+impl Snapshot {
+    /// The running GPU service, whoever started it; the most recently started if there are several.
+    #[must_use]
+    pub fn gpu_service_running(&self) -> Option<&ServiceName> {
+        self.gpu_services_running.first()
+    }
+
+    /// How many services run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.services.values().filter(|service| service.is_running).count()
+    }
+}
+
+/// One engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct EngineView {
+    /// Its name.
+    pub name: String,
+    /// Whether it answers.
+    pub state: EngineState,
+    /// Why it does not, for a person.
+    pub reason: Option<String>,
+}
+
+/// Whether an engine answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum EngineState {
+    /// It answers.
+    Up,
+    /// It answered before and does not now.
+    Down,
+    /// It never answered.
+    Absent,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ServiceView {
+    /// What its manifest says.
+    pub manifest: Arc<Manifest>,
+    /// Its state in one word.
+    pub status: Status,
+    /// Whether it runs, as last observed.
+    pub is_running: bool,
+    /// Whether the last probe succeeded; with nothing to probe, whether it runs.
+    pub is_healthy: bool,
+    /// Since when it has this status.
+    pub state_since: Timestamp,
+    /// When its most recently started running container started, by the engine's clock.
+    pub started_at: Option<Timestamp>,
+    /// Since when its engine is out of reach.
+    pub stale_since: Option<Timestamp>,
+    /// Why it failed, for a person.
+    pub error: Option<String>,
+    /// What the last probe said.
+    pub health: Option<HealthView>,
+    /// The engine that runs it, or would.
+    pub backend: Option<String>,
+    /// Its containers.
+    pub containers: Vec<ContainerView>,
+    /// The GPUs its claim is on, where that is known.
+    pub gpus: Vec<GpuId>,
+    /// It holds a claim.
+    pub holds_gpu: bool,
+    /// Its containers were made from other files than those there are now.
+    pub drift: bool,
+    /// How far the pull of its images is, while one is under way.
+    pub pulling: Option<PullProgress>,
+}
+
+impl ServiceView {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &ServiceName {
+        &self.manifest.name
+    }
+
+    /// Running and healthy.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.is_running && self.is_healthy
+    }
+}
+
+/// A service's state in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Status {
+    /// It does not run, and should not.
+    Stopped,
+    /// It waits for a GPU.
+    Queued,
+    /// It is being started.
+    Starting,
+    /// It runs; it is healthy, or had no time yet to become so.
+    Running,
+    /// It runs, had its time, and its health check fails.
+    Unhealthy,
+    /// It is being stopped.
+    Stopping,
+    /// It should run and cannot.
+    Failed,
+    /// Its engine is out of reach.
+    Unknown,
+}
+
+impl Status {
+    /// The word, as the API writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Queued => "queued",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Unhealthy => "unhealthy",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What the last probe said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct HealthView {
+    /// Who said it: `endpoint`, `engine` or `running`.
+    pub source: &'static str,
+    /// When.
+    pub checked_at: Timestamp,
+    /// How long the answer took.
+    pub latency: Duration,
+    /// What was wrong, for a person.
+    pub reason: Option<String>,
+}
+
+/// One container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ContainerView {
+    /// Its identifier.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// Which part of the project it is.
+    pub part: String,
+    /// What it does.
+    pub state: ContainerState,
+    /// What its own health check says.
+    pub health: Option<EngineHealth>,
+    /// The code its last run ended with.
+    pub exit_code: Option<i64>,
+}
