@@ -3,17 +3,14 @@
 //! A [`Project`] is what is wanted, free of any engine and any file format; [`plan`] compares it
 //! with what an engine reports and says what to do next.
 
-
-
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
-
-
-use crate::backend::{ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec};
+use crate::backend::{
+    ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec,
+};
 
 /// Labels that we put on what we start.
 pub mod labels {
@@ -109,7 +106,11 @@ impl Part {
     /// A part that depends on nothing and is not restarted.
     #[must_use]
     pub fn new(spec: ContainerSpec) -> Self {
-        Self { restart: spec.restart, spec, depends_on: Vec::new() }
+        Self {
+            restart: spec.restart,
+            spec,
+            depends_on: Vec::new(),
+        }
     }
 }
 
@@ -129,7 +130,11 @@ impl Dependency {
     /// `part` must be in `condition`.
     #[must_use]
     pub fn new(part: impl Into<String>, condition: Condition) -> Self {
-        Self { part: part.into(), condition, required: true }
+        Self {
+            part: part.into(),
+            condition,
+            required: true,
+        }
     }
 }
 
@@ -162,7 +167,11 @@ impl NetworkWanted {
     /// A network to make, or, if `external`, one to find.
     #[must_use]
     pub fn new(spec: NetworkSpec, external: bool, identity: Labels) -> Self {
-        Self { spec, external, identity }
+        Self {
+            spec,
+            external,
+            identity,
+        }
     }
 }
 
