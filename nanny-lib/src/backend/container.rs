@@ -90,7 +90,11 @@ impl ContainerSpec {
     /// A container called `name` that runs `image` as it is.
     #[must_use]
     pub fn new(name: impl Into<String>, image: impl Into<String>) -> Self {
-        Self { name: name.into(), image: Some(image.into()), ..Self::default() }
+        Self {
+            name: name.into(),
+            image: Some(image.into()),
+            ..Self::default()
+        }
     }
 }
 
@@ -123,7 +127,12 @@ impl PortMapping {
     /// `container_port`, published at a TCP port of the engine's choice on all addresses.
     #[must_use]
     pub fn new(container_port: u16) -> Self {
-        Self { container_port, protocol: Protocol::Tcp, host_ip: None, host_ports: None }
+        Self {
+            container_port,
+            protocol: Protocol::Tcp,
+            host_ip: None,
+            host_ports: None,
+        }
     }
 }
 
@@ -174,7 +183,11 @@ impl Mount {
     /// `kind`, writable, at `target`.
     #[must_use]
     pub fn new(target: impl Into<String>, kind: MountKind) -> Self {
-        Self { target: target.into(), read_only: false, kind }
+        Self {
+            target: target.into(),
+            read_only: false,
+            kind,
+        }
     }
 }
 
@@ -226,7 +239,11 @@ impl DeviceMapping {
     #[must_use]
     pub fn new(path: impl Into<String>) -> Self {
         let host = path.into();
-        Self { container: host.clone(), host, permissions: "rwm".to_owned() }
+        Self {
+            container: host.clone(),
+            host,
+            permissions: "rwm".to_owned(),
+        }
     }
 }
 
@@ -339,7 +356,10 @@ impl NetworkAttachment {
     /// `network`, with these aliases on it.
     #[must_use]
     pub fn new(network: impl Into<String>, aliases: Vec<String>) -> Self {
-        Self { network: network.into(), aliases }
+        Self {
+            network: network.into(),
+            aliases,
+        }
     }
 }
 
@@ -359,7 +379,11 @@ impl Ulimit {
     /// `name`, from `soft` up to `hard`.
     #[must_use]
     pub fn new(name: impl Into<String>, soft: i64, hard: i64) -> Self {
-        Self { name: name.into(), soft, hard }
+        Self {
+            name: name.into(),
+            soft,
+            hard,
+        }
     }
 }
 
@@ -435,7 +459,9 @@ impl ContainerState {
     #[must_use]
     pub fn holds(self) -> bool {
         match self {
-            Self::Running | Self::Paused | Self::Restarting | Self::Stopping | Self::Unknown => true,
+            Self::Running | Self::Paused | Self::Restarting | Self::Stopping | Self::Unknown => {
+                true
+            }
             Self::Created | Self::Exited | Self::Removing => false,
         }
     }
@@ -471,6 +497,9 @@ impl Exit {
     /// An exit with `code`.
     #[must_use]
     pub fn with_code(code: i64) -> Self {
-        Self { code: Some(code), ..Self::default() }
+        Self {
+            code: Some(code),
+            ..Self::default()
+        }
     }
 }

@@ -37,7 +37,10 @@ impl Snapshot {
     /// How many services run.
     #[must_use]
     pub fn running(&self) -> usize {
-        self.services.values().filter(|service| service.is_running).count()
+        self.services
+            .values()
+            .filter(|service| service.is_running)
+            .count()
     }
 }
 

@@ -112,7 +112,11 @@ impl Part {
     /// A part that depends on nothing and is not restarted.
     #[must_use]
     pub fn new(spec: ContainerSpec) -> Self {
-        Self { restart: spec.restart, spec, depends_on: Vec::new() }
+        Self {
+            restart: spec.restart,
+            spec,
+            depends_on: Vec::new(),
+        }
     }
 }
 
@@ -132,7 +136,11 @@ impl Dependency {
     /// `part` must be in `condition`.
     #[must_use]
     pub fn new(part: impl Into<String>, condition: Condition) -> Self {
-        Self { part: part.into(), condition, required: true }
+        Self {
+            part: part.into(),
+            condition,
+            required: true,
+        }
     }
 }
 
@@ -165,7 +173,11 @@ impl NetworkWanted {
     /// A network to make, or, if `external`, one to find.
     #[must_use]
     pub fn new(spec: NetworkSpec, external: bool, identity: Labels) -> Self {
-        Self { spec, external, identity }
+        Self {
+            spec,
+            external,
+            identity,
+        }
     }
 }
 
