@@ -3,16 +3,14 @@
 //! A [`Project`] is what is wanted, free of any engine and any file format; [`plan`] compares it
 //! with what an engine reports and says what to do next.
 
-
-
+mod lower;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
-
-
+pub use self::lower::from_compose;
 use crate::backend::{ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec};
 
 /// Labels that we put on what we start.
