@@ -3,6 +3,7 @@
 //! A [`Project`] is what is wanted, free of any engine and any file format; [`plan`] compares it
 //! with what an engine reports and says what to do next.
 
+mod lower;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use self::lower::from_compose;
 pub use self::plan::{
     Goal, Plan, Progress, Step, Subject, exit_reason, has_completed, has_drifted, plan,
 };
