@@ -52,7 +52,12 @@ impl StateDir {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let fail = |reason: String| Error::StateDir { path: path.to_owned(), reason };
         fs::create_dir_all(path).map_err(|error| fail(error.to_string()))?;
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("lock"));
+        let open = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join("lock"));
         let mut lock = open.map_err(|error| fail(error.to_string()))?;
         match lock.try_lock() {
             Ok(()) => {}

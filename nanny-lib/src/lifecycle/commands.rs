@@ -20,12 +20,8 @@ impl World {
         now: Now,
         out: &mut Out,
     ) {
-        let waiter = Waiter {
-            request,
-            wait: options.wait,
-            timeout: options.timeout,
-            deadline: None,
-        };
+        let waiter =
+            Waiter { request, wait: options.wait, timeout: options.timeout, deadline: None };
         if let Err(error) = self.start(name, options, Some(waiter), now, out) {
             out.push(Effect::Reply(request, Answer::Started(Err(error))));
         }
@@ -168,12 +164,12 @@ impl World {
             progress.replace = self.services[name].containers.clone();
         }
         let containers = self.containers(name);
-        let steps = match plan(&self.services[name].wanted.project, &containers, Goal::Up, &progress)
-        {
-            Plan::Next(steps) => steps.iter().map(Step::to_string).collect(),
-            Plan::Done => Vec::new(),
-            Plan::Stuck { reason } => vec![reason],
-        };
+        let steps =
+            match plan(&self.services[name].wanted.project, &containers, Goal::Up, &progress) {
+                Plan::Next(steps) => steps.iter().map(Step::to_string).collect(),
+                Plan::Done => Vec::new(),
+                Plan::Stuck { reason } => vec![reason],
+            };
         StartPlan { verdict, steps }
     }
 
@@ -196,7 +192,11 @@ impl World {
     }
 
     /// Asks the policy whether a service may have a GPU, if it needs one.
-    pub(super) fn admit(&self, name: &ServiceName, options: StartOptions) -> Result<Admitted, Error> {
+    pub(super) fn admit(
+        &self,
+        name: &ServiceName,
+        options: StartOptions,
+    ) -> Result<Admitted, Error> {
         let service = &self.services[name];
         if !service.needs_gpu() {
             return Ok(Admitted::WithoutGpu);

@@ -132,11 +132,20 @@ impl World {
     }
 
     /// It cannot be brought down. Its claim stays as long as anything of it runs.
-    pub(super) fn fail_down(&mut self, name: &ServiceName, reason: String, now: Now, out: &mut Out) {
+    pub(super) fn fail_down(
+        &mut self,
+        name: &ServiceName,
+        reason: String,
+        now: Now,
+        out: &mut Out,
+    ) {
         let Some(service) = self.services.get_mut(name) else { return };
         let Work::Down(down) = std::mem::replace(&mut service.work, Work::None) else { return };
         service.failure = Some(format!("it could not be stopped: {reason}"));
-        out.push(Effect::Announce(Change::Failed { service: name.clone(), reason: reason.clone() }));
+        out.push(Effect::Announce(Change::Failed {
+            service: name.clone(),
+            reason: reason.clone(),
+        }));
         for request in down.waiters {
             let error = Error::StopFailed { name: name.clone(), reason: reason.clone() };
             out.push(Effect::Reply(request, Answer::Stopped(Err(error))));
@@ -175,4 +184,3 @@ impl World {
         }
     }
 }
-

@@ -104,7 +104,8 @@ impl World {
             return;
         }
         // What an engine says about health is news at once.
-        let engine_news = monitor.engine != engine_health && service.wanted.manifest.health_endpoint.is_none();
+        let engine_news =
+            monitor.engine != engine_health && service.wanted.manifest.health_endpoint.is_none();
         if now.mono < monitor.next && !engine_news {
             return;
         }

@@ -48,7 +48,6 @@ mod rest;
 mod restart;
 mod service;
 
-
 mod up;
 mod view;
 mod world;
@@ -59,9 +58,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use self::world::{Settings, World};
-pub use crate::journal::{Entry, Journal};
 use crate::backend::{BackendError, ContainerInfo, Event, PullProgress};
 use crate::error::Error;
+pub use crate::journal::{Entry, Journal};
 use crate::manifest::Discovery;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, Rediscovered, StartOptions, StartPlan, Started, StopOptions, Stopped};

@@ -140,7 +140,9 @@ fn cure(step: &Step, kind: ErrorKind, failures: u32) -> Cure {
         (ErrorKind::Unavailable, _) => Cure::WaitForEngine,
         // A pull that makes no progress, and an image that is nowhere to be had.
         (ErrorKind::Timeout | ErrorKind::NotFound, Step::Image(_)) => Cure::None,
-        (ErrorKind::NotFound, Step::Create { .. } | Step::Network(_) | Step::Volume(_)) => Cure::None,
+        (ErrorKind::NotFound, Step::Create { .. } | Step::Network(_) | Step::Volume(_)) => {
+            Cure::None
+        }
         (ErrorKind::Timeout | ErrorKind::NotFound | ErrorKind::Conflict, _) if patient => {
             Cure::LookAgain
         }

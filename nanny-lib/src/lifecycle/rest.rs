@@ -118,7 +118,13 @@ impl World {
     }
 
     /// Restarts what its file wants restarted; otherwise notes a failure.
-    fn answer_exit(&mut self, name: &ServiceName, container: &ContainerInfo, reason: &str, now: Now) {
+    fn answer_exit(
+        &mut self,
+        name: &ServiceName,
+        container: &ContainerInfo,
+        reason: &str,
+        now: Now,
+    ) {
         let Some(service) = self.services.get_mut(name) else { return };
         let code = container.exit.as_ref().and_then(|exit| exit.code);
         if service.is_restarted_by_us(container, code) {

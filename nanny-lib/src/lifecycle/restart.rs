@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_a_minute() {
-        let delays: Vec<_> = (0..8).map(|n| delay(FIRST_DELAY, LONGEST_DELAY, n).as_secs()).collect();
+        let delays: Vec<_> =
+            (0..8).map(|n| delay(FIRST_DELAY, LONGEST_DELAY, n).as_secs()).collect();
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(delay(FIRST_DELAY, LONGEST_DELAY, 40), LONGEST_DELAY);
     }

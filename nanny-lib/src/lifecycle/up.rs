@@ -176,7 +176,10 @@ impl World {
         service.desired = Desired::Stopped;
         service.failure = Some(reason.clone());
         service.pulling = None;
-        out.push(Effect::Announce(Change::Failed { service: name.clone(), reason: reason.clone() }));
+        out.push(Effect::Announce(Change::Failed {
+            service: name.clone(),
+            reason: reason.clone(),
+        }));
         let mut down = Down::new(Goal::Down, true);
         down.progress.keep = up.was_up;
         down.failed = Some(FailedStart {
@@ -302,7 +305,9 @@ impl World {
             } else {
                 Err(Error::StartFailed {
                     name: name.clone(),
-                    reason: reason.clone().unwrap_or_else(|| "it ended before it was healthy".into()),
+                    reason: reason
+                        .clone()
+                        .unwrap_or_else(|| "it ended before it was healthy".into()),
                     restored: Vec::new(),
                     source: None,
                 })
@@ -379,9 +384,8 @@ impl ServiceState {
 
     /// Whether it waits for the list that was asked for under `issued`, or an earlier one.
     pub(super) fn waits_for_list(&self, issued: u64) -> bool {
-        self.patience().is_some_and(|patience| {
-            patience.after_list != 0 && patience.after_list <= issued
-        })
+        self.patience()
+            .is_some_and(|patience| patience.after_list != 0 && patience.after_list <= issued)
     }
 
     pub(super) fn list_arrived(&mut self, issued: u64) {

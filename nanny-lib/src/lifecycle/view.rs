@@ -138,7 +138,11 @@ impl World {
     }
 
     /// What is wrong with a service of which only some parts run.
-    fn missing_part(&self, service: &ServiceState, containers: &[&ContainerInfo]) -> Option<String> {
+    fn missing_part(
+        &self,
+        service: &ServiceState,
+        containers: &[&ContainerInfo],
+    ) -> Option<String> {
         if !matches!(service.work, Work::None) || !containers.iter().any(|c| c.state.holds()) {
             return None;
         }

@@ -117,7 +117,10 @@ pub(crate) struct Changes {
 
 impl Changes {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { ring: Mutex::new(Ring::new(capacity)), live: Mutex::new(Some(broadcast::channel(capacity).0)) }
+        Self {
+            ring: Mutex::new(Ring::new(capacity)),
+            live: Mutex::new(Some(broadcast::channel(capacity).0)),
+        }
     }
 
     /// Notes a change, and tells it.

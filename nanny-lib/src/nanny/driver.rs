@@ -122,7 +122,9 @@ impl Driver {
             self.carry_out(&mut desk, effects);
             if heard && unheard > 0 {
                 unheard -= 1;
-                if unheard == 0 && let Some(ready) = ready.take() {
+                if unheard == 0
+                    && let Some(ready) = ready.take()
+                {
                     // Nobody waits any more: that is their business.
                     let _ = ready.send(());
                 }

@@ -36,9 +36,7 @@ pub(super) async fn probe(probe: Arc<dyn HealthProbe>, target: ProbeTarget) -> (
     let began = Instant::now();
     let health = match timeout(target.timeout, probe.probe(&target)).await {
         Ok(health) => health,
-        Err(_) => {
-            Health::Unreachable { reason: format!("no answer within {:?}", target.timeout) }
-        }
+        Err(_) => Health::Unreachable { reason: format!("no answer within {:?}", target.timeout) },
     };
     (health, began.elapsed())
 }
@@ -56,18 +54,14 @@ pub(super) async fn take(
         Step::RemoveNetwork(network) => ensured(network_is_gone(backend, &network).await),
         Step::Volume(volume) => ensured(volume_is_there(backend, &volume).await),
         Step::Image(reference) => image_is_there(backend, &reference, id, &progress).await,
-        Step::Create { spec, .. } => {
-            match within(ACT, "create", backend.create(&spec)).await {
-                Ok(container) => seen(backend, &container).await,
-                Err(error) => Err(error),
-            }
-        }
-        Step::Start { id, .. } => {
-            match within(START, "start", backend.start(&id)).await {
-                Ok(()) => seen(backend, &id).await,
-                Err(error) => Err(error),
-            }
-        }
+        Step::Create { spec, .. } => match within(ACT, "create", backend.create(&spec)).await {
+            Ok(container) => seen(backend, &container).await,
+            Err(error) => Err(error),
+        },
+        Step::Start { id, .. } => match within(START, "start", backend.start(&id)).await {
+            Ok(()) => seen(backend, &id).await,
+            Err(error) => Err(error),
+        },
         Step::Stop { id, grace } => {
             let stop = backend.stop(&id, Some(grace));
             match within(grace + BEYOND_GRACE, "stop", stop).await {

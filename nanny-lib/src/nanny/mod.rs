@@ -50,9 +50,7 @@ pub struct ContainerLog {
 
 impl fmt::Debug for ContainerLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContainerLog")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("ContainerLog").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -90,9 +88,7 @@ impl Nanny {
     ) -> Result<Arc<Snapshot>> {
         let mut snapshot = self.snapshot.clone();
         let found = snapshot.wait_for(|now| condition(now)).await;
-        found
-            .map(|now| Arc::clone(&now))
-            .map_err(|_| Error::ShuttingDown)
+        found.map(|now| Arc::clone(&now)).map_err(|_| Error::ShuttingDown)
     }
 
     /// Ensures that a service runs.
@@ -105,8 +101,7 @@ impl Nanny {
     /// [`Error::NotFound`], [`Error::GpuConflict`] without `force`, [`Error::StartFailed`],
     /// [`Error::StartTimeout`], [`Error::Cancelled`], [`Error::EngineUnavailable`].
     pub async fn start(&self, name: &str, options: StartOptions) -> Result<Started> {
-        self.ask(|answer| Request::Start(name.to_owned(), options, answer))
-            .await
+        self.ask(|answer| Request::Start(name.to_owned(), options, answer)).await
     }
 
     /// Ensures that a service does not run. A stop during a start cancels the start.
@@ -115,8 +110,7 @@ impl Nanny {
     ///
     /// [`Error::NotFound`], [`Error::StopFailed`], [`Error::EngineUnavailable`].
     pub async fn stop(&self, name: &str, options: StopOptions) -> Result<Stopped> {
-        self.ask(|answer| Request::Stop(name.to_owned(), options, answer))
-            .await
+        self.ask(|answer| Request::Stop(name.to_owned(), options, answer)).await
     }
 
     /// Stops a service and starts it, keeping its claim on the GPU in between.
@@ -125,8 +119,7 @@ impl Nanny {
     ///
     /// As [`start`](Self::start).
     pub async fn restart(&self, name: &str, options: StartOptions) -> Result<Started> {
-        self.ask(|answer| Request::Restart(name.to_owned(), options, answer))
-            .await
+        self.ask(|answer| Request::Restart(name.to_owned(), options, answer)).await
     }
 
     /// Says what a start would do, and does nothing.
@@ -135,8 +128,7 @@ impl Nanny {
     ///
     /// [`Error::NotFound`].
     pub async fn plan(&self, name: &str, options: StartOptions) -> Result<StartPlan> {
-        self.ask(|answer| Request::Plan(name.to_owned(), options, answer))
-            .await
+        self.ask(|answer| Request::Plan(name.to_owned(), options, answer)).await
     }
 
     /// Looks for services now. The nanny watches its sources, so this is seldom needed.
@@ -195,12 +187,10 @@ impl Nanny {
         request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request,
     ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        self.inbox
-            .try_send(request(answer))
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => Error::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => Error::ShuttingDown,
-            })?;
+        self.inbox.try_send(request(answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::ShuttingDown,
+        })?;
         answered.await.unwrap_or(Err(Error::ShuttingDown))
     }
 }

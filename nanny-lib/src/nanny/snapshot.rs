@@ -37,10 +37,7 @@ impl Snapshot {
     /// How many services run.
     #[must_use]
     pub fn running(&self) -> usize {
-        self.services
-            .values()
-            .filter(|service| service.is_running)
-            .count()
+        self.services.values().filter(|service| service.is_running).count()
     }
 }
 

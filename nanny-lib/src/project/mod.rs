@@ -15,7 +15,9 @@ pub use self::lower::from_compose;
 pub use self::plan::{
     Goal, Plan, Progress, Step, Subject, exit_reason, has_completed, has_drifted, plan,
 };
-use crate::backend::{ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec};
+use crate::backend::{
+    ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec,
+};
 
 /// Labels that we put on what we start.
 pub mod labels {
@@ -114,11 +116,7 @@ impl Part {
     /// A part that depends on nothing and is not restarted.
     #[must_use]
     pub fn new(spec: ContainerSpec) -> Self {
-        Self {
-            restart: spec.restart,
-            spec,
-            depends_on: Vec::new(),
-        }
+        Self { restart: spec.restart, spec, depends_on: Vec::new() }
     }
 }
 
@@ -138,11 +136,7 @@ impl Dependency {
     /// `part` must be in `condition`.
     #[must_use]
     pub fn new(part: impl Into<String>, condition: Condition) -> Self {
-        Self {
-            part: part.into(),
-            condition,
-            required: true,
-        }
+        Self { part: part.into(), condition, required: true }
     }
 }
 
@@ -175,11 +169,7 @@ impl NetworkWanted {
     /// A network to make, or, if `external`, one to find.
     #[must_use]
     pub fn new(spec: NetworkSpec, external: bool, identity: Labels) -> Self {
-        Self {
-            spec,
-            external,
-            identity,
-        }
+        Self { spec, external, identity }
     }
 }
 

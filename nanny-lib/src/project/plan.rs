@@ -194,10 +194,12 @@ pub fn has_drifted(project: &Project, part: &Part, container: &ContainerInfo) ->
 pub fn has_completed(project: &Project, key: &str, container: &ContainerInfo) -> bool {
     let ended_well = container.state == ContainerState::Exited
         && container.exit.as_ref().is_some_and(|exit| exit.code == Some(0));
-    ended_well && project.parts.len() > 1 && (project.awaits_completion(key) || {
-        let restart = project.parts.get(key).map(|part| part.restart);
-        restart.is_some_and(|policy| !policy.answers(Some(0), 0))
-    })
+    ended_well
+        && project.parts.len() > 1
+        && (project.awaits_completion(key) || {
+            let restart = project.parts.get(key).map(|part| part.restart);
+            restart.is_some_and(|policy| !policy.answers(Some(0), 0))
+        })
 }
 
 struct Up<'a> {
