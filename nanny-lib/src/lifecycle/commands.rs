@@ -260,7 +260,8 @@ impl World {
             let was_up = self.holds(victim);
             // Whoever had to make way for a victim that never ran is still owed the GPU.
             let (owed, after) = self.take_owed(victim);
-            up.after.extend(after);
+            // The newcomer itself may be among those it waited for: it keeps its own claim.
+            up.after.extend(after.into_iter().filter(|name| name != newcomer));
             self.take_in_hand(victim, Desired::Stopped);
             self.bring_down(victim, Goal::Down, &reason, now, out);
             self.advance(victim, now, out);

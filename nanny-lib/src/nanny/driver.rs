@@ -150,6 +150,7 @@ impl Driver {
         let before = Arc::clone(&self.snapshot.borrow());
         if touched.is_empty()
             && engines == before.engines
+            && self.world.foreign_gpu_names() == before.foreign_gpu_containers
             && Arc::ptr_eq(&self.world.problems(), &before.problems)
         {
             return;
@@ -263,9 +264,10 @@ impl Driver {
         desk.callers.clear();
         self.changes.close();
         let last = async {
-            while !desk.calls.is_empty() {
+            while !desk.calls.is_empty() || desk.writing {
                 match desk.tasks.join_next().await {
                     None => break,
+                    Some(Ok(Finished::Journal)) => desk.writing = false,
                     Some(Ok(Finished::Input(Input::Done(id, _)))) => drop(desk.calls.remove(&id)),
                     Some(_) => {}
                 }
