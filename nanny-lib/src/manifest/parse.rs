@@ -23,6 +23,8 @@ pub(super) const MAX_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) manifest: Manifest,
+    /// Where its name is written; the beginning if the directory gives it.
+    pub(super) name_at: (usize, usize),
     pub(super) files: Files,
     /// Hints only.
     pub(super) problems: Vec<Problem>,
@@ -72,6 +74,7 @@ pub(super) fn parse(text: &str, origin: &Path, file: &Path) -> Result<Parsed, Ve
         return Err(report.problems);
     };
 
+    let name_at = mapping.get("name").map_or((1, 1), place);
     let mut fields = Fields::new(Some(mapping), "");
     let name = service_name(&mut fields, origin, &mut report);
     // Without a name there is no service; go on all the same, to find every problem at once.
@@ -95,6 +98,7 @@ pub(super) fn parse(text: &str, origin: &Path, file: &Path) -> Result<Parsed, Ve
     }
     Ok(Parsed {
         manifest,
+        name_at,
         files,
         problems: report.problems,
     })

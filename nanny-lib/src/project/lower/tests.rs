@@ -220,7 +220,7 @@ fn the_manifest_says_how_long_a_stop_may_take_where_the_file_does_not() {
         Some(Duration::from_secs(60))
     );
     let part = web(&manifest, |service| {
-        service.stop_grace_period = Some(Duration::from_secs(5))
+        service.stop_grace_period = Some(Duration::from_secs(5));
     });
     assert_eq!(part.spec.stop_grace, Some(Duration::from_secs(5)));
 }
