@@ -157,10 +157,11 @@ impl Loading<'_> {
             let text = match nanny_compose::Files::read(&DiskFiles, &path, ENV_FILE_BYTES) {
                 Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
                 Err(error) => {
-                    self.error(
-                        named.at,
-                        format!("'env_file' {} cannot be read: {error}", named.text),
+                    let message = format!(
+                        "'env_file' {} cannot be read: {error}; write it or take it out",
+                        named.text
                     );
+                    self.error(named.at, message);
                     return None;
                 }
             };

@@ -399,8 +399,16 @@ async fn a_file_found_by_a_later_discovery_is_watched_from_then_on() {
 async fn two_thousand_services_are_found_and_watched() {
     let root = root(&[]);
     for index in 0..2000 {
-        write(&root, &format!("service{index}/service.yaml"), "gpu_required: true\nvram_gb: 8");
-        write(&root, &format!("service{index}/docker-compose.yml"), COMPOSE);
+        write(
+            &root,
+            &format!("service{index}/service.yaml"),
+            "gpu_required: true\nvram_gb: 8",
+        );
+        write(
+            &root,
+            &format!("service{index}/docker-compose.yml"),
+            COMPOSE,
+        );
     }
     let source = source(&root);
     assert_eq!(source.discover().await.services.len(), 2000);
