@@ -148,11 +148,11 @@ impl ManifestSource for DirectorySource {
             .iter()
             .filter_map(|path| path.file_name().map(ToOwned::to_owned));
         let mut problems = Vec::new();
-        let mut services = Vec::new();
+        let mut manifests = Vec::new();
         let mut files = Vec::new();
         for found in self.scan(names.collect()).await {
             problems.extend(found.problems);
-            services.extend(found.service);
+            manifests.extend(found.manifest);
             files.extend(found.files);
         }
         let places = tokio::task::spawn_blocking(move || Places::new(files));
@@ -163,12 +163,15 @@ impl ManifestSource for DirectorySource {
                 differs
             });
         }
-        services.sort_by(|a, b| a.manifest_file.cmp(&b.manifest_file));
-        let services = twins::refuse_same_name(services, &mut problems);
-        let services = twins::refuse_same_project(services, &mut problems);
+        manifests.sort_by(|a, b| a.file.cmp(&b.file));
+        let manifests = twins::refuse_same_name(manifests, &mut problems);
+        let manifests = twins::refuse_same_project(manifests, &mut problems);
         problems.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
         Discovery::new(
-            services.into_iter().map(|found| found.service).collect(),
+            manifests
+                .into_iter()
+                .filter_map(|found| found.service)
+                .collect(),
             problems,
         )
     }

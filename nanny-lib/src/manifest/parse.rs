@@ -36,6 +36,8 @@ pub(super) struct Files {
     pub(super) compose_file: Option<Placed>,
     pub(super) working_dir: Option<Placed>,
     pub(super) env_files: Vec<Placed>,
+    /// Where it says what a process runs, with `command` or `env`.
+    pub(super) process_at: Option<(usize, usize)>,
 }
 
 /// A text, and where it was written.
@@ -307,6 +309,10 @@ fn named_files(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Files {
                 _ => Ok(placed(node)?.into_iter().collect()),
             })
             .unwrap_or_default(),
+        process_at: ["command", "env"].into_iter().find_map(|key| {
+            let key = &fields.entry(key)?.key;
+            Some((key.line, key.column))
+        }),
     }
 }
 

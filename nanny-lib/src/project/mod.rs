@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::lower::from_compose;
+pub(crate) use self::lower::spec_hash;
 use crate::backend::{ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec};
 
 /// Labels that we put on what we start.

@@ -10,7 +10,7 @@ use super::{Paths, Settings, clean};
 use crate::backend::ContainerSpec;
 use crate::manifest::parse::{Files, Placed};
 use crate::manifest::{Manifest, Problem};
-use crate::project::{Project, from_compose};
+use crate::project::{Project, from_compose, labels, spec_hash};
 
 /// One directory while it is read.
 pub(super) struct Loading<'a> {
@@ -56,6 +56,12 @@ pub(super) fn load(
             }
         },
     };
+    if let Some(at) = files.process_at {
+        let message = "'command' and 'env' are for processes and do nothing here: \
+                       the Compose file says what runs";
+        let problem = Problem::new(&loading.origin, &loading.manifest_file, at, message);
+        loading.found.problems.push(problem.as_hint());
+    }
     let variables = loading.env_files(&files.env_files, &working_dir)?;
     loading.compose(manifest, compose_file, &variables)
 }
@@ -70,7 +76,12 @@ fn process(manifest: &Manifest, working_dir: &Path) -> Project {
         stop_grace: manifest.stop_timeout,
         ..ContainerSpec::default()
     };
-    Project::single(manifest.name.as_str(), spec)
+    let mut project = Project::single(manifest.name.as_str(), spec);
+    for part in project.parts.values_mut() {
+        let hash = spec_hash(&part.spec);
+        part.spec.labels.insert(labels::SPEC_HASH.to_owned(), hash);
+    }
+    project
 }
 
 impl Loading<'_> {
@@ -172,7 +183,7 @@ impl Loading<'_> {
                     .or_else(|| variables.get(name).cloned())
             };
             match dotenv::parse(&text, &known) {
-                Ok(found) => variables.extend(found.0),
+                Ok(found) => variables.extend(found.values),
                 Err(error) => {
                     let file = self.paths.shown(&path);
                     let at = (error.line.max(1), 1);

@@ -11,6 +11,7 @@ use super::project::{self, Loading};
 use super::{Paths, Settings};
 use crate::manifest::parse::{self, MAX_BYTES};
 use crate::manifest::{Problem, Service};
+use crate::name::ServiceName;
 
 /// What a manifest may be called; the first that is there counts.
 pub(super) const MANIFEST_NAMES: &[&str] = &["service.yaml", "service.yml"];
@@ -25,19 +26,22 @@ pub(super) const COMPOSE_NAMES: &[&str] = &[
 /// What one directory holds.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    pub(super) service: Option<FoundService>,
+    pub(super) manifest: Option<FoundManifest>,
     pub(super) problems: Vec<Problem>,
     /// Files that were read or looked for.
     pub(super) files: Vec<PathBuf>,
 }
 
-/// A service, and the file that speaks of it.
+/// A manifest that could be read.
 #[derive(Debug)]
-pub(super) struct FoundService {
-    pub(super) service: Service,
-    pub(super) manifest_file: PathBuf,
+pub(super) struct FoundManifest {
+    pub(super) name: ServiceName,
     /// Where it says the service's name.
     pub(super) name_at: (usize, usize),
+    pub(super) origin: PathBuf,
+    pub(super) file: PathBuf,
+    /// The service, unless its Compose file is at fault.
+    pub(super) service: Option<Service>,
 }
 
 /// The directories beneath `root` that may hold a service, in the order of their names.
@@ -69,7 +73,7 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
         .extend(MANIFEST_NAMES.iter().map(|name| absolute.join(name)));
     let Some(name) = MANIFEST_NAMES
         .iter()
-        .find(|name| absolute.join(name).exists())
+        .find(|name| is_there(&absolute.join(name)))
     else {
         return found;
     };
@@ -103,22 +107,36 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
     let project = project::load(&mut loading, &manifest, &parsed.files);
     let Loading {
         origin,
-        manifest_file,
+        manifest_file: file,
         mut found,
         ..
     } = loading;
-    if let Some(project) = project {
+    let (name, name_at) = (manifest.name.clone(), parsed.name_at);
+    let service = project.map(|project| {
         if settings.protected.contains(&project.name) {
             manifest.protected = Some("the nanny itself runs in its project".to_owned());
         }
-        let service = Service::new(manifest, Arc::new(project), origin);
-        found.service = Some(FoundService {
-            service,
-            manifest_file,
-            name_at: parsed.name_at,
-        });
-    }
+        if manifest.backend.is_none()
+            && project.parts.values().all(|part| part.spec.image.is_none())
+        {
+            manifest.backend = Some("process".to_owned());
+        }
+        Service::new(manifest, Arc::new(project), origin.clone())
+    });
+    found.manifest = Some(FoundManifest {
+        name,
+        name_at,
+        origin,
+        file,
+        service,
+    });
     found
+}
+
+/// Whether there is anything at `path`, even if it cannot be read: then the reading says why.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata()
+        .map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
 }
 
 struct Unreadable {

@@ -161,6 +161,27 @@ async fn two_services_of_one_name_are_a_problem_of_both() {
 }
 
 #[tokio::test]
+async fn a_name_is_taken_also_by_a_service_whose_compose_file_is_at_fault() {
+    let root = root(&[
+        ("a/service.yaml", "name: twin"),
+        ("a/compose.yaml", COMPOSE),
+        ("b/service.yaml", "name: twin"),
+    ]);
+    let (names, problems) = discover(&source(&root)).await;
+    assert!(names.is_empty(), "{names:?}");
+    assert_eq!(problems.len(), 3, "{problems:#?}");
+}
+
+#[tokio::test]
+async fn a_manifest_that_leads_nowhere_is_a_problem() {
+    let root = root(&[("chat/readme", "")]);
+    std::os::unix::fs::symlink("nowhere", root.path().join("chat/service.yaml")).unwrap();
+    let (_, problems) = discover(&source(&root)).await;
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].starts_with("chat/service.yaml:1:1: cannot be read: No such file"));
+}
+
+#[tokio::test]
 async fn two_services_of_one_project_are_a_problem_of_both() {
     let compose = format!("name: shared\n{COMPOSE}");
     let root = root(&[
@@ -276,6 +297,7 @@ async fn a_command_needs_no_compose_file() {
     ]);
     let discovery = source(&root).discover().await;
     let spec = &discovery.services[0].project.parts["main"].spec;
+    assert!(spec.labels.contains_key(crate::project::labels::SPEC_HASH));
     assert_eq!(
         (spec.image.as_deref(), spec.command.as_ref().unwrap().len()),
         (None, 2)
@@ -284,6 +306,22 @@ async fn a_command_needs_no_compose_file() {
         spec.working_dir.as_deref(),
         root.path().join("chat").to_str()
     );
+}
+
+#[tokio::test]
+async fn a_command_is_for_the_process_backend_and_does_nothing_beside_a_compose_file() {
+    let alone = root(&[("chat/service.yaml", "command: python serve.py")]);
+    let discovery = source(&alone).discover().await;
+    assert_eq!(discovery.problems, []);
+    assert_eq!(
+        discovery.services[0].manifest.backend.as_deref(),
+        Some("process")
+    );
+
+    write(&alone, "chat/compose.yaml", COMPOSE);
+    let discovery = source(&alone).discover().await;
+    assert_eq!(discovery.services[0].manifest.backend, None);
+    assert_eq!(discovery.problems[0].severity, Severity::Hint);
 }
 
 #[tokio::test]
