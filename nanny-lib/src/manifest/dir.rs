@@ -60,15 +60,8 @@ impl DirectorySource {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| !name.starts_with("NANNY_") && name != "COMPOSE_PROJECT_NAME")
             .collect();
-        let home = environment
-            .get("HOME")
-            .map(PathBuf::from)
-            .filter(|home| home.is_absolute());
-        let settings = Settings {
-            home,
-            environment,
-            protected: BTreeSet::new(),
-        };
+        let home = environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+        let settings = Settings { home, environment, protected: BTreeSet::new() };
         Self {
             paths: Arc::new(Paths::new(root.into())),
             settings: Arc::new(settings),
@@ -89,9 +82,7 @@ impl DirectorySource {
         mut self,
         variables: impl IntoIterator<Item = (N, V)>,
     ) -> Self {
-        let variables = variables
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()));
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
         Arc::make_mut(&mut self.settings).environment = variables.collect();
         self
     }
@@ -99,21 +90,14 @@ impl DirectorySource {
     /// A Compose project that services may be part of and that must be left alone: our own.
     #[must_use]
     pub fn protect_project(mut self, name: impl Into<String>) -> Self {
-        Arc::make_mut(&mut self.settings)
-            .protected
-            .insert(name.into());
+        Arc::make_mut(&mut self.settings).protected.insert(name.into());
         self
     }
 
     /// Reads all directories, a few at a time.
     async fn scan(&self, directories: Vec<OsString>) -> Vec<Found> {
-        let queue = Arc::new(Queue {
-            directories,
-            next: AtomicUsize::new(0),
-        });
-        let workers = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(MAX_WORKERS);
+        let queue = Arc::new(Queue { directories, next: AtomicUsize::new(0) });
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
         let mut running = JoinSet::new();
         for _ in 0..workers {
             let (queue, paths) = (Arc::clone(&queue), Arc::clone(&self.paths));
@@ -130,10 +114,7 @@ impl ManifestSource for DirectorySource {
         let paths = Arc::clone(&self.paths);
         let listed =
             tokio::task::spawn_blocking(move || scan::service_directories(&paths.absolute));
-        let listed = match listed
-            .await
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        {
+        let listed = match listed.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             Ok(listed) => listed,
             Err(error) => {
                 let root = &self.paths.shown;
@@ -144,9 +125,7 @@ impl ManifestSource for DirectorySource {
                 return Discovery::new(Vec::new(), vec![Problem::new(root, root, (1, 1), message)]);
             }
         };
-        let names = listed
-            .iter()
-            .filter_map(|path| path.file_name().map(ToOwned::to_owned));
+        let names = listed.iter().filter_map(|path| path.file_name().map(ToOwned::to_owned));
         let mut problems = Vec::new();
         let mut manifests = Vec::new();
         let mut files = Vec::new();
@@ -167,13 +146,7 @@ impl ManifestSource for DirectorySource {
         let manifests = twins::refuse_same_name(manifests, &mut problems);
         let manifests = twins::refuse_same_project(manifests, &mut problems);
         problems.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
-        Discovery::new(
-            manifests
-                .into_iter()
-                .filter_map(|found| found.service)
-                .collect(),
-            problems,
-        )
+        Discovery::new(manifests.into_iter().filter_map(|found| found.service).collect(), problems)
     }
 
     fn watch(&self) -> BoxStream<'static, Changed> {
@@ -192,10 +165,7 @@ struct Queue {
 
 impl Queue {
     fn work(&self, paths: &Paths, settings: &Settings) -> Vec<Found> {
-        let next = || {
-            self.directories
-                .get(self.next.fetch_add(1, Ordering::Relaxed))
-        };
+        let next = || self.directories.get(self.next.fetch_add(1, Ordering::Relaxed));
         let mut all = Vec::new();
         while let Some(directory) = next() {
             // What one hostile file does to a parser must not hide the other services.
@@ -210,10 +180,7 @@ fn crashed(paths: &Paths, directory: &OsStr) -> Found {
     let origin = paths.shown.join(directory);
     let message = "reading this service's files crashed, which is a fault of the nanny; report it";
     let problem = Problem::new(&origin, &origin, (1, 1), message);
-    Found {
-        problems: vec![problem],
-        ..Found::default()
-    }
+    Found { problems: vec![problem], ..Found::default() }
 }
 
 /// The root, as the user calls it and as the system does.
@@ -228,10 +195,7 @@ impl Paths {
     fn new(shown: PathBuf) -> Self {
         // It fails only where there is no current directory, and then nothing relative is found.
         let absolute = std::path::absolute(&shown).unwrap_or_else(|_| shown.clone());
-        Self {
-            shown,
-            absolute: clean(&absolute),
-        }
+        Self { shown, absolute: clean(&absolute) }
     }
 
     /// `path` as the user calls it, if it lies beneath the root.
@@ -243,17 +207,16 @@ impl Paths {
 
 /// Without `.` and `..`, by name only: that is how Compose finds a project's directory.
 fn clean(path: &Path) -> PathBuf {
-    path.components()
-        .fold(PathBuf::new(), |mut clean, component| {
-            match component {
-                Component::CurDir => {}
-                Component::ParentDir => {
-                    clean.pop();
-                }
-                other => clean.push(other),
+    path.components().fold(PathBuf::new(), |mut clean, component| {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                clean.pop();
             }
-            clean
-        })
+            other => clean.push(other),
+        }
+        clean
+    })
 }
 
 /// What the user may set.
@@ -273,11 +236,7 @@ impl Settings {
 /// Without the values of variables.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            home,
-            environment,
-            protected,
-        } = self;
+        let Self { home, environment, protected } = self;
         f.debug_struct("Settings")
             .field("home", home)
             .field("environment", &environment.keys())

@@ -17,21 +17,15 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub(super) fn new(origin: &'a Path, file: &'a Path) -> Self {
-        Self {
-            origin,
-            file,
-            problems: Vec::new(),
-        }
+        Self { origin, file, problems: Vec::new() }
     }
 
     pub(super) fn error(&mut self, at: (usize, usize), message: impl Into<String>) {
-        self.problems
-            .push(Problem::new(self.origin, self.file, at, message));
+        self.problems.push(Problem::new(self.origin, self.file, at, message));
     }
 
     pub(super) fn hint(&mut self, at: (usize, usize), message: impl Into<String>) {
-        self.problems
-            .push(Problem::new(self.origin, self.file, at, message).as_hint());
+        self.problems.push(Problem::new(self.origin, self.file, at, message).as_hint());
     }
 }
 
@@ -46,19 +40,13 @@ pub(super) struct Fields<'t> {
 impl<'t> Fields<'t> {
     /// The fields of `mapping`, which messages call by names that begin with `prefix`.
     pub(super) fn new(mapping: Option<&'t Mapping>, prefix: &'static str) -> Self {
-        Self {
-            mapping,
-            prefix,
-            known: Vec::new(),
-        }
+        Self { mapping, prefix, known: Vec::new() }
     }
 
     /// The entry of a field, if it is there and not null.
     pub(super) fn entry(&mut self, key: &'static str) -> Option<&'t Entry> {
         self.known.push(key);
-        self.mapping?
-            .entry(key)
-            .filter(|entry| !entry.value.is_null())
+        self.mapping?.entry(key).filter(|entry| !entry.value.is_null())
     }
 
     /// The value of a field, read by `read`; a fault is reported, and the field counts as absent.
@@ -103,9 +91,7 @@ impl<'t> Fields<'t> {
     pub(super) fn unknown(&self) -> impl Iterator<Item = (&'t Entry, Option<&'static str>)> {
         let known = |entry: &&Entry| self.known.contains(&entry.key.text.as_str());
         let entries = self.mapping.into_iter().flat_map(Mapping::iter);
-        entries
-            .filter(move |entry| !known(entry))
-            .map(|entry| (entry, self.meant(&entry.key.text)))
+        entries.filter(move |entry| !known(entry)).map(|entry| (entry, self.meant(&entry.key.text)))
     }
 
     /// Hints at every entry that nobody has asked for: nothing is dropped in silence.
@@ -113,10 +99,8 @@ impl<'t> Fields<'t> {
         for (entry, meant) in self.unknown() {
             let cure = meant.map(|meant| format!("; did you mean '{}{meant}'?", self.prefix));
             let name = format!("{}{}", self.prefix, entry.key.text);
-            let message = format!(
-                "'{name}' is no field and does nothing{}",
-                cure.unwrap_or_default()
-            );
+            let message =
+                format!("'{name}' is no field and does nothing{}", cure.unwrap_or_default());
             report.hint((entry.key.line, entry.key.column), message);
         }
     }
@@ -126,11 +110,7 @@ impl<'t> Fields<'t> {
         let key = plain(key);
         let absent = |field: &&&str| self.mapping.is_some_and(|all| all.get(field).is_none());
         let distance = |field: &str| strsim::osa_distance(&key, &plain(field));
-        let candidates = self
-            .known
-            .iter()
-            .filter(absent)
-            .map(|field| (distance(field), *field));
+        let candidates = self.known.iter().filter(absent).map(|field| (distance(field), *field));
         let (distance, field) = candidates.min()?;
         (distance <= 1.max(key.len() / 5)).then_some(field)
     }

@@ -90,11 +90,7 @@ impl Service {
         project: impl Into<Arc<Project>>,
         origin: impl Into<PathBuf>,
     ) -> Self {
-        Self {
-            manifest: manifest.into(),
-            project: project.into(),
-            origin: origin.into(),
-        }
+        Self { manifest: manifest.into(), project: project.into(), origin: origin.into() }
     }
 }
 

@@ -23,20 +23,12 @@ pub(super) fn place(node: &Node) -> (usize, usize) {
 /// `must be {expected}, not {what it is}`, with a cure.
 fn must_be<T>(node: &Node, expected: &str, cure: &str) -> Result<T, Fault> {
     let message = format!("must be {expected}, not {}; {cure}", node.kind());
-    Err(Fault {
-        at: place(node),
-        message,
-    })
+    Err(Fault { at: place(node), message })
 }
 
 /// A single value as it was written: `1.10` stays `1.10`.
 pub(super) fn text(node: &Node) -> Result<String, Fault> {
-    match node
-        .text
-        .clone()
-        .filter(|_| !node.is_null())
-        .or_else(|| node.to_text())
-    {
+    match node.text.clone().filter(|_| !node.is_null()).or_else(|| node.to_text()) {
         Some(text) => Ok(text.trim_end().to_owned()),
         None => must_be(node, "text", "put it in quotes"),
     }
@@ -102,10 +94,7 @@ where
     let fits = (least.into()..=most.into()).contains(&number);
     let number = fits.then(|| T::try_from(number).ok()).flatten();
     let message = format!("must be from {least} to {most}");
-    number.ok_or(Fault {
-        at: place(node),
-        message,
-    })
+    number.ok_or(Fault { at: place(node), message })
 }
 
 /// Seconds as a number, or a time such as `10s`, `1m30s` or `500ms`.
@@ -118,10 +107,7 @@ pub(super) fn duration(node: &Node) -> Result<Duration, Fault> {
         _ => return must_be(node, "a time", EXAMPLES),
     };
     let message = format!("is no time that can be waited for; {EXAMPLES}");
-    found.ok_or(Fault {
-        at: place(node),
-        message,
-    })
+    found.ok_or(Fault { at: place(node), message })
 }
 
 /// A [`duration`] that is not zero.
@@ -130,10 +116,7 @@ pub(super) fn interval(node: &Node) -> Result<Duration, Fault> {
     if found >= SHORTEST_INTERVAL {
         return Ok(found);
     }
-    Err(Fault {
-        at: place(node),
-        message: "must be at least 100ms".to_owned(),
-    })
+    Err(Fault { at: place(node), message: "must be at least 100ms".to_owned() })
 }
 
 /// A program and its arguments: a list, or a line that is split as a shell splits it.
@@ -147,10 +130,7 @@ pub(super) fn command(node: &Node) -> Result<Vec<String>, Fault> {
     };
     if words.is_empty() {
         let message = "names no program; write it as in [python, server.py]".to_owned();
-        return Err(Fault {
-            at: place(node),
-            message,
-        });
+        return Err(Fault { at: place(node), message });
     }
     Ok(words)
 }
@@ -162,11 +142,7 @@ pub(super) fn environment(node: &Node) -> Result<Environment, Fault> {
         Value::Mapping(mapping) => {
             for entry in mapping.iter() {
                 let value = &entry.value;
-                let value = if value.is_null() {
-                    None
-                } else {
-                    Some(text(value)?)
-                };
+                let value = if value.is_null() { None } else { Some(text(value)?) };
                 variables.insert(entry.key.text.clone(), value);
             }
         }
@@ -197,9 +173,7 @@ pub(super) fn json(node: &Node) -> serde_json::Value {
         Value::Float(number) => Number::from_f64(*number).into(),
         Value::Sequence(items) => items.iter().map(json).collect(),
         Value::Mapping(mapping) => {
-            let entries = mapping
-                .iter()
-                .map(|entry| (entry.key.text.clone(), json(&entry.value)));
+            let entries = mapping.iter().map(|entry| (entry.key.text.clone(), json(&entry.value)));
             serde_json::Value::Object(entries.collect())
         }
         Value::Null => serde_json::Value::Null,
@@ -221,9 +195,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, tail) = rest.split_at(digits);
-        let unit_end = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
+        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
         let seconds = match unit.trim() {
             "ms" => 0.001,
@@ -262,23 +234,9 @@ mod tests {
             ("1h", 3_600_000),
             ("0", 0),
         ] {
-            assert_eq!(
-                duration(&node(text)),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
+            assert_eq!(duration(&node(text)), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in [
-            "-1",
-            "10 parsecs",
-            "''",
-            "1e300",
-            ".inf",
-            "s",
-            "true",
-            "[1]",
-            "1..5s",
-        ] {
+        for text in ["-1", "10 parsecs", "''", "1e300", ".inf", "s", "true", "[1]", "1..5s"] {
             assert!(duration(&node(text)).is_err(), "{text}");
         }
     }
@@ -292,12 +250,7 @@ mod tests {
 
     #[test]
     fn flags_may_be_in_old_yaml() {
-        for (text, expected) in [
-            ("true", true),
-            ("Yes", true),
-            ("off", false),
-            ("'no'", false),
-        ] {
+        for (text, expected) in [("true", true), ("Yes", true), ("off", false), ("'no'", false)] {
             assert_eq!(flag(&node(text)), Ok(expected), "{text}");
         }
         assert!(flag(&node("1")).is_err());

@@ -191,10 +191,7 @@ impl ServiceDependency {
     /// A service that cannot be done without.
     #[must_use]
     pub fn new(service: impl Into<String>) -> Self {
-        Self {
-            service: service.into(),
-            required: true,
-        }
+        Self { service: service.into(), required: true }
     }
 }
 

@@ -36,20 +36,13 @@ impl Endpoint {
             "https" => Scheme::Https,
             "tcp" => Scheme::Tcp,
             _ => {
-                return Err(format!(
-                    "its scheme is none of http, https and tcp; {EXAMPLE}"
-                ));
+                return Err(format!("its scheme is none of http, https and tcp; {EXAMPLE}"));
             }
         };
-        if text
-            .chars()
-            .any(|c| c.is_whitespace() || c.is_control() || !c.is_ascii())
-        {
-            return Err(
-                "it contains a space or another character that a URL must escape; \
+        if text.chars().any(|c| c.is_whitespace() || c.is_control() || !c.is_ascii()) {
+            return Err("it contains a space or another character that a URL must escape; \
                         escape it as %20 and the like"
-                    .to_owned(),
-            );
+                .to_owned());
         }
         let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -66,28 +59,14 @@ impl Endpoint {
                 return Err("it names no port; write tcp://localhost:8000".to_owned());
             }
         };
-        let target = if target.starts_with('/') {
-            target.to_owned()
-        } else {
-            format!("/{target}")
-        };
-        Ok(Self {
-            scheme,
-            credentials,
-            host: host.to_owned(),
-            port,
-            target,
-        })
+        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+        Ok(Self { scheme, credentials, host: host.to_owned(), port, target })
     }
 
     /// `host:port`, as an HTTP `Host` header has it.
     pub(crate) fn authority(&self) -> String {
         let Self { host, port, .. } = self;
-        let host = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.clone()
-        };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         match (self.scheme, port) {
             (Scheme::Http, 80) | (Scheme::Https, 443) => host,
             _ => format!("{host}:{port}"),
@@ -102,10 +81,7 @@ impl fmt::Display for Endpoint {
             Scheme::Https => "https",
             Scheme::Tcp => return write!(f, "tcp://{}", self.authority()),
         };
-        let path = self
-            .target
-            .split_once('?')
-            .map_or(self.target.as_str(), |(path, _)| path);
+        let path = self.target.split_once('?').map_or(self.target.as_str(), |(path, _)| path);
         write!(f, "{scheme}://{}{path}", self.authority())
     }
 }
@@ -122,11 +98,7 @@ fn split_address(address: &str) -> Result<(&str, Option<u16>), String> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or("its '[' has no ']'")?;
-            (
-                host,
-                port.strip_prefix(':')
-                    .or((!port.is_empty()).then_some(port)),
-            )
+            (host, port.strip_prefix(':').or((!port.is_empty()).then_some(port)))
         }
         None => match address.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -162,11 +134,7 @@ mod tests {
             ("tcp://127.0.0.1:5432", "127.0.0.1", 5432, "/"),
         ] {
             let endpoint = Endpoint::parse(text).unwrap();
-            let found = (
-                endpoint.host.as_str(),
-                endpoint.port,
-                endpoint.target.as_str(),
-            );
+            let found = (endpoint.host.as_str(), endpoint.port, endpoint.target.as_str());
             assert_eq!(found, (host, port, target), "{text}");
         }
     }
@@ -175,10 +143,7 @@ mod tests {
     fn what_is_shown_has_neither_credentials_nor_query() {
         let endpoint = Endpoint::parse("http://me:secret@[::1]:80/health?token=abc").unwrap();
         assert_eq!(endpoint.credentials.as_deref(), Some("me:secret"));
-        assert_eq!(
-            format!("{endpoint} {endpoint:?}"),
-            "http://[::1]/health http://[::1]/health"
-        );
+        assert_eq!(format!("{endpoint} {endpoint:?}"), "http://[::1]/health http://[::1]/health");
     }
 
     #[test]

@@ -44,9 +44,7 @@ impl HttpProbe {
     }
 
     async fn ask(&self, endpoint: &Endpoint, deadline: Instant) -> Result<StatusCode, Failure> {
-        let stream = tcp::connect(endpoint, deadline)
-            .await
-            .map_err(Failure::NoAnswer)?;
+        let stream = tcp::connect(endpoint, deadline).await.map_err(Failure::NoAnswer)?;
         match endpoint.scheme {
             Scheme::Https => request(self.secure(stream, endpoint).await?, endpoint).await,
             Scheme::Http | Scheme::Tcp => request(stream, endpoint).await,

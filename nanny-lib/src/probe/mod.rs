@@ -70,10 +70,7 @@ impl ProbeTarget {
 
     /// The endpoint taken apart, or why there is nothing to knock at.
     fn parsed_endpoint(&self) -> Result<Endpoint, String> {
-        let endpoint = self
-            .endpoint
-            .as_deref()
-            .ok_or("the service has no health endpoint")?;
+        let endpoint = self.endpoint.as_deref().ok_or("the service has no health endpoint")?;
         Endpoint::parse(endpoint)
             .map_err(|reason| format!("its health endpoint is no use: {reason}"))
     }

@@ -33,10 +33,7 @@ impl StandardProbe {
     }
 
     #[cfg(not(feature = "http-probe"))]
-    #[expect(
-        clippy::unused_async,
-        reason = "the same signature as with the feature"
-    )]
+    #[expect(clippy::unused_async, reason = "the same signature as with the feature")]
     async fn http(&self, _: &ProbeTarget) -> Health {
         let reason = "this build has no HTTP probe: the feature http-probe is off".to_owned();
         Health::Unreachable { reason }
@@ -63,9 +60,7 @@ fn engine_says(health: Option<EngineHealth>) -> Health {
         Some(EngineHealth::Starting) => "its own health check has not passed yet",
         Some(EngineHealth::Unhealthy) => "its own health check fails",
     };
-    Health::Unhealthy {
-        reason: reason.to_owned(),
-    }
+    Health::Unhealthy { reason: reason.to_owned() }
 }
 
 #[cfg(test)]
@@ -92,11 +87,7 @@ mod tests {
             target.engine_health = engine;
             let health = probe.probe(&target).await;
             assert_eq!(health.is_healthy(), healthy, "{engine:?}");
-            assert_eq!(
-                matches!(health, Health::Unhealthy { .. }),
-                !healthy,
-                "{engine:?}"
-            );
+            assert_eq!(matches!(health, Health::Unhealthy { .. }), !healthy, "{engine:?}");
         }
     }
 
@@ -113,9 +104,6 @@ mod tests {
     async fn what_is_no_endpoint_is_unreachable() {
         let mut target = target();
         target.endpoint = Some("nonsense".to_owned());
-        assert!(matches!(
-            StandardProbe::new().probe(&target).await,
-            Health::Unreachable { .. }
-        ));
+        assert!(matches!(StandardProbe::new().probe(&target).await, Health::Unreachable { .. }));
     }
 }

@@ -45,11 +45,7 @@ impl HealthProbe for TcpProbe {
 pub(super) async fn connect(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, String> {
     let place = format!("{}:{}", endpoint.host, endpoint.port);
     let late = || format!("{place} did not accept a connection in time");
-    let found = timeout_at(
-        deadline,
-        lookup_host((endpoint.host.as_str(), endpoint.port)),
-    )
-    .await;
+    let found = timeout_at(deadline, lookup_host((endpoint.host.as_str(), endpoint.port))).await;
     let addresses: Vec<_> = match found {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => return Err(format!("cannot resolve {}: {error}", endpoint.host)),
@@ -92,9 +88,7 @@ mod tests {
     async fn who_accepts_a_connection_is_healthy() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let health = TcpProbe::new()
-            .probe(&target(&format!("tcp://127.0.0.1:{port}")))
-            .await;
+        let health = TcpProbe::new().probe(&target(&format!("tcp://127.0.0.1:{port}"))).await;
         assert_eq!(health, Health::Healthy);
     }
 
@@ -102,9 +96,7 @@ mod tests {
     async fn localhost_is_tried_at_all_its_addresses() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let health = TcpProbe::new()
-            .probe(&target(&format!("tcp://localhost:{port}")))
-            .await;
+        let health = TcpProbe::new().probe(&target(&format!("tcp://localhost:{port}"))).await;
         assert_eq!(health, Health::Healthy);
     }
 
@@ -113,9 +105,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let health = TcpProbe::new()
-            .probe(&target(&format!("tcp://127.0.0.1:{port}")))
-            .await;
+        let health = TcpProbe::new().probe(&target(&format!("tcp://127.0.0.1:{port}"))).await;
         let reason = format!("127.0.0.1:{port} refuses connections");
         assert_eq!(health, Health::Unreachable { reason });
     }
@@ -124,9 +114,6 @@ mod tests {
     async fn without_an_endpoint_there_is_nothing_to_reach() {
         let mut target = target("");
         target.endpoint = None;
-        assert!(matches!(
-            TcpProbe.probe(&target).await,
-            Health::Unreachable { .. }
-        ));
+        assert!(matches!(TcpProbe.probe(&target).await, Health::Unreachable { .. }));
     }
 }

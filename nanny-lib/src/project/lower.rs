@@ -27,26 +27,12 @@ pub fn from_compose(
     compose: &model::Project,
     manifest: &Manifest,
 ) -> Result<Project, Vec<Problem>> {
-    let mut lowering = Lowering {
-        compose,
-        manifest,
-        faults: Vec::new(),
-    };
-    let parts = compose
-        .services
-        .iter()
-        .map(|(key, service)| (key.clone(), lowering.part(service)));
+    let mut lowering = Lowering { compose, manifest, faults: Vec::new() };
+    let parts = compose.services.iter().map(|(key, service)| (key.clone(), lowering.part(service)));
     let parts = parts.collect();
-    let networks = compose
-        .networks
-        .iter()
-        .map(|(key, found)| lowering.network(key, found))
-        .collect();
-    let volumes = compose
-        .volumes
-        .iter()
-        .map(|(key, found)| lowering.volume(key, found))
-        .collect();
+    let networks =
+        compose.networks.iter().map(|(key, found)| lowering.network(key, found)).collect();
+    let volumes = compose.volumes.iter().map(|(key, found)| lowering.volume(key, found)).collect();
     if !lowering.faults.is_empty() {
         return Err(lowering.problems());
     }
@@ -75,40 +61,25 @@ impl Lowering<'_> {
         let ours = self.manifest.gpu_required && self.manifest.restart == RestartMode::Nanny;
         let mut spec = self.spec(service);
         spec.restart = if ours { RestartPolicy::No } else { restart };
-        spec.labels.insert(
-            labels::SERVICE.to_owned(),
-            self.manifest.name.as_str().to_owned(),
-        );
+        spec.labels.insert(labels::SERVICE.to_owned(), self.manifest.name.as_str().to_owned());
         if let (true, Some(asked)) = (ours, service.restart) {
-            spec.labels
-                .insert(labels::RESTART.to_owned(), asked.to_string());
+            spec.labels.insert(labels::RESTART.to_owned(), asked.to_string());
         }
-        spec.labels
-            .insert(labels::SPEC_HASH.to_owned(), spec_hash(&spec));
+        spec.labels.insert(labels::SPEC_HASH.to_owned(), spec_hash(&spec));
         // A dependency that no selected profile activates is one the project can do without.
         let active = |name: &&String| self.compose.services.contains_key(*name);
         let names = service.depends_on.keys().filter(active);
-        let depends_on = names
-            .map(|name| dependency(name, service.depends_on[name]))
-            .collect();
-        Part {
-            spec,
-            depends_on,
-            restart,
-        }
+        let depends_on = names.map(|name| dependency(name, service.depends_on[name])).collect();
+        Part { spec, depends_on, restart }
     }
 
     fn spec(&mut self, service: &model::Service) -> ContainerSpec {
         let compose = self.compose;
         let variables = service.environment.iter();
-        let variables = variables
-            .map(|(name, value)| (name.to_owned(), value.map(str::to_owned)))
-            .collect();
+        let variables =
+            variables.map(|(name, value)| (name.to_owned(), value.map(str::to_owned))).collect();
         let networks = service.networks_in_order().into_iter().map(|key| {
-            NetworkAttachment::new(
-                compose.network_name(key),
-                compose.network_aliases(service, key),
-            )
+            NetworkAttachment::new(compose.network_name(key), compose.network_aliases(service, key))
         });
         ContainerSpec {
             name: compose.container_name(service),
@@ -123,27 +94,11 @@ impl Lowering<'_> {
             tty: service.tty,
             stdin_open: service.stdin_open,
             init: service.init,
-            ports: service
-                .ports
-                .iter()
-                .filter_map(|port| self.port(service, port))
-                .collect(),
-            expose: service
-                .expose
-                .iter()
-                .flat_map(|ports| self.expose(service, ports))
-                .collect(),
-            mounts: service
-                .mounts
-                .iter()
-                .map(|mount| self.mount(service, mount))
-                .collect(),
+            ports: service.ports.iter().filter_map(|port| self.port(service, port)).collect(),
+            expose: service.expose.iter().flat_map(|ports| self.expose(service, ports)).collect(),
+            mounts: service.mounts.iter().map(|mount| self.mount(service, mount)).collect(),
             devices: service.devices.iter().map(device).collect(),
-            gpus: service
-                .gpu_requests()
-                .into_iter()
-                .map(gpu_devices)
-                .collect(),
+            gpus: service.gpu_requests().into_iter().map(gpu_devices).collect(),
             group_add: service.group_add.clone(),
             cap_add: service.cap_add.clone(),
             cap_drop: service.cap_drop.clone(),
@@ -152,10 +107,7 @@ impl Lowering<'_> {
             shm_size: service.shm_size,
             runtime: service.runtime.clone(),
             restart: RestartPolicy::No,
-            healthcheck: service
-                .healthcheck
-                .as_ref()
-                .map(|check| self.healthcheck(service, check)),
+            healthcheck: service.healthcheck.as_ref().map(|check| self.healthcheck(service, check)),
             network_mode: service.network_mode.map(|mode| mode.as_str().to_owned()),
             networks: networks.collect(),
             extra_hosts: extra_hosts(service),
@@ -166,19 +118,12 @@ impl Lowering<'_> {
     }
 
     fn port(&mut self, service: &model::Service, port: &model::Port) -> Option<PortMapping> {
-        let published = port
-            .published
-            .as_deref()
-            .filter(|text| !text.is_empty() && *text != "0");
+        let published = port.published.as_deref().filter(|text| !text.is_empty() && *text != "0");
         let host_ports = match published.map(port_range) {
             None => None,
             Some(Some((first, last))) => Some(HostPorts { first, last }),
             Some(None) => {
-                self.fault(
-                    service,
-                    "ports",
-                    &format!("'{port}' is published at no port number"),
-                );
+                self.fault(service, "ports", &format!("'{port}' is published at no port number"));
                 return None;
             }
         };
@@ -201,34 +146,23 @@ impl Lowering<'_> {
             self.fault(service, "expose", &format!("'{ports}' is no port number"));
             return Vec::new();
         };
-        (first..=last)
-            .map(|port| format!("{port}{protocol}"))
-            .collect()
+        (first..=last).map(|port| format!("{port}{protocol}")).collect()
     }
 
     fn mount(&mut self, service: &model::Service, mount: &model::Mount) -> Mount {
         let kind = match &mount.source {
-            model::MountSource::Bind {
-                path,
-                create_host_path,
-            } => MountKind::Bind {
+            model::MountSource::Bind { path, create_host_path } => MountKind::Bind {
                 source: path.clone(),
                 create_source: *create_host_path,
                 propagation: mount.propagation.map(|found| found.as_str().to_owned()),
-                selinux: mount
-                    .selinux
-                    .and_then(|found| found.as_str().chars().next()),
+                selinux: mount.selinux.and_then(|found| found.as_str().chars().next()),
             },
-            model::MountSource::Volume { key } => MountKind::Volume {
-                name: self.compose.volume_name(key),
-                no_copy: mount.no_copy,
-            },
+            model::MountSource::Volume { key } => {
+                MountKind::Volume { name: self.compose.volume_name(key), no_copy: mount.no_copy }
+            }
             model::MountSource::Anonymous => MountKind::Anonymous,
             model::MountSource::Tmpfs { size, mode: None } => MountKind::Tmpfs { size: *size },
-            model::MountSource::Tmpfs {
-                size,
-                mode: Some(_),
-            } => {
+            model::MountSource::Tmpfs { size, mode: Some(_) } => {
                 self.fault(service, "tmpfs", "a mode is not supported; leave it out");
                 MountKind::Tmpfs { size: *size }
             }
@@ -237,10 +171,7 @@ impl Lowering<'_> {
                 MountKind::Anonymous
             }
         };
-        Mount {
-            read_only: mount.read_only,
-            ..Mount::new(mount.target.clone(), kind)
-        }
+        Mount { read_only: mount.read_only, ..Mount::new(mount.target.clone(), kind) }
     }
 
     fn healthcheck(&mut self, service: &model::Service, check: &model::Healthcheck) -> Healthcheck {
@@ -281,11 +212,7 @@ impl Lowering<'_> {
         };
         // Compose takes a network whose key fits for its own, whichever project made it.
         let ours = Labels::from([(compose_labels::NETWORK.to_owned(), key.to_owned())]);
-        let identity = if network.external {
-            Labels::new()
-        } else {
-            ours
-        };
+        let identity = if network.external { Labels::new() } else { ours };
         NetworkWanted::new(spec, network.external, identity)
     }
 
@@ -300,14 +227,11 @@ impl Lowering<'_> {
     }
 
     fn fault(&mut self, service: &model::Service, field: &str, message: &str) {
-        self.faults
-            .push(format!("services.{}.{field}: {message}", service.name));
+        self.faults.push(format!("services.{}.{field}: {message}", service.name));
     }
 
     fn problems(self) -> Vec<Problem> {
-        let Self {
-            compose, faults, ..
-        } = self;
+        let Self { compose, faults, .. } = self;
         let file = compose.config_files.first().unwrap_or(&compose.working_dir);
         let problem = |message| Problem::new(&compose.working_dir, file, (1, 1), message);
         faults.into_iter().map(problem).collect()
@@ -318,12 +242,10 @@ impl Lowering<'_> {
 pub(crate) fn spec_hash(spec: &ContainerSpec) -> String {
     // Strings, numbers, maps with text keys: there is nothing in a spec that JSON cannot say.
     let json = serde_json::to_vec(spec).unwrap_or_default();
-    Sha256::digest(&json)
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    Sha256::digest(&json).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 fn dependency(name: &str, found: model::Dependency) -> Dependency {
@@ -332,10 +254,7 @@ fn dependency(name: &str, found: model::Dependency) -> Dependency {
         model::Condition::CompletedSuccessfully => Condition::Completed,
         _ => Condition::Started,
     };
-    Dependency {
-        required: found.required,
-        ..Dependency::new(name, condition)
-    }
+    Dependency { required: found.required, ..Dependency::new(name, condition) }
 }
 
 fn restart_policy(policy: model::RestartPolicy) -> RestartPolicy {
@@ -386,9 +305,7 @@ fn ulimit((name, limit): (&String, &model::Ulimit)) -> Ulimit {
 
 fn extra_hosts(service: &model::Service) -> Vec<String> {
     let lines = service.extra_hosts.iter().flat_map(|(host, addresses)| {
-        addresses
-            .iter()
-            .map(move |address| format!("{host}:{address}"))
+        addresses.iter().map(move |address| format!("{host}:{address}"))
     });
     lines.collect()
 }

@@ -39,9 +39,7 @@ pub(super) fn load(
             return Some(process(manifest, &working_dir));
         }
         None => match loading.standard_file(&working_dir) {
-            Some(file) => loading
-                .inside(&file, "compose_file", (1, 1))
-                .then_some(file)?,
+            Some(file) => loading.inside(&file, "compose_file", (1, 1)).then_some(file)?,
             None if manifest.command.is_some() => return Some(process(manifest, &working_dir)),
             None => {
                 let name = working_dir.join(COMPOSE_NAMES[0]);
@@ -96,10 +94,8 @@ impl Loading<'_> {
         if path.is_dir() {
             return Some(path);
         }
-        let message = format!(
-            "'working_dir' is '{}', which is no directory; make it one",
-            named.text
-        );
+        let message =
+            format!("'working_dir' is '{}', which is no directory; make it one", named.text);
         self.error(named.at, message);
         None
     }
@@ -109,10 +105,7 @@ impl Loading<'_> {
     fn named_file(&mut self, field: &str, named: &Placed, working_dir: &Path) -> Option<PathBuf> {
         let places = [working_dir, &self.absolute].map(|place| clean(&place.join(&named.text)));
         self.found.files.extend(places.clone());
-        let path = places
-            .iter()
-            .find(|path| path.exists())
-            .unwrap_or(&places[0]);
+        let path = places.iter().find(|path| path.exists()).unwrap_or(&places[0]);
         if !self.inside(path, field, named.at) {
             return None;
         }
@@ -129,10 +122,7 @@ impl Loading<'_> {
     }
 
     fn standard_file(&mut self, working_dir: &Path) -> Option<PathBuf> {
-        let places: Vec<_> = COMPOSE_NAMES
-            .iter()
-            .map(|name| working_dir.join(name))
-            .collect();
+        let places: Vec<_> = COMPOSE_NAMES.iter().map(|name| working_dir.join(name)).collect();
         self.found.files.extend(places.clone());
         places.into_iter().find(|path| path.exists())
     }
@@ -177,11 +167,8 @@ impl Loading<'_> {
                 }
             };
             let settings = self.settings;
-            let known = |name: &str| {
-                settings
-                    .variable(name)
-                    .or_else(|| variables.get(name).cloned())
-            };
+            let known =
+                |name: &str| settings.variable(name).or_else(|| variables.get(name).cloned());
             match dotenv::parse(&text, &known) {
                 Ok(found) => variables.extend(found.values),
                 Err(error) => {
@@ -206,11 +193,7 @@ impl Loading<'_> {
         request.profiles.clone_from(&manifest.profiles);
         request.home.clone_from(&self.settings.home);
         let settings = self.settings;
-        let lookup = |name: &str| {
-            settings
-                .variable(name)
-                .or_else(|| variables.get(name).cloned())
-        };
+        let lookup = |name: &str| settings.variable(name).or_else(|| variables.get(name).cloned());
         match nanny_compose::load(&request, &lookup, &DiskFiles) {
             Ok(loaded) => {
                 self.found.files.extend(loaded.files_read);
@@ -232,15 +215,9 @@ impl Loading<'_> {
         for problem in found {
             let path = self.paths.shown(&problem.file);
             let at = (problem.line.max(1), problem.column.max(1));
-            let place = if problem.path.is_empty() {
-                ""
-            } else {
-                &format!("{}: ", problem.path)
-            };
+            let place = if problem.path.is_empty() { "" } else { &format!("{}: ", problem.path) };
             let message = format!("{place}{}", problem.message);
-            self.found
-                .problems
-                .push(change(Problem::new(&self.origin, path, at, message)));
+            self.found.problems.push(change(Problem::new(&self.origin, path, at, message)));
         }
     }
 
@@ -253,9 +230,7 @@ impl Loading<'_> {
     }
 
     fn error(&mut self, at: (usize, usize), message: impl Into<String>) {
-        self.found
-            .problems
-            .push(Problem::new(&self.origin, &self.manifest_file, at, message));
+        self.found.problems.push(Problem::new(&self.origin, &self.manifest_file, at, message));
     }
 }
 

@@ -16,12 +16,8 @@ use crate::name::ServiceName;
 /// What a manifest may be called; the first that is there counts.
 pub(super) const MANIFEST_NAMES: &[&str] = &["service.yaml", "service.yml"];
 /// What a Compose file may be called if nobody says; the first that is there counts.
-pub(super) const COMPOSE_NAMES: &[&str] = &[
-    "docker-compose.yml",
-    "compose.yaml",
-    "compose.yml",
-    "docker-compose.yaml",
-];
+pub(super) const COMPOSE_NAMES: &[&str] =
+    &["docker-compose.yml", "compose.yaml", "compose.yml", "docker-compose.yaml"];
 
 /// What one directory holds.
 #[derive(Debug, Default)]
@@ -68,22 +64,15 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
     let origin = paths.shown.join(directory);
     let absolute = paths.absolute.join(directory);
     let mut found = Found::default();
-    found
-        .files
-        .extend(MANIFEST_NAMES.iter().map(|name| absolute.join(name)));
-    let Some(name) = MANIFEST_NAMES
-        .iter()
-        .find(|name| is_there(&absolute.join(name)))
-    else {
+    found.files.extend(MANIFEST_NAMES.iter().map(|name| absolute.join(name)));
+    let Some(name) = MANIFEST_NAMES.iter().find(|name| is_there(&absolute.join(name))) else {
         return found;
     };
     let manifest_file = origin.join(name);
     let text = match read_text(&absolute.join(name)) {
         Ok(text) => text,
         Err(Unreadable { at, message }) => {
-            found
-                .problems
-                .push(Problem::new(&origin, &manifest_file, at, message));
+            found.problems.push(Problem::new(&origin, &manifest_file, at, message));
             return found;
         }
     };
@@ -96,21 +85,9 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
     };
     found.problems = parsed.problems;
     let mut manifest = parsed.manifest;
-    let mut loading = Loading {
-        paths,
-        settings,
-        origin,
-        manifest_file,
-        absolute,
-        found,
-    };
+    let mut loading = Loading { paths, settings, origin, manifest_file, absolute, found };
     let project = project::load(&mut loading, &manifest, &parsed.files);
-    let Loading {
-        origin,
-        manifest_file: file,
-        mut found,
-        ..
-    } = loading;
+    let Loading { origin, manifest_file: file, mut found, .. } = loading;
     let (name, name_at) = (manifest.name.clone(), parsed.name_at);
     let service = project.map(|project| {
         if settings.protected.contains(&project.name) {
@@ -123,20 +100,13 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
         }
         Service::new(manifest, Arc::new(project), origin.clone())
     });
-    found.manifest = Some(FoundManifest {
-        name,
-        name_at,
-        origin,
-        file,
-        service,
-    });
+    found.manifest = Some(FoundManifest { name, name_at, origin, file, service });
     found
 }
 
 /// Whether there is anything at `path`, even if it cannot be read: then the reading says why.
 fn is_there(path: &Path) -> bool {
-    path.symlink_metadata()
-        .map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
+    path.symlink_metadata().map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
 }
 
 struct Unreadable {
@@ -145,29 +115,18 @@ struct Unreadable {
 }
 
 fn read_text(path: &Path) -> Result<String, Unreadable> {
-    let whole = |message: String| Unreadable {
-        at: (1, 1),
-        message,
-    };
+    let whole = |message: String| Unreadable { at: (1, 1), message };
     let bytes = read_bytes(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
     if bytes.len() > MAX_BYTES {
         let limit = MAX_BYTES >> 10;
-        return Err(whole(format!(
-            "the file is longer than {limit} KiB; make it smaller"
-        )));
+        return Err(whole(format!("the file is longer than {limit} KiB; make it smaller")));
     }
     String::from_utf8(bytes).map_err(|error| {
         let sound = error.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(&error.as_bytes()[..sound]).into_owned();
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        let at = (
-            before.matches('\n').count() + 1,
-            before[line_start..].chars().count() + 1,
-        );
-        Unreadable {
-            at,
-            message: "this is not UTF-8; save the file as UTF-8".to_owned(),
-        }
+        let at = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
+        Unreadable { at, message: "this is not UTF-8; save the file as UTF-8".to_owned() }
     })
 }
 
@@ -190,10 +149,7 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(unix)]
 fn open_without_waiting(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 #[cfg(not(unix))]

@@ -23,24 +23,15 @@ fn write(root: &TempDir, path: &str, text: &str) {
 }
 
 fn source(root: &TempDir) -> DirectorySource {
-    DirectorySource::new(root.path())
-        .home("/home/me")
-        .environment([("TAG", "7")])
+    DirectorySource::new(root.path()).home("/home/me").environment([("TAG", "7")])
 }
 
 /// What is found, and the messages of the problems without the root.
 async fn discover(source: &DirectorySource) -> (Vec<String>, Vec<String>) {
     let discovery = source.discover().await;
     let root = format!("{}/", source.paths.shown.display());
-    let names = discovery
-        .services
-        .iter()
-        .map(|found| found.manifest.name.to_string())
-        .collect();
-    let problems = discovery
-        .problems
-        .iter()
-        .map(|found| found.to_string().replace(&root, ""));
+    let names = discovery.services.iter().map(|found| found.manifest.name.to_string()).collect();
+    let problems = discovery.problems.iter().map(|found| found.to_string().replace(&root, ""));
     (names, problems.collect())
 }
 
@@ -62,20 +53,12 @@ async fn services_are_found_and_templates_are_not() {
     let source = source(&root);
     let discovery = source.discover().await;
     assert_eq!(discovery.problems, []);
-    let [speech, chat] = &discovery.services[..] else {
-        panic!("{discovery:?}")
-    };
+    let [speech, chat] = &discovery.services[..] else { panic!("{discovery:?}") };
     assert_eq!(chat.manifest.name.as_str(), "chat");
     assert_eq!(chat.origin, root.path().join("chat"));
     assert_eq!(chat.project.name, "chat");
-    assert_eq!(
-        chat.project.parts["web"].spec.image.as_deref(),
-        Some("nginx:7")
-    );
-    assert_eq!(
-        (speech.manifest.name.as_str(), speech.project.name.as_str()),
-        ("speech", "tts")
-    );
+    assert_eq!(chat.project.parts["web"].spec.image.as_deref(), Some("nginx:7"));
+    assert_eq!((speech.manifest.name.as_str(), speech.project.name.as_str()), ("speech", "tts"));
 }
 
 #[tokio::test]
@@ -90,18 +73,11 @@ async fn one_bad_manifest_does_not_hide_the_others() {
         ("good/service.yaml", "name: good"),
         ("good/docker-compose.yml", COMPOSE),
     ]);
-    fs::write(
-        root.path().join("binary/service.yaml"),
-        b"name: a\nx: \xff\n",
-    )
-    .unwrap();
+    fs::write(root.path().join("binary/service.yaml"), b"name: a\nx: \xff\n").unwrap();
     write(&root, "broken/service.yaml", "name: broken");
     let (names, problems) = discover(&source(&root)).await;
     assert_eq!(names, ["good"]);
-    let places: Vec<_> = problems
-        .iter()
-        .map(|found| found.split(' ').next().unwrap())
-        .collect();
+    let places: Vec<_> = problems.iter().map(|found| found.split(' ').next().unwrap()).collect();
     assert_eq!(
         places,
         [
@@ -113,14 +89,8 @@ async fn one_bad_manifest_does_not_hide_the_others() {
         ],
         "{problems:#?}"
     );
-    let missing = problems
-        .iter()
-        .find(|found| found.starts_with("bare"))
-        .unwrap();
-    assert!(
-        missing.contains("there is no bare/docker-compose.yml; write one"),
-        "{missing}"
-    );
+    let missing = problems.iter().find(|found| found.starts_with("bare")).unwrap();
+    assert!(missing.contains("there is no bare/docker-compose.yml; write one"), "{missing}");
 }
 
 #[tokio::test]
@@ -151,13 +121,7 @@ async fn two_services_of_one_name_are_a_problem_of_both() {
              give one of them another 'name'"
         )
     };
-    assert_eq!(
-        problems,
-        [
-            said("a/service.yaml:2:7", "b"),
-            said("b/service.yaml:1:7", "a")
-        ]
-    );
+    assert_eq!(problems, [said("a/service.yaml:2:7", "b"), said("b/service.yaml:1:7", "a")]);
 }
 
 #[tokio::test]
@@ -219,15 +183,8 @@ async fn files_that_a_manifest_names_must_lie_inside() {
     let (names, problems) = discover(&source(&root)).await;
     assert!(names.is_empty(), "{names:?}");
     assert_eq!(problems.len(), 6, "{problems:#?}");
-    assert!(
-        problems
-            .iter()
-            .all(|found| found.contains("leads out of the service's directory"))
-    );
-    assert!(
-        problems[0].starts_with("absolute/service.yaml:2:15: 'compose_file'"),
-        "{problems:#?}"
-    );
+    assert!(problems.iter().all(|found| found.contains("leads out of the service's directory")));
+    assert!(problems[0].starts_with("absolute/service.yaml:2:15: 'compose_file'"), "{problems:#?}");
 }
 
 #[tokio::test]
@@ -249,10 +206,7 @@ async fn a_pipe_is_refused_and_not_waited_for() {
     assert!(made.unwrap().success());
     let (names, problems) = discover(&source(&root)).await;
     assert!(names.is_empty());
-    assert_eq!(
-        problems,
-        ["chat/service.yaml:1:1: cannot be read: it is no regular file"]
-    );
+    assert_eq!(problems, ["chat/service.yaml:1:1: cannot be read: it is no regular file"]);
 }
 
 #[tokio::test]
@@ -267,14 +221,8 @@ async fn a_manifest_that_is_too_long_is_refused() {
 #[tokio::test]
 async fn the_working_directory_names_the_project_and_holds_its_files() {
     let root = root(&[
-        (
-            "chat/service.yaml",
-            "working_dir: deploy\nenv_file: extra.env\ncompose_file: run.yml",
-        ),
-        (
-            "chat/deploy/run.yml",
-            "services: {web: {image: 'nginx:${EXTRA}-${BOTH}-${TAG}'}}",
-        ),
+        ("chat/service.yaml", "working_dir: deploy\nenv_file: extra.env\ncompose_file: run.yml"),
+        ("chat/deploy/run.yml", "services: {web: {image: 'nginx:${EXTRA}-${BOTH}-${TAG}'}}"),
         ("chat/deploy/extra.env", "EXTRA=1\nBOTH=extra\nTAG=never"),
         ("chat/deploy/.env", "BOTH=dot"),
     ]);
@@ -282,30 +230,18 @@ async fn the_working_directory_names_the_project_and_holds_its_files() {
     assert_eq!(discovery.problems, []);
     let project = &discovery.services[0].project;
     assert_eq!(project.name, "deploy");
-    assert_eq!(
-        project.parts["web"].spec.image.as_deref(),
-        Some("nginx:1-extra-7")
-    );
+    assert_eq!(project.parts["web"].spec.image.as_deref(), Some("nginx:1-extra-7"));
 }
 
 #[tokio::test]
 async fn a_command_needs_no_compose_file() {
     let manifest = "backend: process\ncommand: [python, serve.py]\nenv: {PORT: 8000}";
-    let root = root(&[
-        ("chat/service.yaml", manifest),
-        ("chat/compose.yaml", COMPOSE),
-    ]);
+    let root = root(&[("chat/service.yaml", manifest), ("chat/compose.yaml", COMPOSE)]);
     let discovery = source(&root).discover().await;
     let spec = &discovery.services[0].project.parts["main"].spec;
     assert!(spec.labels.contains_key(crate::project::labels::SPEC_HASH));
-    assert_eq!(
-        (spec.image.as_deref(), spec.command.as_ref().unwrap().len()),
-        (None, 2)
-    );
-    assert_eq!(
-        spec.working_dir.as_deref(),
-        root.path().join("chat").to_str()
-    );
+    assert_eq!((spec.image.as_deref(), spec.command.as_ref().unwrap().len()), (None, 2));
+    assert_eq!(spec.working_dir.as_deref(), root.path().join("chat").to_str());
 }
 
 #[tokio::test]
@@ -313,10 +249,7 @@ async fn a_command_is_for_the_process_backend_and_does_nothing_beside_a_compose_
     let alone = root(&[("chat/service.yaml", "command: python serve.py")]);
     let discovery = source(&alone).discover().await;
     assert_eq!(discovery.problems, []);
-    assert_eq!(
-        discovery.services[0].manifest.backend.as_deref(),
-        Some("process")
-    );
+    assert_eq!(discovery.services[0].manifest.backend.as_deref(), Some("process"));
 
     write(&alone, "chat/compose.yaml", COMPOSE);
     let discovery = source(&alone).discover().await;
@@ -326,20 +259,14 @@ async fn a_command_is_for_the_process_backend_and_does_nothing_beside_a_compose_
 
 #[tokio::test]
 async fn our_own_project_is_protected() {
-    let root = root(&[
-        ("nanny/service.yaml", "version: 1"),
-        ("nanny/compose.yaml", COMPOSE),
-    ]);
+    let root = root(&[("nanny/service.yaml", "version: 1"), ("nanny/compose.yaml", COMPOSE)]);
     let discovery = source(&root).protect_project("nanny").discover().await;
     assert!(discovery.services[0].manifest.protected.is_some());
 }
 
 #[tokio::test]
 async fn hints_do_not_keep_a_service_from_being_found() {
-    let root = root(&[
-        ("chat/service.yaml", "desciption: x"),
-        ("chat/compose.yaml", COMPOSE),
-    ]);
+    let root = root(&[("chat/service.yaml", "desciption: x"), ("chat/compose.yaml", COMPOSE)]);
     let discovery = source(&root).discover().await;
     assert_eq!(discovery.services.len(), 1);
     assert_eq!(discovery.problems.len(), 1);
@@ -369,10 +296,7 @@ async fn edits_of_every_file_that_was_read_are_noticed() {
         "services: {{web: {{image: nginx, env_file: [{}]}}}}",
         shared.path().join("common.env").display()
     );
-    let root = root(&[
-        ("chat/service.yaml", "version: 1"),
-        ("chat/compose.yaml", &compose),
-    ]);
+    let root = root(&[("chat/service.yaml", "version: 1"), ("chat/compose.yaml", &compose)]);
     let source = source(&root);
     assert_eq!(source.discover().await.services.len(), 1);
     let mut changes = source.watch();
@@ -437,16 +361,8 @@ async fn a_file_found_by_a_later_discovery_is_watched_from_then_on() {
 async fn two_thousand_services_are_found_and_watched() {
     let root = root(&[]);
     for index in 0..2000 {
-        write(
-            &root,
-            &format!("service{index}/service.yaml"),
-            "gpu_required: true\nvram_gb: 8",
-        );
-        write(
-            &root,
-            &format!("service{index}/docker-compose.yml"),
-            COMPOSE,
-        );
+        write(&root, &format!("service{index}/service.yaml"), "gpu_required: true\nvram_gb: 8");
+        write(&root, &format!("service{index}/docker-compose.yml"), COMPOSE);
     }
     let source = source(&root);
     assert_eq!(source.discover().await.services.len(), 2000);

@@ -53,12 +53,7 @@ fn refuse<K: Ord>(
         let others: Vec<_> = others.map(|file| file.display().to_string()).collect();
         if !others.is_empty() {
             let message = message(&key, &others.join(" and "));
-            problems.push(Problem::new(
-                &found.origin,
-                &found.file,
-                found.name_at,
-                message,
-            ));
+            problems.push(Problem::new(&found.origin, &found.file, found.name_at, message));
         }
         others.is_empty()
     });

@@ -33,16 +33,11 @@ impl Places {
             let link = parent.and_then(|parent| Some(parent.join(file.file_name()?)));
             target.into_iter().chain(link)
         };
-        Self {
-            files: files.into_iter().flat_map(both).collect(),
-        }
+        Self { files: files.into_iter().flat_map(both).collect() }
     }
 
     fn directories(&self) -> impl Iterator<Item = PathBuf> {
-        self.files
-            .iter()
-            .filter_map(|file| file.parent())
-            .map(Path::to_owned)
+        self.files.iter().filter_map(|file| file.parent()).map(Path::to_owned)
     }
 }
 
@@ -87,13 +82,7 @@ impl Watching {
         let mut watches = Watches::new(root, publisher.subscribe(), hint);
         watches.update(&publisher.borrow().clone());
         let next_poll = Instant::now() + watches.poll_interval();
-        Self {
-            watches,
-            hints,
-            places,
-            next_poll,
-            _publisher: publisher,
-        }
+        Self { watches, hints, places, next_poll, _publisher: publisher }
     }
 
     /// Waits until it is worth looking. Nothing is lost if the future is dropped before.
@@ -171,10 +160,7 @@ impl Watches {
                 let _ = hint.try_send(());
             }
         };
-        let mut watches = Self {
-            root,
-            ..Self::default()
-        };
+        let mut watches = Self { root, ..Self::default() };
         match notify::recommended_watcher(on_event) {
             Ok(watcher) => watches.watcher = Some(watcher),
             Err(error) => watches.degrade(&error),
@@ -183,11 +169,7 @@ impl Watches {
     }
 
     fn poll_interval(&self) -> Duration {
-        if self.degraded || self.watched.is_empty() {
-            FAST_POLL
-        } else {
-            SLOW_POLL
-        }
+        if self.degraded || self.watched.is_empty() { FAST_POLL } else { SLOW_POLL }
     }
 
     /// Watches what there is now, and nothing else.
@@ -196,10 +178,8 @@ impl Watches {
             return;
         };
         let services = service_directories(&self.root).unwrap_or_default();
-        let wanted = services
-            .iter()
-            .chain([&self.root])
-            .filter_map(|path| path.canonicalize().ok());
+        let wanted =
+            services.iter().chain([&self.root]).filter_map(|path| path.canonicalize().ok());
         let wanted: BTreeMap<_, _> = wanted
             .chain(places.directories())
             .filter_map(|path| identity(&path).map(|identity| (path, identity)))
@@ -263,10 +243,7 @@ fn matters(event: &Event, root: &Path, files: &BTreeSet<PathBuf>) -> bool {
     let counts = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default();
         let is_entry = path.parent() == Some(root) && !is_skipped(name);
-        let is_standard = MANIFEST_NAMES
-            .iter()
-            .chain(COMPOSE_NAMES)
-            .any(|known| name == *known);
+        let is_standard = MANIFEST_NAMES.iter().chain(COMPOSE_NAMES).any(|known| name == *known);
         is_entry || is_standard || name == ".env" || path == root || files.contains(path)
     };
     event.need_rescan() || (changes && event.paths.iter().any(counts))
@@ -297,11 +274,7 @@ mod tests {
             ("/srv/chat/server.log", false),
             ("/shared/other.env", false),
         ] {
-            assert_eq!(
-                matters(&event(written, path), root, &files),
-                expected,
-                "{path}"
-            );
+            assert_eq!(matters(&event(written, path), root, &files), expected, "{path}");
         }
     }
 
@@ -309,11 +282,7 @@ mod tests {
     fn reading_is_no_change_and_an_overflow_is_one() {
         let (root, files) = (Path::new("/srv"), BTreeSet::new());
         let opened = EventKind::Access(AccessKind::Open(AccessMode::Read));
-        assert!(!matters(
-            &event(opened, "/srv/chat/service.yaml"),
-            root,
-            &files
-        ));
+        assert!(!matters(&event(opened, "/srv/chat/service.yaml"), root, &files));
         let made = EventKind::Create(CreateKind::Folder);
         assert!(matters(&event(made, "/srv/chat"), root, &files));
         let overflow = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);

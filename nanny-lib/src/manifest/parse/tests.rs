@@ -52,10 +52,7 @@ fn the_seed_example_is_read_whole() {
     expected.health_endpoint = Some("http://localhost:8001/health".to_owned());
     expected.tags = vec!["category1".to_owned()];
     assert_eq!(parsed.manifest, expected);
-    assert_eq!(
-        parsed.files.compose_file.unwrap().text,
-        "docker-compose.yml"
-    );
+    assert_eq!(parsed.files.compose_file.unwrap().text, "docker-compose.yml");
     assert!(parsed.problems.is_empty());
 }
 
@@ -87,10 +84,7 @@ resources: {cpu_limit: 1.50, memory_limit: 4G}
     assert_eq!(manifest.vram_gb, Number::from_f64(7.5).unwrap());
     assert_eq!(manifest.ports, ["8000", "9000:9000"]);
     assert_eq!(manifest.author.as_deref(), Some("me"));
-    assert_eq!(
-        manifest.repository.as_deref(),
-        Some("https://example.test/chat")
-    );
+    assert_eq!(manifest.repository.as_deref(), Some("https://example.test/chat"));
     assert_eq!(manifest.backend.as_deref(), Some("podman"));
     assert_eq!(manifest.restart, RestartMode::Keep);
     assert_eq!(manifest.gpus.count, Some(2));
@@ -109,14 +103,8 @@ resources: {cpu_limit: 1.50, memory_limit: 4G}
     assert_eq!(manifest.health, health);
     assert_eq!(manifest.command.unwrap(), ["python", "my server.py"]);
     assert_eq!(manifest.env.0["PORT"].as_deref(), Some("8000"));
-    let optional = ServiceDependency {
-        required: false,
-        ..ServiceDependency::new("cache")
-    };
-    assert_eq!(
-        manifest.depends_on,
-        [ServiceDependency::new("db"), optional]
-    );
+    let optional = ServiceDependency { required: false, ..ServiceDependency::new("cache") };
+    assert_eq!(manifest.depends_on, [ServiceDependency::new("db"), optional]);
     assert_eq!(manifest.autostart, Some(true));
     assert_eq!(manifest.idle_timeout, Some(Duration::from_secs(600)));
     assert_eq!(manifest.resources.cpu.as_deref(), Some("1.50"));
@@ -125,13 +113,9 @@ resources: {cpu_limit: 1.50, memory_limit: 4G}
 
 #[test]
 fn a_version_is_what_was_written() {
-    for (written, expected) in [
-        ("1.10", "1.10"),
-        ("2", "2"),
-        ("'1.0'", "1.0"),
-        ("2024-01-31", "2024-01-31"),
-        ("v1", "v1"),
-    ] {
+    for (written, expected) in
+        [("1.10", "1.10"), ("2", "2"), ("'1.0'", "1.0"), ("2024-01-31", "2024-01-31"), ("v1", "v1")]
+    {
         assert_eq!(manifest(&format!("version: {written}")).version, expected);
     }
 }
@@ -145,18 +129,12 @@ fn whole_gigabytes_stay_integers() {
 #[test]
 fn null_is_absent_and_so_is_an_empty_endpoint() {
     let text = "name:\ntags: ~\nversion: null\nhealth_endpoint: ''\nhealth:\nbackend: ''\n";
-    assert_eq!(
-        manifest(text),
-        Manifest::new(ServiceName::new("chat").unwrap())
-    );
+    assert_eq!(manifest(text), Manifest::new(ServiceName::new("chat").unwrap()));
 }
 
 #[test]
 fn marks_and_line_ends_of_windows_are_fine() {
-    assert_eq!(
-        manifest("\u{feff}name: a\r\nversion: 1.10\r\n").version,
-        "1.10"
-    );
+    assert_eq!(manifest("\u{feff}name: a\r\nversion: 1.10\r\n").version, "1.10");
 }
 
 #[test]
@@ -197,14 +175,8 @@ fn a_near_miss_of_an_absent_field_is_hinted_at() {
             "service.yaml:1:10: 'health.intervall' is no field and does nothing; \
              did you mean 'health.interval'?",
         ),
-        (
-            "gpus: {color: red}",
-            "service.yaml:1:8: 'gpus.color' is no field and does nothing",
-        ),
-        (
-            "idle_timeout: 5m",
-            "service.yaml:1:1: 'idle_timeout' is read and does not act yet",
-        ),
+        ("gpus: {color: red}", "service.yaml:1:8: 'gpus.color' is no field and does nothing"),
+        ("idle_timeout: 5m", "service.yaml:1:1: 'idle_timeout' is read and does not act yet"),
     ] {
         assert_eq!(messages(text), [expected], "{text}");
         assert!(parse_text(text).is_ok(), "{text}");
@@ -226,10 +198,7 @@ fn faults_name_line_column_field_and_cure() {
             "name: a/b",
             "1:7: 'name' is not a service name: it contains '/'; write one such as 'my-service'",
         ),
-        (
-            "name: [a]",
-            "1:7: 'name' must be text, not a list; put it in quotes",
-        ),
+        ("name: [a]", "1:7: 'name' must be text, not a list; put it in quotes"),
         (
             "gpu_required: 1",
             "1:15: 'gpu_required' must be true or false, not a number; \
@@ -248,10 +217,7 @@ fn faults_name_line_column_field_and_cure() {
             "ports:\n  http: 80",
             "2:3: 'ports' must be a list, not a mapping; begin each line with '- '",
         ),
-        (
-            "tags:\n  - a\n  - [b]",
-            "3:5: 'tags' must be text, not a list; put it in quotes",
-        ),
+        ("tags:\n  - a\n  - [b]", "3:5: 'tags' must be text, not a list; put it in quotes"),
         (
             "health_endpoint: /health",
             "1:18: 'health_endpoint' is no address: it does not begin with a scheme; \
@@ -272,29 +238,16 @@ fn faults_name_line_column_field_and_cure() {
             "1:9: 'health' must be a mapping, not a string; \
              write its fields on lines of their own, indented",
         ),
-        (
-            "health: {interval: 0}",
-            "1:20: 'health.interval' must be at least 100ms",
-        ),
-        (
-            "health: {expect: 1000}",
-            "1:18: 'health.expect' must be from 100 to 599",
-        ),
+        ("health: {interval: 0}", "1:20: 'health.interval' must be at least 100ms"),
+        ("health: {expect: 1000}", "1:18: 'health.expect' must be from 100 to 599"),
         (
             "priority: high",
             "1:11: 'priority' must be a whole number, not a string; \
              write one from -2147483648 to 2147483647",
         ),
-        (
-            "a: 1\nb: 2\na: 3",
-            "3:1: 'a' is already set at 1:1; keep one of the two",
-        ),
+        ("a: 1\nb: 2\na: 3", "3:1: 'a' is already set at 1:1; keep one of the two"),
     ] {
-        assert_eq!(
-            messages(text),
-            [format!("service.yaml:{expected}")],
-            "{text}"
-        );
+        assert_eq!(messages(text), [format!("service.yaml:{expected}")], "{text}");
         assert!(parse_text(text).is_err(), "{text}");
     }
 }
@@ -307,16 +260,9 @@ fn all_faults_are_found_at_once() {
 
 #[test]
 fn a_directory_whose_name_is_no_service_name_needs_a_name_in_the_file() {
-    let found = parse(
-        "version: 1",
-        Path::new("/srv/-v"),
-        Path::new("service.yaml"),
-    );
+    let found = parse("version: 1", Path::new("/srv/-v"), Path::new("service.yaml"));
     let message = found.unwrap_err()[0].to_string();
-    assert!(
-        message.starts_with("service.yaml:1:1: there is no 'name'"),
-        "{message}"
-    );
+    assert!(message.starts_with("service.yaml:1:1: there is no 'name'"), "{message}");
 }
 
 #[test]
@@ -334,21 +280,12 @@ fn hostile_texts_end_in_an_error() {
         + &(b'b'..=b'i')
             .map(|c| {
                 let (name, before) = (c as char, (c - 1) as char);
-                format!(
-                    "{name}: &{name} [{}]\n",
-                    vec![format!("*{before}"); 9].join(",")
-                )
+                format!("{name}: &{name} [{}]\n", vec![format!("*{before}"); 9].join(","))
             })
             .collect::<String>();
     let huge = "x: ".to_owned() + &"y".repeat(MAX_BYTES);
-    for text in [
-        bomb.as_str(),
-        &huge,
-        &"[".repeat(10_000),
-        "a: \0",
-        "a: b\n---\nc: d",
-        "a:\n\t- b",
-    ] {
+    for text in [bomb.as_str(), &huge, &"[".repeat(10_000), "a: \0", "a: b\n---\nc: d", "a:\n\t- b"]
+    {
         assert!(parse_text(text).is_err(), "{:.40}", text);
     }
 }
