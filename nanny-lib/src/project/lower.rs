@@ -42,6 +42,7 @@ pub fn from_compose(
         selector: Labels::from([(label.to_owned(), value.to_owned())]),
         part_label: compose_labels::SERVICE.to_owned(),
         excluded: Labels::from([(compose_labels::ONEOFF.to_owned(), "True".to_owned())]),
+        hash_labels: vec![labels::SPEC_HASH.to_owned(), compose_labels::CONFIG_HASH.to_owned()],
         image_label: Some(compose_labels::IMAGE.to_owned()),
         parts,
         networks,
