@@ -56,10 +56,7 @@ impl DirectorySource {
     /// `NANNY_*` and `COMPOSE_PROJECT_NAME`; `~` is its `HOME`.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        let environment: BTreeMap<_, _> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| !name.starts_with("NANNY_") && name != "COMPOSE_PROJECT_NAME")
-            .collect();
+        let environment = inherited(std::env::vars_os());
         let home = environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
         let settings = Settings { home, environment, protected: BTreeSet::new() };
         Self {
@@ -231,6 +228,18 @@ impl Settings {
     fn variable(&self, name: &str) -> Option<String> {
         self.environment.get(name).cloned()
     }
+}
+
+/// What of the process's own variables Compose files may use. An ambient project name would merge
+/// all services into one project.
+fn inherited(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> BTreeMap<String, String> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let ours = |name: &str| name.starts_with("NANNY_") || name == "COMPOSE_PROJECT_NAME";
+    variables.into_iter().filter_map(text).filter(|(name, _)| !ours(name)).collect()
 }
 
 /// Without the values of variables.

@@ -62,7 +62,7 @@ async fn services_are_found_and_templates_are_not() {
 }
 
 #[tokio::test]
-async fn one_bad_manifest_does_not_hide_the_others() {
+async fn h8_one_bad_manifest_does_not_hide_the_others() {
     let root = root(&[
         ("bad/service.yaml", "name: bad\nvram_gb: lots"),
         ("worse/service.yaml", "name: [\n"),
@@ -104,7 +104,7 @@ async fn a_root_that_is_not_there_is_a_problem() {
 }
 
 #[tokio::test]
-async fn two_services_of_one_name_are_a_problem_of_both() {
+async fn h10_two_services_of_one_name_are_a_problem_of_both() {
     let root = root(&[
         ("a/service.yaml", "version: 1\nname: twin"),
         ("a/compose.yaml", COMPOSE),
@@ -146,7 +146,7 @@ async fn a_manifest_that_leads_nowhere_is_a_problem() {
 }
 
 #[tokio::test]
-async fn two_services_of_one_project_are_a_problem_of_both() {
+async fn h10_two_services_of_one_project_are_a_problem_of_both() {
     let compose = format!("name: shared\n{COMPOSE}");
     let root = root(&[
         ("a/service.yaml", "name: a"),
@@ -161,7 +161,7 @@ async fn two_services_of_one_project_are_a_problem_of_both() {
 }
 
 #[tokio::test]
-async fn files_that_a_manifest_names_must_lie_inside() {
+async fn h4_files_that_a_manifest_names_must_lie_inside() {
     let outside = root(&[("docker-compose.yml", COMPOSE)]);
     let file = outside.path().join("docker-compose.yml");
     let absolute = format!("version: 1\ncompose_file: {}", file.display());
@@ -199,7 +199,7 @@ async fn a_linked_service_directory_is_found_under_its_own_name() {
 }
 
 #[tokio::test]
-async fn a_pipe_is_refused_and_not_waited_for() {
+async fn h4_a_pipe_is_refused_and_not_waited_for() {
     let root = root(&[("chat/readme", "")]);
     let pipe = root.path().join("chat/service.yaml");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
@@ -210,7 +210,7 @@ async fn a_pipe_is_refused_and_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_is_too_long_is_refused() {
+async fn h1_a_manifest_that_is_too_long_is_refused() {
     let text = format!("description: {}", "x".repeat(300 << 10));
     let root = root(&[("chat/service.yaml", &text)]);
     let (_, problems) = discover(&source(&root)).await;
@@ -274,12 +274,16 @@ async fn hints_do_not_keep_a_service_from_being_found() {
 }
 
 #[test]
-fn the_environment_of_the_process_comes_without_what_is_ours() {
-    let source = DirectorySource::new("services");
-    let ours = |name: &String| name.starts_with("NANNY_") || name == "COMPOSE_PROJECT_NAME";
-    assert!(!source.settings.environment.keys().any(ours));
-    let secret = DirectorySource::new("services").environment([("TOKEN", "hunter2")]);
-    assert!(!format!("{secret:?}").contains("hunter2"));
+fn h13_variables_of_ours_never_reach_a_compose_file() {
+    let ambient = ["NANNY_TOKEN", "COMPOSE_PROJECT_NAME", "HF_TOKEN"];
+    let inherited = inherited(ambient.map(|name| (name.into(), "hunter2".into())));
+    assert_eq!(inherited.into_keys().collect::<Vec<_>>(), ["HF_TOKEN"]);
+}
+
+#[test]
+fn debug_shows_no_values_of_variables() {
+    let source = DirectorySource::new("services").environment([("TOKEN", "hunter2")]);
+    assert!(!format!("{source:?}").contains("hunter2"));
 }
 
 /// Waits for the stream to say something. Long enough for a busy machine, and shorter than the
@@ -358,7 +362,7 @@ async fn a_file_found_by_a_later_discovery_is_watched_from_then_on() {
 }
 
 #[tokio::test]
-async fn two_thousand_services_are_found_and_watched() {
+async fn h12_two_thousand_services_are_found_and_watched() {
     let root = root(&[]);
     for index in 0..2000 {
         write(&root, &format!("service{index}/service.yaml"), "gpu_required: true\nvram_gb: 8");

@@ -259,7 +259,7 @@ fn all_faults_are_found_at_once() {
 }
 
 #[test]
-fn a_directory_whose_name_is_no_service_name_needs_a_name_in_the_file() {
+fn h5_a_directory_whose_name_is_no_service_name_needs_a_name_in_the_file() {
     let found = parse("version: 1", Path::new("/srv/-v"), Path::new("service.yaml"));
     let message = found.unwrap_err()[0].to_string();
     assert!(message.starts_with("service.yaml:1:1: there is no 'name'"), "{message}");
@@ -275,7 +275,7 @@ fn values_of_variables_are_in_no_message_and_no_debug() {
 }
 
 #[test]
-fn hostile_texts_end_in_an_error() {
+fn h1_hostile_texts_end_in_an_error() {
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned()
         + &(b'b'..=b'i')
             .map(|c| {
@@ -293,7 +293,7 @@ fn hostile_texts_end_in_an_error() {
 proptest! {
     /// Whatever an editor left half-written: an answer, and every fault inside the file.
     #[test]
-    fn half_a_manifest_is_no_disaster(cut in 0..SEED.len(), other in "[ -~\n]{0,20}") {
+    fn h8_half_a_manifest_is_no_disaster(cut in 0..SEED.len(), other in "[ -~\n]{0,20}") {
         let text: String = SEED.chars().take(cut).chain(other.chars()).collect();
         let lines = text.lines().count().max(1);
         let problems = parse_text(&text).map_or_else(|problems| problems, |parsed| parsed.problems);
