@@ -85,7 +85,8 @@ impl Watching {
         Self { watches, hints, places, next_poll, _publisher: publisher }
     }
 
-    /// Waits until it is worth looking. Nothing is lost if the future is dropped before.
+    /// Waits until it is worth looking. The stream keeps the future until it is done: while it
+    /// brings the watches up to date, it is the only one who has them.
     async fn changed(&mut self) {
         loop {
             let reason = tokio::select! {
@@ -106,7 +107,7 @@ impl Watching {
 
     async fn settle(&mut self) {
         let end = Instant::now() + BURST;
-        loop {
+        while Instant::now() < end {
             let quiet = end.min(Instant::now() + QUIET);
             let Ok(Some(())) = timeout_at(quiet, self.hints.recv()).await else {
                 return;
@@ -114,7 +115,8 @@ impl Watching {
         }
     }
 
-    /// Brings the watches up to date, on a thread that may block.
+    /// Brings the watches up to date, on a thread that may block. If that thread panics, the watches
+    /// are gone and looking every few seconds remains.
     async fn update(&mut self) {
         let places = Arc::clone(&self.places.borrow_and_update());
         let mut watches = std::mem::take(&mut self.watches);
