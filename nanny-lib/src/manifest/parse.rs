@@ -23,6 +23,8 @@ pub(super) const MAX_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) manifest: Manifest,
+    /// Where its name is written; the beginning if the directory gives it.
+    pub(super) name_at: (usize, usize),
     pub(super) files: Files,
     /// Hints only.
     pub(super) problems: Vec<Problem>,
@@ -34,6 +36,8 @@ pub(super) struct Files {
     pub(super) compose_file: Option<Placed>,
     pub(super) working_dir: Option<Placed>,
     pub(super) env_files: Vec<Placed>,
+    /// Where it says what a process runs, with `command` or `env`.
+    pub(super) process_at: Option<(usize, usize)>,
 }
 
 /// A text, and where it was written.
@@ -61,6 +65,7 @@ pub(super) fn parse(text: &str, origin: &Path, file: &Path) -> Result<Parsed, Ve
         return Err(report.problems);
     };
 
+    let name_at = mapping.get("name").map_or((1, 1), place);
     let mut fields = Fields::new(Some(mapping), "");
     let name = service_name(&mut fields, origin, &mut report);
     // Without a name there is no service; go on all the same, to find every problem at once.
@@ -78,7 +83,7 @@ pub(super) fn parse(text: &str, origin: &Path, file: &Path) -> Result<Parsed, Ve
     if report.problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(report.problems);
     }
-    Ok(Parsed { manifest, files, problems: report.problems })
+    Ok(Parsed { manifest, name_at, files, problems: report.problems })
 }
 
 fn service_name(
@@ -211,6 +216,10 @@ fn named_files(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Files {
                 _ => Ok(placed(node)?.into_iter().collect()),
             })
             .unwrap_or_default(),
+        process_at: ["command", "env"].into_iter().find_map(|key| {
+            let key = &fields.entry(key)?.key;
+            Some((key.line, key.column))
+        }),
     }
 }
 

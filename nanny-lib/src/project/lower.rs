@@ -240,7 +240,7 @@ impl Lowering<'_> {
 }
 
 /// SHA-256 over everything a container is made from, in hex.
-fn spec_hash(spec: &ContainerSpec) -> String {
+pub(crate) fn spec_hash(spec: &ContainerSpec) -> String {
     // Strings, numbers, maps with text keys: there is nothing in a spec that JSON cannot say.
     let json = serde_json::to_vec(spec).unwrap_or_default();
     Sha256::digest(&json).iter().fold(String::with_capacity(64), |mut hex, byte| {

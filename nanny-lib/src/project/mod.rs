@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::lower::from_compose;
+pub(crate) use self::lower::spec_hash;
 pub use self::plan::{
     Goal, Plan, Progress, Step, Subject, exit_reason, has_completed, has_drifted, plan,
 };

@@ -1,8 +1,29 @@
 use std::time::Duration;
 
+use proptest::prelude::{prop_assert, proptest};
 use serde_json::{Number, json};
 
 use super::*;
+
+/// The example of the document that the project was made from.
+const SEED: &str = "\
+name: my-service
+description: What the service does
+version: 1.0.0
+
+gpu_required: false  # Set to true for GPU services
+vram_gb: 0           # Estimated VRAM usage
+
+compose_file: docker-compose.yml
+ports:
+  - \"8001:8000\"
+
+health_endpoint: http://localhost:8001/health
+health_timeout: 30
+
+tags:
+  - category1
+";
 
 fn parse_text(text: &str) -> Result<Parsed, Vec<Problem>> {
     parse(text, Path::new("/srv/chat"), Path::new("service.yaml"))
@@ -23,25 +44,7 @@ fn messages(text: &str) -> Vec<String> {
 
 #[test]
 fn the_seed_example_is_read_whole() {
-    let text = "\
-name: my-service
-description: What the service does
-version: 1.0.0
-
-gpu_required: false  # Set to true for GPU services
-vram_gb: 0           # Estimated VRAM usage
-
-compose_file: docker-compose.yml
-ports:
-  - \"8001:8000\"
-
-health_endpoint: http://localhost:8001/health
-health_timeout: 30
-
-tags:
-  - category1
-";
-    let parsed = parse_text(text).unwrap();
+    let parsed = parse_text(SEED).unwrap();
     let mut expected = Manifest::new(ServiceName::new("my-service").unwrap());
     expected.description = "What the service does".to_owned();
     expected.version = "1.0.0".to_owned();
@@ -256,7 +259,7 @@ fn all_faults_are_found_at_once() {
 }
 
 #[test]
-fn a_directory_whose_name_is_no_service_name_needs_a_name_in_the_file() {
+fn h5_a_directory_whose_name_is_no_service_name_needs_a_name_in_the_file() {
     let found = parse("version: 1", Path::new("/srv/-v"), Path::new("service.yaml"));
     let message = found.unwrap_err()[0].to_string();
     assert!(message.starts_with("service.yaml:1:1: there is no 'name'"), "{message}");
@@ -272,7 +275,7 @@ fn values_of_variables_are_in_no_message_and_no_debug() {
 }
 
 #[test]
-fn hostile_texts_end_in_an_error() {
+fn h1_hostile_texts_end_in_an_error() {
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned()
         + &(b'b'..=b'i')
             .map(|c| {
@@ -284,5 +287,18 @@ fn hostile_texts_end_in_an_error() {
     for text in [bomb.as_str(), &huge, &"[".repeat(10_000), "a: \0", "a: b\n---\nc: d", "a:\n\t- b"]
     {
         assert!(parse_text(text).is_err(), "{:.40}", text);
+    }
+}
+
+proptest! {
+    /// Whatever an editor left half-written: an answer, and every fault inside the file.
+    #[test]
+    fn h8_half_a_manifest_is_no_disaster(cut in 0..SEED.len(), other in "[ -~\n]{0,20}") {
+        let text: String = SEED.chars().take(cut).chain(other.chars()).collect();
+        let lines = text.lines().count().max(1);
+        let problems = parse_text(&text).map_or_else(|problems| problems, |parsed| parsed.problems);
+        for problem in problems {
+            prop_assert!((1..=lines + 1).contains(&problem.line) && problem.column >= 1, "{problem}");
+        }
     }
 }

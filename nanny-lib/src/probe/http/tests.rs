@@ -41,7 +41,7 @@ async fn the_expected_status_is_healthy() {
 }
 
 #[tokio::test]
-async fn another_status_is_unhealthy_and_the_reason_tells_no_secret() {
+async fn d6_another_status_is_unhealthy_and_the_reason_tells_no_secret() {
     let (health, _) = ask("HTTP/1.1 503 Busy\r\n\r\n", "/health?token=abc").await;
     let Health::Unhealthy { reason } = health else { panic!("{health:?}") };
     assert!(reason.ends_with("/health answered HTTP 503 Service Unavailable, not 200"), "{reason}");
@@ -49,7 +49,7 @@ async fn another_status_is_unhealthy_and_the_reason_tells_no_secret() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_unhealthy_and_not_followed() {
+async fn d6_a_redirect_is_unhealthy_and_not_followed() {
     let answer = "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/?secret\r\n\r\n";
     let (health, _) = ask(answer, "/").await;
     let Health::Unhealthy { reason } = health else { panic!("{health:?}") };
@@ -57,13 +57,13 @@ async fn a_redirect_is_unhealthy_and_not_followed() {
 }
 
 #[tokio::test]
-async fn the_body_is_not_waited_for() {
+async fn d8_the_body_is_not_waited_for() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nx";
     assert_eq!(ask(answer, "/").await.0, Health::Healthy);
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_cut_off() {
+async fn d8_a_head_without_end_is_cut_off() {
     let answer = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(4 * HEAD_BYTES));
     let health = ask(&answer, "/").await.0;
     assert!(matches!(health, Health::Unhealthy { .. }), "{health:?}");
@@ -89,6 +89,23 @@ async fn silence_is_unreachable_once_the_time_is_over() {
     let health = HttpProbe::new().probe(&target).await;
     let Health::Unreachable { reason } = health else { panic!("{health:?}") };
     assert!(reason.ends_with("did not answer within 50ms"), "{reason}");
+}
+
+#[tokio::test]
+async fn d8_a_drip_is_cut_off_once_the_time_is_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut target = target(&format!("http://{}/", listener.local_addr().unwrap()));
+    target.timeout = Duration::from_millis(50);
+    let probe = HttpProbe::new();
+    let drip = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nx: ").await.unwrap();
+        while stream.write_all(b"y").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let (health, ()) = tokio::join!(probe.probe(&target), drip);
+    assert!(matches!(health, Health::Unreachable { .. }), "{health:?}");
 }
 
 #[tokio::test]

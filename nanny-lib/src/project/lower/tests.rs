@@ -155,7 +155,9 @@ fn the_manifest_says_how_long_a_stop_may_take_where_the_file_does_not() {
     let mut manifest = manifest();
     manifest.stop_timeout = Some(Duration::from_secs(60));
     assert_eq!(web(&manifest, |_| {}).spec.stop_grace, Some(Duration::from_secs(60)));
-    let part = web(&manifest, |service| service.stop_grace_period = Some(Duration::from_secs(5)));
+    let part = web(&manifest, |service| {
+        service.stop_grace_period = Some(Duration::from_secs(5));
+    });
     assert_eq!(part.spec.stop_grace, Some(Duration::from_secs(5)));
 }
 
