@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::interpolate::{InterpolateError, interpolate};
+use crate::interpolate::interpolate;
 
 /// Why a file of variables cannot be read. Never shows a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,23 +33,29 @@ pub enum DotenvErrorKind {
     /// A quote without its end.
     #[error("the value of {0} has a quote that is not closed")]
     Unterminated(String),
-    /// A variable in the value cannot be interpolated.
-    #[error("the value of {name}: {error}")]
-    Interpolation {
-        /// The variable on the left.
-        name: String,
-        /// What is wrong on the right.
-        error: InterpolateError,
-    },
+    /// The values, with the variables in them replaced, are far longer than any container wants.
+    #[error("the values up to here have more than {MAX_LENGTH} bytes; make them shorter")]
+    TooLong,
 }
+
+/// How long all values of a file together may be: one long value named very often must not fill
+/// the memory.
+const MAX_LENGTH: usize = 8 << 20;
 
 /// The variables of a file. `Debug` shows their names only.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Variables(pub BTreeMap<String, String>);
+#[non_exhaustive]
+pub struct Variables {
+    /// The variables by name.
+    pub values: BTreeMap<String, String>,
+    /// Line and name of those with a `$` that cannot be interpolated, such as `$(id -u)`: like
+    /// Compose, we then take the whole value as it is written.
+    pub literal: Vec<(usize, String)>,
+}
 
 impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
@@ -63,23 +69,14 @@ pub fn parse(
     text: &str,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Variables, DotenvError> {
-    let text = text
-        .strip_prefix('\u{feff}')
-        .unwrap_or(text)
-        .replace("\r\n", "\n");
-    let mut parser = Parser {
-        rest: &text,
-        line: 1,
-        variables: BTreeMap::new(),
-        lookup,
-    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+    let variables = Variables::default();
+    let mut parser = Parser { rest: &text, line: 1, variables, length: 0, lookup };
     while parser.skip_to_statement() {
         let line = parser.line;
-        parser
-            .statement()
-            .map_err(|kind| DotenvError { line, kind })?;
+        parser.statement().map_err(|kind| DotenvError { line, kind })?;
     }
-    Ok(Variables(parser.variables))
+    Ok(parser.variables)
 }
 
 /// Reads a file of variables in the `raw` format: no quotes, no interpolation, no comments after
@@ -93,7 +90,7 @@ pub fn parse_raw(
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Variables, DotenvError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut variables = BTreeMap::new();
+    let mut variables = Variables::default();
     for (index, line) in text.lines().enumerate() {
         let statement = line.trim_start();
         if statement.is_empty() || statement.starts_with('#') {
@@ -104,22 +101,20 @@ pub fn parse_raw(
             None => (statement, lookup(statement)),
         };
         if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err(DotenvError {
-                line: index + 1,
-                kind: DotenvErrorKind::NotAPair,
-            });
+            return Err(DotenvError { line: index + 1, kind: DotenvErrorKind::NotAPair });
         }
         if let Some(value) = value {
-            variables.insert(name.to_owned(), value);
+            variables.values.insert(name.to_owned(), value);
         }
     }
-    Ok(Variables(variables))
+    Ok(variables)
 }
 
 struct Parser<'a> {
     rest: &'a str,
     line: usize,
-    variables: BTreeMap<String, String>,
+    variables: Variables,
+    length: usize,
     lookup: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -145,7 +140,7 @@ impl<'a> Parser<'a> {
         let (name, has_value) = self.name()?;
         if !has_value {
             if let Some(value) = (self.lookup)(&name) {
-                self.variables.insert(name, value);
+                self.variables.values.insert(name, value);
             }
             return Ok(());
         }
@@ -153,9 +148,13 @@ impl<'a> Parser<'a> {
         self.advance(blank);
         let value = match self.rest.chars().next() {
             Some(quote @ ('"' | '\'')) => self.quoted(&name, quote)?,
-            _ => self.unquoted(&name)?,
+            _ => self.unquoted(&name),
         };
-        self.variables.insert(name, value);
+        self.length += value.len();
+        if self.length > MAX_LENGTH {
+            return Err(DotenvErrorKind::TooLong);
+        }
+        self.variables.values.insert(name, value);
         Ok(())
     }
 
@@ -177,15 +176,13 @@ impl<'a> Parser<'a> {
         Ok((name.to_owned(), has_value))
     }
 
-    fn unquoted(&mut self, name: &str) -> Result<String, DotenvErrorKind> {
+    fn unquoted(&mut self, name: &str) -> String {
         let end = self.rest.find('\n').unwrap_or(self.rest.len());
         let line = &self.rest[..end];
-        let value = line
-            .split_once(" #")
-            .map_or(line, |(value, _)| value)
-            .trim_end();
+        let value = line.split_once(" #").map_or(line, |(value, _)| value).trim_end();
+        let value = self.interpolate(name, value);
         self.advance(end);
-        self.interpolate(name, value)
+        value
     }
 
     fn quoted(&mut self, name: &str, quote: char) -> Result<String, DotenvErrorKind> {
@@ -193,13 +190,11 @@ impl<'a> Parser<'a> {
         let mut characters = self.rest.char_indices().skip(1);
         while let Some((at, c)) = characters.next() {
             if c == quote {
+                if quote == '"' {
+                    value = self.interpolate(name, &unescape(&value));
+                }
                 self.advance(at + 1);
-                let is_double = quote == '"';
-                return if is_double {
-                    self.interpolate(name, &unescape(&value))
-                } else {
-                    Ok(value)
-                };
+                return Ok(value);
             }
             value.push(c);
             if c == '\\'
@@ -214,15 +209,15 @@ impl<'a> Parser<'a> {
         Err(DotenvErrorKind::Unterminated(name.to_owned()))
     }
 
-    fn interpolate(&self, name: &str, value: &str) -> Result<String, DotenvErrorKind> {
-        let known =
-            |wanted: &str| (self.lookup)(wanted).or_else(|| self.variables.get(wanted).cloned());
-        let done = interpolate(value, &known);
-        done.map(|done| done.text)
-            .map_err(|error| DotenvErrorKind::Interpolation {
-                name: name.to_owned(),
-                error,
-            })
+    fn interpolate(&mut self, name: &str, value: &str) -> String {
+        let known = |wanted: &str| {
+            (self.lookup)(wanted).or_else(|| self.variables.values.get(wanted).cloned())
+        };
+        let Ok(done) = interpolate(value, &known) else {
+            self.variables.literal.push((self.line, name.to_owned()));
+            return value.to_owned();
+        };
+        done.text
     }
 
     fn advance(&mut self, bytes: usize) {
@@ -233,10 +228,7 @@ impl<'a> Parser<'a> {
 
 /// Blank, but not the end of a line.
 fn is_space(c: char) -> bool {
-    matches!(
-        c,
-        ' ' | '\t' | '\u{b}' | '\u{c}' | '\r' | '\u{85}' | '\u{a0}'
-    )
+    matches!(c, ' ' | '\t' | '\u{b}' | '\u{c}' | '\r' | '\u{85}' | '\u{a0}')
 }
 
 /// The escapes of double quotes. An escaped dollar sign is doubled, to survive interpolation.
@@ -279,11 +271,7 @@ mod tests {
     }
 
     fn variables(text: &str) -> Vec<(String, String)> {
-        parse(text, &ambient)
-            .expect("the text is sound")
-            .0
-            .into_iter()
-            .collect()
+        parse(text, &ambient).expect("the text is sound").values.into_iter().collect()
     }
 
     fn value(text: &str) -> String {
@@ -294,12 +282,7 @@ mod tests {
     #[test]
     fn lines_comments_and_export_are_understood() {
         let text = "# first\n\nA=1\nexport B = two words  # why\r\n C: 3\nexporter=x\n";
-        let expected = [
-            ("A", "1"),
-            ("B", "two words"),
-            ("C", "3"),
-            ("exporter", "x"),
-        ];
+        let expected = [("A", "1"), ("B", "two words"), ("C", "3"), ("exporter", "x")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(variables(text), expected);
     }
@@ -329,12 +312,18 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_cannot_be_interpolated_is_taken_as_it_is() {
+        let read = parse("A=1\nUSERID=$(id -u)\n", &ambient).expect("the text is sound");
+        assert_eq!(read.values["USERID"], "$(id -u)");
+        assert_eq!(read.literal, [(2, "USERID".to_owned())]);
+    }
+
+    #[test]
     fn errors_name_the_line_and_no_value() {
         for (text, line) in [
             ("A=1\nB!=hunter2\n", 2),
             ("A=\"x\ny\"\nhunter2 and more\n", 3),
             ("\nA='hunter2\n", 2),
-            ("A=hunter2$\n", 1),
             ("=hunter2\n", 1),
         ] {
             let error = parse(text, &ambient).expect_err(text);
@@ -344,12 +333,21 @@ mod tests {
     }
 
     #[test]
+    fn a_long_value_named_often_is_refused() {
+        let text = format!("A={}\n{}", "x".repeat(100_000), "B=$A\n".repeat(1000));
+        assert_eq!(
+            parse(&text, &ambient).map_err(|error| error.kind),
+            Err(DotenvErrorKind::TooLong)
+        );
+    }
+
+    #[test]
     fn raw_files_are_taken_literally() {
         let text = "# c\nA=\"x\" # y\n B=$HOME\nHOME\nNOWHERE\n";
         let raw = parse_raw(text, &ambient).expect("the text is sound");
         let expected = [("A", "\"x\" # y"), ("B", "$HOME"), ("HOME", "/root")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(raw.0.into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(raw.values.into_iter().collect::<Vec<_>>(), expected);
         assert!(parse_raw("a b=1", &ambient).is_err());
     }
 

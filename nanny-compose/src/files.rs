@@ -26,15 +26,10 @@ impl Files for DiskFiles {
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         // Asked before opening: opening a pipe would wait for its writer.
         if !path.metadata()?.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let mut bytes = Vec::new();
-        File::open(path)?
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)?;
+        File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             let message = format!("longer than {limit} bytes");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
@@ -54,11 +49,7 @@ mod tests {
     #[test]
     fn files_are_read_up_to_the_limit() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-        assert!(
-            DiskFiles
-                .read(&here, 1 << 20)
-                .is_ok_and(|bytes| bytes.starts_with(b"[package]"))
-        );
+        assert!(DiskFiles.read(&here, 1 << 20).is_ok_and(|bytes| bytes.starts_with(b"[package]")));
         let error = DiskFiles.read(&here, 10).expect_err("it is longer");
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
@@ -68,9 +59,7 @@ mod tests {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         assert!(DiskFiles.read(here, 10).is_err());
         assert!(!DiskFiles.exists(here));
-        let error = DiskFiles
-            .read(&here.join("nothing"), 10)
-            .expect_err("it is not there");
+        let error = DiskFiles.read(&here.join("nothing"), 10).expect_err("it is not there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

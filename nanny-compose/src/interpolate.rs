@@ -30,9 +30,7 @@ pub struct Interpolated {
 /// Says which variables it used, not what they held.
 impl std::fmt::Debug for Interpolated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            has_values, unset, ..
-        } = self;
+        let Self { has_values, unset, .. } = self;
         f.debug_struct("Interpolated")
             .field("has_values", has_values)
             .field("unset", unset)
@@ -78,18 +76,9 @@ pub fn interpolate(
     text: &str,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Interpolated, InterpolateError> {
-    let mut run = Run {
-        text,
-        lookup,
-        has_values: false,
-        unset: Vec::new(),
-    };
+    let mut run = Run { text, lookup, has_values: false, unset: Vec::new() };
     let text = run.expand(0..text.len(), 0)?;
-    Ok(Interpolated {
-        text,
-        has_values: run.has_values,
-        unset: run.unset,
-    })
+    Ok(Interpolated { text, has_values: run.has_values, unset: run.unset })
 }
 
 const MAX_DEPTH: usize = 16;
@@ -114,7 +103,7 @@ impl Run<'_> {
             let dollar = at + found;
             out.push_str(&self.text[at..dollar]);
             let after = dollar + 1;
-            at = match self.text[after..end].as_bytes().first() {
+            at = match self.text.as_bytes()[after..end].first() {
                 Some(b'$') => {
                     out.push('$');
                     after + 1
@@ -187,9 +176,7 @@ impl Run<'_> {
     }
 
     fn malformed(&self, dollar: usize) -> InterpolateError {
-        InterpolateError::Malformed {
-            at: self.text[..dollar].chars().count() + 1,
-        }
+        InterpolateError::Malformed { at: self.text[..dollar].chars().count() + 1 }
     }
 }
 
@@ -218,18 +205,11 @@ fn name_length(text: &str) -> usize {
     let part_of_name = |(at, byte): (usize, u8)| {
         byte == b'_' || byte.is_ascii_alphabetic() || (at > 0 && byte.is_ascii_digit())
     };
-    text.bytes()
-        .enumerate()
-        .take_while(|&next| part_of_name(next))
-        .count()
+    text.bytes().enumerate().take_while(|&next| part_of_name(next)).count()
 }
 
 fn reason(message: &str) -> String {
-    if message.is_empty() {
-        String::new()
-    } else {
-        format!(": {message}")
-    }
+    if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
 #[cfg(test)]
@@ -248,9 +228,7 @@ mod tests {
     }
 
     fn expand(text: &str) -> String {
-        interpolate(text, &variables)
-            .expect("the text is sound")
-            .text
+        interpolate(text, &variables).expect("the text is sound").text
     }
 
     #[test]
@@ -303,24 +281,16 @@ mod tests {
     #[test]
     fn required_variables_are_named_with_the_authors_message() {
         let error = interpolate("${KEY:?get one at $SET}", &variables).expect_err("it is unset");
-        assert_eq!(
-            error.to_string(),
-            "the variable KEY must be set: get one at $SET"
-        );
+        assert_eq!(error.to_string(), "the variable KEY must be set: get one at $SET");
         let error = interpolate("${KEY?}", &variables).expect_err("it is unset");
         assert_eq!(error.to_string(), "the variable KEY must be set");
     }
 
     #[test]
     fn a_dollar_sign_that_begins_nothing_is_an_error_with_its_place() {
-        for (text, at) in [
-            ("ä$", 2),
-            ("$5", 1),
-            ("a ${", 3),
-            ("${}", 1),
-            ("x${5}", 2),
-            ("${A!b}", 1),
-        ] {
+        for (text, at) in
+            [("ä$", 2), ("$5", 1), ("a ${", 3), ("${}", 1), ("x${5}", 2), ("${A!b}", 1)]
+        {
             let error = interpolate(text, &variables).expect_err(text);
             assert_eq!(error, InterpolateError::Malformed { at }, "{text}");
         }
@@ -329,10 +299,7 @@ mod tests {
     #[test]
     fn bottomless_defaults_are_refused() {
         let text = format!("{}{}", "${A:-".repeat(1000), "}".repeat(1000));
-        assert_eq!(
-            interpolate(&text, &variables),
-            Err(InterpolateError::TooDeep)
-        );
+        assert_eq!(interpolate(&text, &variables), Err(InterpolateError::TooDeep));
     }
 
     #[test]

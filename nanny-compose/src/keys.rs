@@ -29,10 +29,9 @@ pub fn support(path: &str) -> Option<Support> {
 
 /// All keys with their places, in the order of the table.
 pub fn all() -> impl Iterator<Item = (String, Support)> {
-    TABLE.iter().flat_map(|(place, keys)| {
-        keys.iter()
-            .map(|(key, support)| (join(place, key), *support))
-    })
+    TABLE
+        .iter()
+        .flat_map(|(place, keys)| keys.iter().map(|(key, support)| (join(place, key), *support)))
 }
 
 /// Whether the keys at a place are fixed, rather than names the author chooses.
@@ -42,15 +41,15 @@ pub(crate) fn are_fixed_at(place: &str) -> bool {
 
 /// The place of a key: names that the author chooses become `*`.
 pub(crate) fn place_of(parent: &str, key: &str) -> String {
-    if NAMED.contains(&parent) {
-        join(parent, "*")
-    } else {
-        join(parent, key)
-    }
+    if NAMED.contains(&parent) { join(parent, "*") } else { join(parent, key) }
 }
 
 /// The key at a place that an author most likely meant.
 pub(crate) fn nearest(place: &str, key: &str) -> Option<&'static str> {
+    // No key is so long that a longer one could be a slip of the pen.
+    if key.len() > 40 {
+        return None;
+    }
     let keys = TABLE.iter().find(|(known, _)| *known == place)?.1;
     let lower = key.to_lowercase().replace('-', "_");
     let distance = |known: &str| strsim::damerau_levenshtein(&lower, known);
@@ -60,11 +59,7 @@ pub(crate) fn nearest(place: &str, key: &str) -> Option<&'static str> {
 }
 
 fn join(place: &str, key: &str) -> String {
-    if place.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{place}.{key}")
-    }
+    if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
 }
 
 static INDEX: LazyLock<HashMap<String, Support>> = LazyLock::new(|| all().collect());
@@ -108,10 +103,7 @@ const TABLE: &[(&str, Keys)] = &[
             ("annotations", LATER),
             ("attach", LATER),
             ("blkio_config", NEVER),
-            (
-                "build",
-                Ignored("images are not built here; the image must be there already"),
-            ),
+            ("build", Ignored("images are not built here; the image must be there already")),
             ("cap_add", Supported),
             ("cap_drop", Supported),
             ("cgroup", LATER),
@@ -217,10 +209,7 @@ const TABLE: &[(&str, Keys)] = &[
             ("update_config", LATER),
         ],
     ),
-    (
-        "services.*.deploy.resources",
-        &[("limits", LATER), ("reservations", Supported)],
-    ),
+    ("services.*.deploy.resources", &[("limits", LATER), ("reservations", Supported)]),
     (
         "services.*.deploy.resources.reservations",
         &[
@@ -231,34 +220,19 @@ const TABLE: &[(&str, Keys)] = &[
             ("pids", LATER),
         ],
     ),
-    (
-        "services.*.deploy.resources.reservations.devices.[]",
-        GPU_REQUEST,
-    ),
+    ("services.*.deploy.resources.reservations.devices.[]", GPU_REQUEST),
     ("services.*.gpus.[]", GPU_REQUEST),
     (
         "services.*.depends_on.*",
-        &[
-            ("condition", Supported),
-            ("required", Supported),
-            ("restart", Supported),
-        ],
+        &[("condition", Supported), ("required", Supported), ("restart", Supported)],
     ),
     (
         "services.*.devices.[]",
-        &[
-            ("permissions", Supported),
-            ("source", Supported),
-            ("target", Supported),
-        ],
+        &[("permissions", Supported), ("source", Supported), ("target", Supported)],
     ),
     (
         "services.*.env_file.[]",
-        &[
-            ("format", Supported),
-            ("path", Supported),
-            ("required", Supported),
-        ],
+        &[("format", Supported), ("path", Supported), ("required", Supported)],
     ),
     (
         "services.*.healthcheck",
@@ -286,10 +260,7 @@ const TABLE: &[(&str, Keys)] = &[
             ("priority", Supported),
         ],
     ),
-    (
-        "services.*.ulimits.*",
-        &[("hard", Supported), ("soft", Supported)],
-    ),
+    ("services.*.ulimits.*", &[("hard", Supported), ("soft", Supported)]),
     (
         "networks.*",
         &[
@@ -334,10 +305,7 @@ mod tests {
     #[test]
     fn keys_are_looked_up_by_their_place() {
         assert_eq!(support("services.*.image"), Some(Supported));
-        assert!(matches!(
-            support("services.*.blkio_config"),
-            Some(Refused(_))
-        ));
+        assert!(matches!(support("services.*.blkio_config"), Some(Refused(_))));
         assert!(matches!(support("version"), Some(Ignored(_))));
         assert_eq!(support("services.*.imag"), None);
         assert_eq!(place_of("services", "image"), "services.*");

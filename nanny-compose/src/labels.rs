@@ -47,11 +47,8 @@ impl Project {
     /// All labels of a service's container: those of the file and those of Compose. Only
     /// [`IMAGE`] is missing, which the image's ID goes into.
     pub fn container_labels(&self, service: &Service) -> BTreeMap<String, String> {
-        let config_files: Vec<_> = self
-            .config_files
-            .iter()
-            .map(|file| file.display().to_string())
-            .collect();
+        let config_files: Vec<_> =
+            self.config_files.iter().map(|file| file.display().to_string()).collect();
         let own = [
             (SERVICE, service.name.clone()),
             (CONFIG_HASH, hash::service(service)),
@@ -66,19 +63,13 @@ impl Project {
 
     /// All labels of a network, by its key in the file.
     pub fn network_labels(&self, key: &str, network: &Network) -> BTreeMap<String, String> {
-        let own = [
-            (NETWORK, key.to_owned()),
-            (CONFIG_HASH, hash::network(network)),
-        ];
+        let own = [(NETWORK, key.to_owned()), (CONFIG_HASH, hash::network(network))];
         self.labels(&network.labels, own)
     }
 
     /// All labels of a volume, by its key in the file.
     pub fn volume_labels(&self, key: &str, volume: &Volume) -> BTreeMap<String, String> {
-        let own = [
-            (VOLUME, key.to_owned()),
-            (CONFIG_HASH, hash::volume(volume)),
-        ];
+        let own = [(VOLUME, key.to_owned()), (CONFIG_HASH, hash::volume(volume))];
         self.labels(&volume.labels, own)
     }
 
@@ -87,10 +78,7 @@ impl Project {
         of_file: &BTreeMap<String, String>,
         own: [(&str, String); N],
     ) -> BTreeMap<String, String> {
-        let common = [
-            (PROJECT, self.name.clone()),
-            (VERSION, COMPOSE_VERSION.to_owned()),
-        ];
+        let common = [(PROJECT, self.name.clone()), (VERSION, COMPOSE_VERSION.to_owned())];
         let compose = own.into_iter().chain(common);
         let compose = compose.map(|(label, value)| (label.to_owned(), value));
         of_file.clone().into_iter().chain(compose).collect()
@@ -117,14 +105,8 @@ mod tests {
         project.config_files = vec!["/srv/ai/compose.yaml".into(), "/srv/ai/gpu.yaml".into()];
         let mut service = Service::new("web", "nginx");
         service.labels.insert("team".to_owned(), "a".to_owned());
-        service
-            .labels
-            .insert(PROJECT.to_owned(), "someone else's".to_owned());
-        let healthy = Dependency {
-            condition: Condition::Healthy,
-            restart: true,
-            required: true,
-        };
+        service.labels.insert(PROJECT.to_owned(), "someone else's".to_owned());
+        let healthy = Dependency { condition: Condition::Healthy, restart: true, required: true };
         service.depends_on.insert("db".to_owned(), healthy);
         let labels = project.container_labels(&service);
         for (label, value) in [
@@ -138,11 +120,7 @@ mod tests {
             (CONFIG_FILES, "/srv/ai/compose.yaml,/srv/ai/gpu.yaml"),
             (VERSION, "2.40.3"),
         ] {
-            assert_eq!(
-                labels.get(label).map(String::as_str),
-                Some(value),
-                "{label}"
-            );
+            assert_eq!(labels.get(label).map(String::as_str), Some(value), "{label}");
         }
         assert_eq!(labels[CONFIG_HASH].len(), 64);
         assert!(!labels.contains_key(IMAGE));

@@ -44,10 +44,7 @@ impl Project {
     /// name, the service's name, and the aliases of the file.
     pub fn network_aliases(&self, service: &Service, network: &str) -> Vec<String> {
         let mut aliases = vec![self.container_name(service), service.name.clone()];
-        let own = service
-            .networks
-            .get(network)
-            .map(|attachment| attachment.aliases.clone());
+        let own = service.networks.get(network).map(|attachment| attachment.aliases.clone());
         for alias in own.unwrap_or_default() {
             if !aliases.contains(&alias) {
                 aliases.push(alias);
@@ -87,9 +84,7 @@ mod tests {
     #[test]
     fn resources_are_named_after_project_and_key_unless_named() {
         let mut project = Project::new("ai", "/srv/ai");
-        project
-            .networks
-            .insert("shared".to_owned(), Network::new("lan"));
+        project.networks.insert("shared".to_owned(), Network::new("lan"));
         assert_eq!(project.network_name("shared"), "lan");
         assert_eq!(project.network_name("default"), "ai_default");
         assert_eq!(project.volume_name("models"), "ai_models");
@@ -99,12 +94,9 @@ mod tests {
     fn a_container_answers_to_its_name_its_service_and_its_aliases() {
         let project = Project::new("ai", "/srv/ai");
         let mut service = Service::new("web", "nginx");
-        let mut attachment = Attachment::default();
-        attachment.aliases = vec!["front".to_owned(), "web".to_owned()];
+        let aliases = vec!["front".to_owned(), "web".to_owned()];
+        let attachment = Attachment { aliases, ..Attachment::default() };
         service.networks.insert("default".to_owned(), attachment);
-        assert_eq!(
-            project.network_aliases(&service, "default"),
-            ["ai-web-1", "web", "front"]
-        );
+        assert_eq!(project.network_aliases(&service, "default"), ["ai-web-1", "web", "front"]);
     }
 }

@@ -25,30 +25,13 @@ impl Problem {
     /// A problem of a file as a whole.
     pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
         let (line, column, path) = (0, 0, String::new());
-        Self {
-            file: file.to_owned(),
-            line,
-            column,
-            path,
-            message: message.into(),
-        }
+        Self { file: file.to_owned(), line, column, path, message: message.into() }
     }
 
     /// A problem of the YAML text of a file.
     pub fn of_yaml(file: &Path, error: crate::yaml::YamlError) -> Self {
-        let crate::yaml::YamlError {
-            line,
-            column,
-            path,
-            message,
-        } = error;
-        Self {
-            file: file.to_owned(),
-            line,
-            column,
-            path,
-            message,
-        }
+        let crate::yaml::YamlError { line, column, path, message } = error;
+        Self { file: file.to_owned(), line, column, path, message }
     }
 }
 

@@ -152,10 +152,7 @@ mod tests {
     #[test]
     fn strings_are_escaped_as_go_escapes_them() {
         assert_eq!(string("a\"\\\n\t\u{1}\u{8}"), r#""a\"\\\n\t\u0001\b""#);
-        assert_eq!(
-            string("<&>\u{2028}ä\u{7f}"),
-            "\"\\u003c\\u0026\\u003e\\u2028ä\u{7f}\""
-        );
+        assert_eq!(string("<&>\u{2028}ä\u{7f}"), "\"\\u003c\\u0026\\u003e\\u2028ä\u{7f}\"");
     }
 
     #[test]

@@ -29,10 +29,7 @@ pub fn network(network: &Network) -> String {
 /// The config hash of a volume.
 pub fn volume(volume: &Volume) -> String {
     let driver = volume.driver.clone().or_else(|| Some("local".to_owned()));
-    hex(&volume_json(&Volume {
-        driver,
-        ..volume.clone()
-    }))
+    hex(&volume_json(&Volume { driver, ..volume.clone() }))
 }
 
 /// A service as Compose hashes it. Holds the values of its environment.
@@ -69,13 +66,11 @@ pub fn volume_json(volume: &Volume) -> String {
 
 fn hex(json: &str) -> String {
     let digest = Sha256::digest(json.as_bytes());
-    digest
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 #[cfg(test)]
@@ -98,23 +93,14 @@ mod tests {
     #[test]
     fn a_volume_is_hashed_with_its_default_driver() {
         let plain = Volume::new("ai_models");
-        let local = Volume {
-            driver: Some("local".to_owned()),
-            ..plain.clone()
-        };
+        let local = Volume { driver: Some("local".to_owned()), ..plain.clone() };
         assert_eq!(volume_json(&plain), r#"{"name":"ai_models"}"#);
         assert_eq!(volume(&plain), volume(&local));
-        assert_eq!(
-            volume(&plain),
-            hex(r#"{"name":"ai_models","driver":"local"}"#)
-        );
+        assert_eq!(volume(&plain), hex(r#"{"name":"ai_models","driver":"local"}"#));
     }
 
     #[test]
     fn the_hash_is_sha_256_in_lower_case() {
-        assert_eq!(
-            hex(""),
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 }

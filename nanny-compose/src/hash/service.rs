@@ -35,19 +35,10 @@ pub(super) fn json(service: &Service) -> String {
     object.maybe_flag("init", service.init);
     object.text("ipc", service.ipc.as_ref());
     object.map("labels", &service.labels);
-    object.text(
-        "network_mode",
-        service
-            .network_mode
-            .map(|mode| mode.as_str().to_owned())
-            .as_ref(),
-    );
+    object.text("network_mode", service.network_mode.map(|mode| mode.as_str().to_owned()).as_ref());
     networks(&mut object, service);
     list(&mut object, "ports", &service.ports, port);
-    object.text(
-        "restart",
-        service.restart.map(|policy| policy.to_string()).as_ref(),
-    );
+    object.text("restart", service.restart.map(|policy| policy.to_string()).as_ref());
     object.text("runtime", service.runtime.as_ref());
     object.strings("security_opt", &service.security_opt);
     object.bytes("shm_size", service.shm_size);
@@ -106,10 +97,7 @@ fn environment(object: &mut Object, service: &Service) {
 
 fn extra_hosts(hosts: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     let each = |(host, addresses): (&String, &Vec<String>)| {
-        addresses
-            .iter()
-            .map(|address| format!("{host}={address}"))
-            .collect::<Vec<_>>()
+        addresses.iter().map(|address| format!("{host}={address}")).collect::<Vec<_>>()
     };
     let mut lines: Vec<_> = hosts.iter().flat_map(each).collect();
     lines.sort();
@@ -225,24 +213,10 @@ fn mount(mount: &Mount) -> String {
 
 fn bind(mount: &Mount) -> String {
     let mut object = Object::default();
-    object.text(
-        "selinux",
-        mount
-            .selinux
-            .map(|selinux| selinux.as_str().to_owned())
-            .as_ref(),
-    );
-    let propagation = mount
-        .propagation
-        .map(|propagation| propagation.as_str().to_owned());
+    object.text("selinux", mount.selinux.map(|selinux| selinux.as_str().to_owned()).as_ref());
+    let propagation = mount.propagation.map(|propagation| propagation.as_str().to_owned());
     object.text("propagation", propagation.as_ref());
-    let create = matches!(
-        mount.source,
-        MountSource::Bind {
-            create_host_path: true,
-            ..
-        }
-    );
+    let create = matches!(mount.source, MountSource::Bind { create_host_path: true, .. });
     object.flag("create_host_path", create);
     object.finish()
 }

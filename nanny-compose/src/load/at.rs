@@ -1,15 +1,17 @@
 //! Reading a tree with an eye on where one is.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::iter::successors;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::scalars;
 use crate::problem::Problem;
 use crate::yaml::{Key, Mapping, Node, Value};
 
-/// Collects what there is to say about one file.
+/// Collects what there is to say about one file, up to a limit.
 #[derive(Debug)]
 pub(super) struct Sink {
     file: PathBuf,
@@ -24,31 +26,43 @@ pub(super) struct Sink {
 #[derive(Debug, Clone)]
 pub(super) struct At<'a> {
     pub(super) node: &'a Node,
-    path: String,
-    place: (usize, usize),
-    key_place: (usize, usize),
+    path: Option<Rc<Step<'a>>>,
+    place: Place,
+    key_place: Place,
     sink: &'a Sink,
 }
 
+/// The last step of a path. Only a report spells the whole path out: a hostile file can have
+/// long paths to very many nodes.
+#[derive(Debug)]
+struct Step<'a> {
+    before: Option<Rc<Self>>,
+    name: Name<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Name<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+/// Line and column.
+pub(super) type Place = (usize, usize);
+
+/// How many problems, and how many warnings, a file gets at most.
+const MAX_REPORTS: usize = 100;
+
 impl Sink {
     pub(super) fn new(file: &Path) -> Self {
-        Self {
-            file: file.to_owned(),
-            problems: RefCell::default(),
-            warnings: RefCell::default(),
-        }
+        Self { file: file.to_owned(), problems: RefCell::default(), warnings: RefCell::default() }
     }
 
-    pub(super) fn problem(&self, place: (usize, usize), path: &str, message: impl Into<String>) {
-        self.problems
-            .borrow_mut()
-            .push(self.at(place, path, message.into()));
+    pub(super) fn problem(&self, place: Place, path: &str, message: impl Into<String>) {
+        self.report(&self.problems, place, path, message.into());
     }
 
-    pub(super) fn warn(&self, place: (usize, usize), path: &str, message: impl Into<String>) {
-        self.warnings
-            .borrow_mut()
-            .push(self.at(place, path, message.into()));
+    pub(super) fn warn(&self, place: Place, path: &str, message: impl Into<String>) {
+        self.report(&self.warnings, place, path, message.into());
     }
 
     /// How many problems there are so far.
@@ -56,13 +70,18 @@ impl Sink {
         self.problems.borrow().len()
     }
 
-    fn at(&self, (line, column): (usize, usize), path: &str, message: String) -> Problem {
-        Problem {
-            file: self.file.clone(),
-            line,
-            column,
-            path: path.to_owned(),
-            message,
+    fn report(&self, list: &RefCell<Vec<Problem>>, place: Place, path: &str, message: String) {
+        let mut list = list.borrow_mut();
+        let (line, column) = place;
+        if list.len() < MAX_REPORTS {
+            let path = path.to_owned();
+            list.push(Problem { file: self.file.clone(), line, column, path, message });
+        } else if list.len() == MAX_REPORTS {
+            list.push(Problem {
+                // Sorts behind all others.
+                line: usize::MAX,
+                ..Problem::of_file(&self.file, "there is more; mend what is listed first")
+            });
         }
     }
 }
@@ -70,31 +89,25 @@ impl Sink {
 impl<'a> At<'a> {
     pub(super) fn root(node: &'a Node, sink: &'a Sink) -> Self {
         let place = (node.line, node.column);
-        Self {
-            node,
-            path: String::new(),
-            place,
-            key_place: place,
-            sink,
-        }
+        Self { node, path: None, place, key_place: place, sink }
     }
 
     pub(super) fn problem(&self, message: impl Into<String>) {
-        self.sink.problem(self.place, &self.path, message);
+        self.sink.problem(self.place, &self.path(), message);
     }
 
     pub(super) fn warn(&self, message: impl Into<String>) {
-        self.sink.warn(self.place, &self.path, message);
+        self.sink.warn(self.place, &self.path(), message);
     }
 
     /// A problem of this value's key, or of the value as a whole.
     pub(super) fn problem_at_key(&self, message: impl Into<String>) {
-        self.sink.problem(self.key_place, &self.path, message);
+        self.sink.problem(self.key_place, &self.path(), message);
     }
 
     /// A warning about this value's key.
     pub(super) fn warn_at_key(&self, message: impl Into<String>) {
-        self.sink.warn(self.key_place, &self.path, message);
+        self.sink.warn(self.key_place, &self.path(), message);
     }
 
     /// The value as a message may show it: not if a variable went into it.
@@ -117,15 +130,21 @@ impl<'a> At<'a> {
         self.field(key).filter(|field| !field.node.is_null())
     }
 
+    /// Whether this is a list or mapping with nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.node.value {
+            Value::Sequence(items) => items.is_empty(),
+            Value::Mapping(mapping) => mapping.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Keys and values of a mapping.
     pub(super) fn entries(&self) -> Vec<(&'a Key, Self)> {
         let Some(mapping) = self.mapping() else {
             return Vec::new();
         };
-        mapping
-            .iter()
-            .map(|entry| (&entry.key, self.child(&entry.key, &entry.value)))
-            .collect()
+        mapping.iter().map(|entry| (&entry.key, self.child(&entry.key, &entry.value))).collect()
     }
 
     pub(super) fn mapping(&self) -> Option<&'a Mapping> {
@@ -142,22 +161,14 @@ impl<'a> At<'a> {
             self.wrong_kind::<()>("a list");
             return Vec::new();
         };
-        items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| self.item(index, item))
-            .collect()
+        items.iter().enumerate().map(|(index, item)| self.item(index, item)).collect()
     }
 
     /// A string, not a number.
     pub(super) fn string(&self) -> Option<String> {
         let text = self.node.as_str();
         if text.is_none() {
-            let hint = if self.node.to_text().is_some() {
-                "; put it in quotes"
-            } else {
-                ""
-            };
+            let hint = if self.node.to_text().is_some() { "; put it in quotes" } else { "" };
             self.problem(format!("must be a string, not {}{hint}", self.node.kind()));
         }
         text.map(str::to_owned)
@@ -222,24 +233,22 @@ impl<'a> At<'a> {
 
     /// A list of strings and numbers.
     pub(super) fn texts(&self) -> Vec<String> {
-        self.items()
-            .iter()
-            .filter_map(Self::string_or_number)
-            .collect()
+        self.items().iter().filter_map(Self::string_or_number).collect()
     }
 
     /// A list of different strings.
     pub(super) fn unique_strings(&self) -> Vec<String> {
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
+        let mut strings = Vec::new();
         for item in self.items() {
             let Some(text) = item.string() else { continue };
-            if seen.contains(&text) {
-                item.problem(format!("{} is listed twice; keep one", item.shown()));
+            if seen.insert(text.clone()) {
+                strings.push(text);
             } else {
-                seen.push(text);
+                item.problem(format!("{} is listed twice; keep one", item.shown()));
             }
         }
-        seen
+        strings
     }
 
     /// A mapping, or a list of `KEY=value` and `KEY`; of two equal keys the last counts.
@@ -264,9 +273,7 @@ impl<'a> At<'a> {
     /// Like [`At::pairs`], with empty text where there is no value.
     pub(super) fn text_pairs(&self) -> BTreeMap<String, String> {
         let pairs = self.pairs().into_iter();
-        pairs
-            .map(|(key, value)| (key, value.unwrap_or_default()))
-            .collect()
+        pairs.map(|(key, value)| (key, value.unwrap_or_default())).collect()
     }
 
     /// Reports that the value is not what it must be. Always `None`.
@@ -288,40 +295,40 @@ impl<'a> At<'a> {
     }
 
     fn old_boolean(&self, value: bool) -> Option<bool> {
-        self.warn(format!(
-            "write {value} instead; YAML 1.2 does not take this for a boolean"
-        ));
+        self.warn(format!("write {value} instead; YAML 1.2 does not take this for a boolean"));
         Some(value)
     }
 
-    fn child(&self, key: &Key, node: &'a Node) -> Self {
-        let dot = if self.path.is_empty() { "" } else { "." };
-        // An empty value has no place of its own worth showing.
+    fn child(&self, key: &'a Key, node: &'a Node) -> Self {
         let key_place = (key.line, key.column);
-        let place = if node.is_null() {
-            key_place
-        } else {
-            (node.line, node.column)
-        };
-        let path = format!("{}{dot}{}", self.path, key.text);
-        Self {
-            node,
-            path,
-            place,
-            key_place,
-            sink: self.sink,
-        }
+        // An empty value has no place of its own worth showing.
+        let place = if node.is_null() { key_place } else { (node.line, node.column) };
+        let path = self.step(Name::Key(&key.text));
+        Self { node, path, place, key_place, sink: self.sink }
     }
 
     fn item(&self, index: usize, node: &'a Node) -> Self {
-        let path = format!("{}[{index}]", self.path);
+        let path = self.step(Name::Index(index));
         let place = (node.line, node.column);
-        Self {
-            node,
-            path,
-            place,
-            key_place: place,
-            sink: self.sink,
+        Self { node, path, place, key_place: place, sink: self.sink }
+    }
+
+    fn step(&self, name: Name<'a>) -> Option<Rc<Step<'a>>> {
+        Some(Rc::new(Step { before: self.path.clone(), name }))
+    }
+
+    fn path(&self) -> String {
+        let steps = successors(self.path.as_deref(), |step| step.before.as_deref());
+        let mut names: Vec<_> = steps.map(|step| step.name).collect();
+        names.reverse();
+        let mut path = String::new();
+        for name in names {
+            match name {
+                Name::Key(key) if path.is_empty() => path.push_str(key),
+                Name::Key(key) => path.extend([".", key]),
+                Name::Index(index) => path.push_str(&format!("[{index}]")),
+            }
         }
+        path
     }
 }

@@ -26,17 +26,12 @@ pub(super) fn dependencies(drafts: &mut BTreeMap<String, Draft<'_>>, inactive: &
             false
         });
     }
-    for (name, draft) in &*drafts {
-        if let Some(circle) = circle_from(name, drafts) {
-            let at = draft
-                .at
-                .field("depends_on")
-                .unwrap_or_else(|| draft.at.clone());
-            at.problem(format!(
-                "services wait for each other: {circle}; remove one dependency"
-            ));
-            return;
-        }
+    if let Some(circle) = circle(drafts)
+        && let Some(first) = circle.first().and_then(|name| drafts.get(*name))
+    {
+        let at = first.at.field("depends_on").unwrap_or_else(|| first.at.clone());
+        let circle = circle.join(" -> ");
+        at.problem(format!("services wait for each other: {circle}; remove one dependency"));
     }
 }
 
@@ -44,19 +39,13 @@ pub(super) fn dependencies(drafts: &mut BTreeMap<String, Draft<'_>>, inactive: &
 pub(super) fn container_names(drafts: &BTreeMap<String, Draft<'_>>, project: &Project) {
     let mut taken: BTreeMap<String, &str> = BTreeMap::new();
     // Explicit names come second, so that the problem is reported where there is a key to change.
-    let (explicit, default): (Vec<_>, Vec<_>) = drafts
-        .values()
-        .partition(|draft| draft.service.container_name.is_some());
+    let (explicit, default): (Vec<_>, Vec<_>) =
+        drafts.values().partition(|draft| draft.service.container_name.is_some());
     for draft in default.into_iter().chain(explicit) {
         let name = project.container_name(&draft.service);
         if let Some(first) = taken.insert(name, &draft.service.name) {
-            let at = draft
-                .at
-                .field("container_name")
-                .unwrap_or_else(|| draft.at.clone());
-            at.problem(format!(
-                "the container of service '{first}' has this name already"
-            ));
+            let at = draft.at.field("container_name").unwrap_or_else(|| draft.at.clone());
+            at.problem(format!("the container of service '{first}' has this name already"));
         }
     }
 }
@@ -66,36 +55,37 @@ fn dependency_places<'a>(service: &At<'a>) -> BTreeMap<String, At<'a>> {
         return BTreeMap::new();
     };
     if at.node.as_mapping().is_some() {
-        return at
-            .entries()
-            .into_iter()
-            .map(|(key, at)| (key.text.clone(), at))
-            .collect();
+        return at.entries().into_iter().map(|(key, at)| (key.text.clone(), at)).collect();
     }
     let named = |item: At<'a>| Some((item.node.as_str()?.to_owned(), item));
     at.items().into_iter().filter_map(named).collect()
 }
 
-/// A way from a service back to itself, as `a -> b -> a`.
-fn circle_from(start: &str, drafts: &BTreeMap<String, Draft<'_>>) -> Option<String> {
-    let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut open = vec![start];
-    while let Some(name) = open.pop() {
-        for next in drafts.get(name)?.service.depends_on.keys() {
-            if next == start {
-                let mut way = vec![start];
-                let mut at = name;
-                while at != start {
-                    way.push(at);
-                    at = came_from.get(at)?;
+/// A way from a service back to itself, with that service at both ends.
+fn circle<'a>(drafts: &'a BTreeMap<String, Draft<'_>>) -> Option<Vec<&'a str>> {
+    let next_of = |name: &str| drafts.get(name).map(|draft| draft.service.depends_on.keys());
+    let mut done: BTreeSet<&str> = BTreeSet::new();
+    for start in drafts.keys() {
+        let mut way = vec![start.as_str()];
+        let mut on_way: BTreeSet<&str> = BTreeSet::from([start.as_str()]);
+        let mut open = vec![next_of(start)?];
+        while let Some(nexts) = open.last_mut() {
+            let Some(next) = nexts.next() else {
+                open.pop();
+                if let Some(name) = way.pop() {
+                    on_way.remove(name);
+                    done.insert(name);
                 }
-                way.push(start);
-                way.reverse();
-                return Some(way.join(" -> "));
+                continue;
+            };
+            if on_way.contains(next.as_str()) {
+                way.push(next);
+                return Some(way.into_iter().skip_while(|name| name != next).collect());
             }
-            if !came_from.contains_key(next.as_str()) {
-                came_from.insert(next, name);
-                open.push(next);
+            if !done.contains(next.as_str()) {
+                way.push(next);
+                on_way.insert(next);
+                open.push(next_of(next)?);
             }
         }
     }

@@ -8,7 +8,6 @@ use super::context::Context;
 use super::reading::Reading;
 use crate::dotenv;
 use crate::model::Environment;
-use crate::problem::Problem;
 
 /// One file of `env_file`.
 #[derive(Debug)]
@@ -24,34 +23,22 @@ pub(super) fn env_files<'a>(at: &At<'a>, context: &Context<'_>) -> Vec<EnvFile<'
     if at.node.as_str().is_some() {
         return env_file(at.clone(), context).into_iter().collect();
     }
-    at.items()
-        .into_iter()
-        .filter_map(|item| env_file(item, context))
-        .collect()
+    at.items().into_iter().filter_map(|item| env_file(item, context)).collect()
 }
 
 fn env_file<'a>(at: At<'a>, context: &Context<'_>) -> Option<EnvFile<'a>> {
-    let (path, is_required, is_raw) = if at.node.as_mapping().is_some() {
-        let Some(path) = at.field("path") else {
-            at.problem("'path' is missing");
-            return None;
-        };
-        let is_required = at
-            .field("required")
-            .and_then(|at| at.boolean())
-            .unwrap_or(true);
-        let is_raw = at.field("format").is_some_and(|at| is_raw(&at));
-        (path.word()?, is_required, is_raw)
-    } else {
-        (at.word()?, true, false)
+    if at.node.as_mapping().is_none() {
+        let path = PathBuf::from(context.resolve_path(&at.word()?, &at)?);
+        return Some(EnvFile { path, is_required: true, is_raw: false, at });
+    }
+    let is_required = at.field("required").and_then(|at| at.boolean()).unwrap_or(true);
+    let is_raw = at.field("format").is_some_and(|at| is_raw(&at));
+    let Some(at) = at.field("path") else {
+        at.problem("'path' is missing");
+        return None;
     };
-    let path = PathBuf::from(context.resolve_path(&path, &at)?);
-    Some(EnvFile {
-        path,
-        is_required,
-        is_raw,
-        at,
-    })
+    let path = PathBuf::from(context.resolve_path(&at.word()?, &at)?);
+    Some(EnvFile { path, is_required, is_raw, at })
 }
 
 fn is_raw(at: &At<'_>) -> bool {
@@ -65,11 +52,10 @@ fn is_raw(at: &At<'_>) -> bool {
 /// The whole environment: what `environment` leaves open comes from outside, what it does not
 /// name from the files.
 pub(super) fn resolve(
-    of_service: BTreeMap<String, Option<String>>,
+    mut own: Environment,
     env_files: &[EnvFile<'_>],
     reading: &Reading<'_>,
 ) -> Environment {
-    let mut own: Environment = of_service.into_iter().collect();
     for (name, value) in own.values_mut() {
         if value.is_none() {
             *value = reading.variable(name);
@@ -77,11 +63,8 @@ pub(super) fn resolve(
     }
     let mut all = Environment::default();
     for file in env_files {
-        let known = |name: &str| {
-            reading
-                .variable(name)
-                .or_else(|| own.get(name).map(str::to_owned))
-        };
+        let known =
+            |name: &str| reading.variable(name).or_else(|| own.get(name).map(str::to_owned));
         for (name, value) in variables(file, reading, &known) {
             all.insert(name, Some(value));
         }
@@ -106,26 +89,20 @@ fn variables(
             } else {
                 format!("the file {}", file.path.display())
             };
-            file.at
-                .problem(format!("{shown} cannot be read: {}", reason.message));
+            file.at.problem(format!("{shown} cannot be read: {}", reason.message));
             return BTreeMap::new();
         }
     };
-    let parse = if file.is_raw {
-        dotenv::parse_raw
-    } else {
-        dotenv::parse
-    };
-    match parse(&text, known) {
-        Ok(variables) => variables.0,
+    let parse = if file.is_raw { dotenv::parse_raw } else { dotenv::parse };
+    let variables = parse(&text, known);
+    if !file.at.node.secret {
+        return reading.checked(&file.path, variables);
+    }
+    // A report in the file would show its path, which comes from a variable.
+    match variables {
+        Ok(variables) => variables.values,
         Err(error) => {
-            reading.report(Problem {
-                file: file.path.clone(),
-                line: error.line,
-                column: 1,
-                path: String::new(),
-                message: error.kind.to_string(),
-            });
+            file.at.problem(format!("the file is not sound: {error}"));
             BTreeMap::new()
         }
     }

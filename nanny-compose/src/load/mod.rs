@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use at::{At, Sink};
 use context::Context;
-use reading::Reading;
+use reading::{Reading, Record};
 use service::Draft;
 
 use crate::dotenv;
@@ -93,24 +93,20 @@ pub fn load(
     let mut reading = Reading::new(files, environment, request.limits.max_bytes);
     let sink = Sink::new(&request.compose_file);
     let project = build(request, &mut reading, &sink);
-    let (files_read, more) = reading.into_record();
+    let Record { files_read, problems: more, warnings: notes } = reading.into_record();
     let mut problems = sink.problems.into_inner();
     let mut warnings = sink.warnings.into_inner();
     problems.sort_by_key(|problem| (problem.line, problem.column));
     warnings.sort_by_key(|warning| (warning.line, warning.column));
     problems.dedup();
+    // The note that there is more comes last, and stands nowhere.
+    let notes_last = problems.iter_mut().chain(&mut warnings);
+    notes_last.filter(|report| report.line == usize::MAX).for_each(|report| report.line = 0);
     problems.extend(more);
+    warnings.extend(notes);
     match project {
-        Some(project) if problems.is_empty() => Ok(Loaded {
-            project,
-            warnings,
-            files_read,
-        }),
-        _ => Err(Problems {
-            problems,
-            warnings,
-            files_read,
-        }),
+        Some(project) if problems.is_empty() => Ok(Loaded { project, warnings, files_read }),
+        _ => Err(Problems { problems, warnings, files_read }),
     }
 }
 
@@ -120,11 +116,7 @@ fn build(request: &Request, reading: &mut Reading<'_>, sink: &Sink) -> Option<Pr
     let beside = file.parent().unwrap_or(Path::new("/"));
     let project_dir = scalars::clean(request.project_dir.as_deref().unwrap_or(beside));
     if file.is_relative() || project_dir.is_relative() {
-        sink.problem(
-            (0, 0),
-            "",
-            "the paths of file and project directory must be absolute",
-        );
+        sink.problem((0, 0), "", "the paths of file and project directory must be absolute");
         return None;
     }
     read_dot_env(&project_dir, reading);
@@ -133,17 +125,13 @@ fn build(request: &Request, reading: &mut Reading<'_>, sink: &Sink) -> Option<Pr
     check::keys(&root, sink);
     let name = project_name(request, &root, &project_dir, reading, sink);
     reading.set_project_name(&name);
-    variables::replace(&mut root, sink, &|variable| reading.variable(variable));
     let found = sink.count();
     variables::replace(&mut root, sink, &|variable| reading.variable(variable));
     // A text that could not be interpolated would only cause false alarms further on.
     if sink.count() > found {
         return None;
     }
-    let names = Names {
-        project: &name,
-        project_dir: &project_dir,
-    };
+    let names = Names { project: &name, project_dir: &project_dir };
     model(request, &At::root(&root, sink), names, reading)
 }
 
@@ -156,24 +144,16 @@ struct Names<'a> {
 
 fn read_dot_env(project_dir: &Path, reading: &mut Reading<'_>) {
     let path = project_dir.join(".env");
-    let variables = match reading.read(&path) {
-        Ok(text) => dotenv::parse(&text, &|name| reading.variable(name)),
-        Err(reason) if reason.is_missing => return,
+    match reading.read(&path) {
+        Ok(text) => {
+            let variables = dotenv::parse(&text, &|name| reading.variable(name));
+            let variables = reading.checked(&path, variables);
+            reading.set_dot_env(variables);
+        }
+        Err(reason) if reason.is_missing => {}
         Err(reason) => {
             let message = format!("cannot be read: {}", reason.message);
-            return reading.report(Problem::of_file(&path, message));
-        }
-    };
-    match variables {
-        Ok(variables) => reading.set_dot_env(variables.0),
-        Err(error) => {
-            let message = error.kind.to_string();
-            let problem = Problem {
-                line: error.line,
-                column: 1,
-                ..Problem::of_file(&path, message)
-            };
-            reading.report(problem);
+            reading.report(Problem::of_file(&path, message));
         }
     }
 }
@@ -242,20 +222,14 @@ fn project_name(
         };
         if !done.text.is_empty() {
             if normalize_project_name(&done.text) != done.text {
-                let shown = if done.has_values {
-                    String::new()
-                } else {
-                    format!(" '{}'", done.text)
-                };
+                let shown =
+                    if done.has_values { String::new() } else { format!(" '{}'", done.text) };
                 at.problem(format!("the project name{shown} {rule}"));
             }
             return done.text;
         }
     }
-    let directory = project_dir
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
+    let directory = project_dir.file_name().unwrap_or_default().to_string_lossy();
     let name = normalize_project_name(&directory);
     if name.is_empty() {
         let message = "the directory's name yields no project name; add a top-level 'name: …'";
@@ -271,6 +245,8 @@ fn model(
     reading: &Reading<'_>,
 ) -> Option<Project> {
     root.mapping()?;
+    // It means nothing any more, but Compose still wants it to be a string.
+    let _ = root.field("version").and_then(|at| at.string());
     let Some(services) = root.field("services") else {
         root.problem("there is no 'services'; add at least one");
         return None;
@@ -296,12 +272,8 @@ fn model(
     };
     let mut project = Project::new(names.project, names.project_dir);
     project.config_files = vec![scalars::clean(&request.compose_file)];
-    let networks = networks
-        .map(|at| resources::networks(&at, &context))
-        .unwrap_or_default();
-    let volumes = volumes
-        .map(|at| resources::volumes(&at, &context))
-        .unwrap_or_default();
+    let networks = networks.map(|at| resources::networks(&at, &context)).unwrap_or_default();
+    let volumes = volumes.map(|at| resources::volumes(&at, &context)).unwrap_or_default();
 
     let selected = selected_profiles(request, reading);
     let mut drafts: BTreeMap<String, Draft<'_>> = BTreeMap::new();
@@ -320,12 +292,7 @@ fn model(
     consistency::container_names(&drafts, &project);
     keep_used(&mut project, networks, volumes, &context);
     for (name, draft) in drafts {
-        let Draft {
-            mut service,
-            environment,
-            env_files,
-            ..
-        } = draft;
+        let Draft { mut service, environment, env_files, .. } = draft;
         service.environment = environment::resolve(environment, &env_files, reading);
         project.services.insert(name, service);
     }
@@ -337,10 +304,7 @@ fn selected_profiles(request: &Request, reading: &Reading<'_>) -> Vec<String> {
         return request.profiles.clone();
     }
     let ambient = reading.variable("COMPOSE_PROFILES").unwrap_or_default();
-    ambient
-        .split(',')
-        .map(|profile| profile.trim().to_owned())
-        .collect()
+    ambient.split(',').map(|profile| profile.trim().to_owned()).collect()
 }
 
 fn is_active(service: &At<'_>, selected: &[String]) -> bool {
@@ -349,9 +313,7 @@ fn is_active(service: &At<'_>, selected: &[String]) -> bool {
         return true;
     };
     let chosen = |profile: &Node| {
-        profile
-            .as_str()
-            .is_some_and(|profile| selected.iter().any(|name| name == profile))
+        profile.as_str().is_some_and(|profile| selected.iter().any(|name| name == profile))
     };
     profiles.is_empty() || selected.iter().any(|name| name == "*") || profiles.iter().any(chosen)
 }
@@ -365,9 +327,7 @@ fn keep_used(
 ) {
     for key in context.used_networks.borrow().iter() {
         let default = || Network::new(resource_name(context.project, key));
-        project
-            .networks
-            .insert(key.clone(), networks.remove(key).unwrap_or_else(default));
+        project.networks.insert(key.clone(), networks.remove(key).unwrap_or_else(default));
     }
     for key in context.used_volumes.borrow().iter() {
         if let Some(volume) = volumes.remove(key) {

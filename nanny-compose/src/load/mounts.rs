@@ -1,5 +1,7 @@
 //! Volumes of a service in their short form: `[source:]target[:options]`.
 
+use indexmap::IndexMap;
+
 use super::at::At;
 use super::context::Context;
 use super::scalars;
@@ -8,21 +10,17 @@ use crate::model::{Mount, MountSource, Propagation, Selinux};
 /// The mounts of a service. Of two with the same target the later one counts, in the earlier
 /// one's place.
 pub(super) fn read(list: &At<'_>, context: &Context<'_>) -> Vec<Mount> {
-    let mut mounts: Vec<Mount> = Vec::new();
+    let mut mounts = IndexMap::new();
     for item in list.items() {
         if item.node.as_mapping().is_some() {
             item.problem("the long form is not supported yet; write 'source:target'");
             continue;
         }
-        let Some(mount) = item.string().and_then(|text| parse(&text, &item, context)) else {
-            continue;
-        };
-        match mounts.iter_mut().find(|known| known.target == mount.target) {
-            Some(known) => *known = mount,
-            None => mounts.push(mount),
+        if let Some(mount) = item.string().and_then(|text| parse(&text, &item, context)) {
+            mounts.insert(mount.target.clone(), mount);
         }
     }
-    mounts
+    mounts.into_values().collect()
 }
 
 fn parse(text: &str, item: &At<'_>, context: &Context<'_>) -> Option<Mount> {
@@ -46,22 +44,15 @@ fn parse(text: &str, item: &At<'_>, context: &Context<'_>) -> Option<Mount> {
         None => MountSource::Anonymous,
         Some(source) if is_path(source) => {
             let path = context.resolve_path(source, item)?;
-            MountSource::Bind {
-                path,
-                create_host_path: true,
-            }
+            MountSource::Bind { path, create_host_path: true }
         }
         Some(key) => {
             context.use_volume(key, item);
-            MountSource::Volume {
-                key: (*key).to_owned(),
-            }
+            MountSource::Volume { key: (*key).to_owned() }
         }
     };
     let mut mount = Mount::new(source, scalars::clean_text(target));
-    options
-        .split(',')
-        .for_each(|option| apply(option, &mut mount, item));
+    options.split(',').for_each(|option| apply(option, &mut mount, item));
     Some(mount)
 }
 
@@ -78,9 +69,7 @@ fn apply(option: &str, mount: &mut Mount, item: &At<'_>) {
         _ => match Propagation::from_word(option) {
             Some(propagation) => mount.propagation = Some(propagation),
             None if item.node.secret => item.warn("an unknown mount option is ignored"),
-            None => item.warn(format!(
-                "the mount option '{option}' is unknown and ignored"
-            )),
+            None => item.warn(format!("the mount option '{option}' is unknown and ignored")),
         },
     }
 }
@@ -105,11 +94,7 @@ fn sections(text: &str) -> Result<Vec<&str>, &'static str> {
         }
     }
     sections.push(&text[start..]);
-    if sections.contains(&"") {
-        Err("nothing between two colons")
-    } else {
-        Ok(sections)
-    }
+    if sections.contains(&"") { Err("nothing between two colons") } else { Ok(sections) }
 }
 
 fn is_path(source: &str) -> bool {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use indexmap::IndexSet;
+
 use super::at::At;
 use crate::model::{Condition, Dependency, Device, Healthcheck, RestartPolicy, Ulimit};
 
@@ -17,7 +19,7 @@ pub(super) fn container_name(at: &At<'_>) -> Option<String> {
 }
 
 pub(super) fn expose(at: &At<'_>) -> Vec<String> {
-    let mut ports = Vec::new();
+    let mut ports = IndexSet::new();
     for item in at.items() {
         let Some(text) = item.string_or_number() else {
             continue;
@@ -26,15 +28,12 @@ pub(super) fn expose(at: &At<'_>) -> Vec<String> {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let is_port = |text: &str| text.parse::<u16>().is_ok();
         if !is_port(first) || !is_port(last) || !["tcp", "udp", "sctp"].contains(&protocol) {
-            item.problem(format!(
-                "{} is not a port, such as 80, 80-90 or 80/udp",
-                item.shown()
-            ));
-        } else if !ports.contains(&text) {
-            ports.push(text);
+            item.problem(format!("{} is not a port, such as 80, 80-90 or 80/udp", item.shown()));
+        } else {
+            ports.insert(text);
         }
     }
-    ports
+    ports.into_iter().collect()
 }
 
 pub(super) fn devices(at: &At<'_>) -> Vec<Device> {
@@ -59,19 +58,13 @@ fn device(at: &At<'_>) -> Option<Device> {
         }
         device
     };
-    let target = target
-        .filter(|text| !text.is_empty())
-        .unwrap_or_else(|| source.clone());
+    let target = target.filter(|text| !text.is_empty()).unwrap_or_else(|| source.clone());
     let permissions = permissions.unwrap_or_else(|| "rwm".to_owned());
     if permissions.is_empty() || !permissions.chars().all(|c| "rwm".contains(c)) {
         at.problem("a device's permissions are letters of 'rwm'");
         return None;
     }
-    Some(Device {
-        source,
-        target,
-        permissions,
-    })
+    Some(Device { source, target, permissions })
 }
 
 pub(super) fn ipc(at: &At<'_>) -> Option<String> {
@@ -91,9 +84,7 @@ pub(super) fn restart(at: &At<'_>) -> Option<RestartPolicy> {
         "unless-stopped" => Some(RestartPolicy::UnlessStopped),
         "on-failure" => Some(RestartPolicy::OnFailure { max: None }),
         text => {
-            let max = text
-                .strip_prefix("on-failure:")
-                .and_then(|max| max.parse().ok());
+            let max = text.strip_prefix("on-failure:").and_then(|max| max.parse().ok());
             match max {
                 Some(max) => Some(RestartPolicy::OnFailure { max: Some(max) }),
                 None => at.wrong_kind("no, always, unless-stopped, on-failure or on-failure:N"),
@@ -105,16 +96,15 @@ pub(super) fn restart(at: &At<'_>) -> Option<RestartPolicy> {
 pub(super) fn healthcheck(at: &At<'_>) -> Option<Healthcheck> {
     at.mapping()?;
     let duration = |key: &str| at.field(key).and_then(|at| at.duration());
-    let mut check = Healthcheck::default();
-    check.test = at.field("test").map(|at| test(&at)).unwrap_or_default();
-    check.interval = duration("interval");
-    check.timeout = duration("timeout");
-    check.start_period = duration("start_period");
-    check.start_interval = duration("start_interval");
-    check.disabled = at
-        .field("disable")
-        .and_then(|at| at.boolean())
-        .unwrap_or(false);
+    let mut check = Healthcheck {
+        test: at.field("test").map(|at| test(&at)).unwrap_or_default(),
+        interval: duration("interval"),
+        timeout: duration("timeout"),
+        retries: None,
+        start_period: duration("start_period"),
+        start_interval: duration("start_interval"),
+        disabled: at.field("disable").and_then(|at| at.boolean()).unwrap_or(false),
+    };
     if let Some(at) = at.field("retries") {
         let retries = at.integer();
         check.retries = retries.and_then(|retries| u64::try_from(retries).ok());
@@ -139,17 +129,9 @@ fn test(at: &At<'_>) -> Vec<String> {
 }
 
 pub(super) fn depends_on(at: &At<'_>) -> BTreeMap<String, Dependency> {
-    let plain = Dependency {
-        condition: Condition::Started,
-        restart: false,
-        required: true,
-    };
+    let plain = Dependency { condition: Condition::Started, restart: false, required: true };
     if at.node.as_mapping().is_none() {
-        return at
-            .unique_strings()
-            .into_iter()
-            .map(|name| (name, plain))
-            .collect();
+        return at.unique_strings().into_iter().map(|name| (name, plain)).collect();
     }
     let mut dependencies = BTreeMap::new();
     for (key, value) in at.entries() {
@@ -166,25 +148,14 @@ pub(super) fn depends_on(at: &At<'_>) -> BTreeMap<String, Dependency> {
         };
         let restart = flag("restart").unwrap_or(false);
         let required = flag("required").unwrap_or(true);
-        dependencies.insert(
-            key.text.clone(),
-            Dependency {
-                condition,
-                restart,
-                required,
-            },
-        );
+        dependencies.insert(key.text.clone(), Dependency { condition, restart, required });
     }
     dependencies
 }
 
 fn condition(at: &At<'_>) -> Option<Condition> {
     let text = at.string()?;
-    let all = [
-        Condition::Started,
-        Condition::Healthy,
-        Condition::CompletedSuccessfully,
-    ];
+    let all = [Condition::Started, Condition::Healthy, Condition::CompletedSuccessfully];
     let found = all.into_iter().find(|condition| condition.as_str() == text);
     let wanted = "service_started, service_healthy or service_completed_successfully";
     found.or_else(|| at.wrong_kind(wanted))
@@ -198,15 +169,10 @@ pub(super) fn extra_hosts(at: &At<'_>) -> BTreeMap<String, Vec<String>> {
             return;
         }
         let bare = |address: String| {
-            let inner = address
-                .strip_prefix('[')
-                .and_then(|address| address.strip_suffix(']'));
+            let inner = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
             inner.map_or(address.clone(), str::to_owned)
         };
-        hosts
-            .entry(host.to_owned())
-            .or_default()
-            .extend(addresses.into_iter().map(bare));
+        hosts.entry(host.to_owned()).or_default().extend(addresses.into_iter().map(bare));
     };
     if at.node.as_mapping().is_some() {
         for (key, value) in at.entries() {
@@ -223,11 +189,7 @@ pub(super) fn extra_hosts(at: &At<'_>) -> BTreeMap<String, Vec<String>> {
         let Some(text) = item.string() else { continue };
         match text.split_once('=').or_else(|| text.split_once(':')) {
             Some((host, addresses)) => {
-                add(
-                    &item,
-                    host,
-                    addresses.split(',').map(str::to_owned).collect(),
-                );
+                add(&item, host, addresses.split(',').map(str::to_owned).collect());
             }
             None => item.problem("has no address; write 'host:address' or 'host=address'"),
         }
@@ -237,9 +199,7 @@ pub(super) fn extra_hosts(at: &At<'_>) -> BTreeMap<String, Vec<String>> {
 
 pub(super) fn ulimits(at: &At<'_>) -> BTreeMap<String, Ulimit> {
     let entries = at.entries().into_iter();
-    entries
-        .filter_map(|(key, at)| Some((key.text.clone(), ulimit(&at)?)))
-        .collect()
+    entries.filter_map(|(key, at)| Some((key.text.clone(), ulimit(&at)?))).collect()
 }
 
 fn ulimit(at: &At<'_>) -> Option<Ulimit> {
@@ -250,9 +210,5 @@ fn ulimit(at: &At<'_>) -> Option<Ulimit> {
         at.problem("needs both 'soft' and 'hard', or one number for both");
         return None;
     };
-    Some(Ulimit {
-        soft: soft.integer()?,
-        hard: hard.integer()?,
-        single: false,
-    })
+    Some(Ulimit { soft: soft.integer()?, hard: hard.integer()?, single: false })
 }

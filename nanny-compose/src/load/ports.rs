@@ -2,47 +2,46 @@
 
 use std::net::IpAddr;
 
+use indexmap::IndexMap;
+
 use super::at::At;
 use crate::model::{Port, Protocol};
 
-/// The ports of a service, ranges taken apart. Of two that mean the same, one stays.
+/// How many ports a service may have: every one there is, and then some.
+const MAX_PORTS: usize = 70_000;
+
+/// The ports of a service, ranges taken apart. Of two that mean the same the later one counts, in
+/// the earlier one's place.
 pub(super) fn read(list: &At<'_>) -> Vec<Port> {
-    let mut ports: Vec<Port> = Vec::new();
+    let mut ports = IndexMap::new();
     for item in list.items() {
         if item.node.as_mapping().is_some() {
             item.problem("the long form is not supported yet; write 'published:target'");
             continue;
         }
-        let Some(text) = item.string_or_number() else {
-            continue;
-        };
+        let Some(text) = item.string_or_number() else { continue };
         match parse(&text) {
-            Ok(more) => more.into_iter().for_each(|port| add(&mut ports, port)),
+            Ok(more) => ports.extend(more.into_iter().map(|port| (identity(&port), port))),
             Err(reason) => item.problem(format!("{} is not a port: {reason}", item.shown())),
         }
+        if ports.len() > MAX_PORTS {
+            item.problem(format!("with this there are more than {MAX_PORTS} ports; list fewer"));
+            break;
+        }
     }
-    ports
+    ports.into_values().collect()
 }
 
-/// A later port takes the place of an equal earlier one, as in Compose.
-fn add(ports: &mut Vec<Port>, port: Port) {
-    let everywhere = |port: &Port| port.host_ip.clone().unwrap_or_else(|| "0.0.0.0".to_owned());
-    let same = |known: &&mut Port| {
-        everywhere(known) == everywhere(&port)
-            && known.published == port.published
-            && known.target == port.target
-            && known.protocol == port.protocol
-    };
-    match ports.iter_mut().find(same) {
-        Some(known) => *known = port,
-        None => ports.push(port),
-    }
+/// What makes two ports the same.
+fn identity(port: &Port) -> (String, Option<String>, u16, Protocol) {
+    let everywhere = || "0.0.0.0".to_owned();
+    let host_ip = port.host_ip.clone().unwrap_or_else(everywhere);
+    (host_ip, port.published.clone(), port.target, port.protocol)
 }
 
 fn parse(text: &str) -> Result<Vec<Port>, &'static str> {
-    let (mut addresses, container) = text
-        .rsplit_once(':')
-        .map_or((None, text), |(left, right)| (Some(left), right));
+    let (mut addresses, container) =
+        text.rsplit_once(':').map_or((None, text), |(left, right)| (Some(left), right));
     let (container, protocol) = container.split_once('/').unwrap_or((container, "tcp"));
     let protocol = match protocol.to_lowercase().as_str() {
         "tcp" | "" => Protocol::Tcp,
@@ -55,10 +54,7 @@ fn parse(text: &str) -> Result<Vec<Port>, &'static str> {
         host_ip = Some(address(ip)?).filter(|ip| !ip.is_empty());
         addresses = Some(published);
     }
-    let published = addresses
-        .filter(|text| !text.is_empty())
-        .map(range)
-        .transpose()?;
+    let published = addresses.filter(|text| !text.is_empty()).map(range).transpose()?;
     let (first, last) = range(container)?;
     let published_at = |index: u16| match published {
         None => Ok(None),
@@ -68,12 +64,7 @@ fn parse(text: &str) -> Result<Vec<Port>, &'static str> {
     };
     let port = |target: u16| -> Result<Port, &'static str> {
         let published = published_at(target - first)?;
-        Ok(Port {
-            host_ip: host_ip.clone(),
-            published,
-            target,
-            protocol,
-        })
+        Ok(Port { host_ip: host_ip.clone(), published, target, protocol })
     };
     let mut ports = (first..=last).map(port).collect::<Result<Vec<_>, _>>()?;
     // Compose takes a range apart in the order of its numbers as text.
@@ -82,10 +73,7 @@ fn parse(text: &str) -> Result<Vec<Port>, &'static str> {
 }
 
 fn address(text: &str) -> Result<String, &'static str> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'))
-        .unwrap_or(text);
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if bare.is_empty() || bare.parse::<IpAddr>().is_ok() {
         return Ok(bare.to_owned());
     }
@@ -95,18 +83,11 @@ fn address(text: &str) -> Result<String, &'static str> {
 fn range(text: &str) -> Result<(u16, u16), &'static str> {
     let number = |text: &str| {
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<u16>()
-            .ok()
-            .filter(|_| digits)
-            .ok_or("a port is a number up to 65535")
+        text.parse::<u16>().ok().filter(|_| digits).ok_or("a port is a number up to 65535")
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (number(first)?, number(last)?);
-    if first > last {
-        Err("the range runs backwards")
-    } else {
-        Ok((first, last))
-    }
+    if first > last { Err("the range runs backwards") } else { Ok((first, last)) }
 }
 
 #[cfg(test)]
@@ -143,9 +124,7 @@ mod tests {
 
     #[test]
     fn what_is_no_port_is_refused() {
-        for text in [
-            "", "http", "80:", "70000", "2-1", "1-2:3-5", "x:1:2", "80/quic", "+80", "-",
-        ] {
+        for text in ["", "http", "80:", "70000", "2-1", "1-2:3-5", "x:1:2", "80/quic", "+80", "-"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

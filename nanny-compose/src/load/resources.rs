@@ -32,18 +32,12 @@ fn network(key: &str, at: &At<'_>, context: &Context<'_>) -> Network {
     }
     let flag = |key: &str| at.field(key).and_then(|at| at.boolean());
     network.driver = at.field("driver").and_then(|at| at.word());
-    network.driver_opts = at
-        .field("driver_opts")
-        .map(|at| options(&at))
-        .unwrap_or_default();
+    network.driver_opts = at.field("driver_opts").map(|at| options(&at)).unwrap_or_default();
     network.internal = flag("internal").unwrap_or(false);
     network.attachable = flag("attachable").unwrap_or(false);
     network.enable_ipv4 = flag("enable_ipv4");
     network.enable_ipv6 = flag("enable_ipv6");
-    network.labels = at
-        .field("labels")
-        .map(|at| at.text_pairs())
-        .unwrap_or_default();
+    network.labels = at.field("labels").map(|at| at.text_pairs()).unwrap_or_default();
     (network.name, network.external) = name(key, at, context);
     network
 }
@@ -54,24 +48,15 @@ fn volume(key: &str, at: &At<'_>, context: &Context<'_>) -> Volume {
         return volume;
     }
     volume.driver = at.field("driver").and_then(|at| at.word());
-    volume.driver_opts = at
-        .field("driver_opts")
-        .map(|at| options(&at))
-        .unwrap_or_default();
+    volume.driver_opts = at.field("driver_opts").map(|at| options(&at)).unwrap_or_default();
     // A local volume with these options is a bind mount under another name.
-    if volume
-        .driver_opts
-        .get("o")
-        .is_some_and(|value| value == "bind")
+    if volume.driver_opts.get("o").is_some_and(|value| value == "bind")
         && let Some(device) = volume.driver_opts.get_mut("device")
         && let Some(path) = context.resolve_path(device, at)
     {
         *device = path;
     }
-    volume.labels = at
-        .field("labels")
-        .map(|at| at.text_pairs())
-        .unwrap_or_default();
+    volume.labels = at.field("labels").map(|at| at.text_pairs()).unwrap_or_default();
     (volume.name, volume.external) = name(key, at, context);
     volume
 }
@@ -80,10 +65,7 @@ fn volume(key: &str, at: &At<'_>, context: &Context<'_>) -> Volume {
 fn name(key: &str, at: &At<'_>, context: &Context<'_>) -> (String, bool) {
     let own = at.field("name").and_then(|at| at.word());
     let Some(external) = at.field("external") else {
-        return (
-            own.unwrap_or_else(|| resource_name(context.project, key)),
-            false,
-        );
+        return (own.unwrap_or_else(|| resource_name(context.project, key)), false);
     };
     if external.node.as_mapping().is_some() {
         external
@@ -92,10 +74,7 @@ fn name(key: &str, at: &At<'_>, context: &Context<'_>) -> (String, bool) {
         return (name.unwrap_or_else(|| key.to_owned()), true);
     }
     if external.boolean() != Some(true) {
-        return (
-            own.unwrap_or_else(|| resource_name(context.project, key)),
-            false,
-        );
+        return (own.unwrap_or_else(|| resource_name(context.project, key)), false);
     }
     for other in ["driver", "driver_opts", "labels"] {
         if let Some(field) = at.field(other) {
@@ -107,9 +86,7 @@ fn name(key: &str, at: &At<'_>, context: &Context<'_>) -> (String, bool) {
 
 fn options(at: &At<'_>) -> BTreeMap<String, String> {
     let entries = at.entries().into_iter();
-    entries
-        .filter_map(|(key, at)| Some((key.text.clone(), at.string_or_number()?)))
-        .collect()
+    entries.filter_map(|(key, at)| Some((key.text.clone(), at.string_or_number()?))).collect()
 }
 
 /// The entries of a mapping whose keys are names.

@@ -47,9 +47,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at(number_end);
-        let unit_end = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_end);
         nanos += number.parse::<f64>().ok()? * nanos_of(unit)?;
         rest = after;
@@ -89,11 +87,7 @@ pub(super) fn clean(path: &Path) -> PathBuf {
             other => out.push(other),
         }
     }
-    if out.as_os_str().is_empty() {
-        PathBuf::from(".")
-    } else {
-        out
-    }
+    if out.as_os_str().is_empty() { PathBuf::from(".") } else { out }
 }
 
 /// [`clean`] for a path inside a container.
@@ -147,13 +141,9 @@ mod tests {
 
     #[test]
     fn paths_are_cleaned_by_their_text() {
-        for (text, expected) in [
-            ("/a/./b/../c/", "/a/c"),
-            ("/../a", "/a"),
-            ("a/..", "."),
-            ("../a", "../a"),
-            ("/", "/"),
-        ] {
+        for (text, expected) in
+            [("/a/./b/../c/", "/a/c"), ("/../a", "/a"), ("a/..", "."), ("../a", "../a"), ("/", "/")]
+        {
             assert_eq!(clean_text(text), expected, "{text}");
         }
     }

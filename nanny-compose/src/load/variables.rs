@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::at::Sink;
+use super::at::{Place, Sink};
 use crate::interpolate::interpolate;
 use crate::yaml::{Node, Value};
 
@@ -10,53 +10,68 @@ use crate::yaml::{Node, Value};
 ///
 /// Reports what cannot be interpolated, and warns once of each variable that is unset.
 pub(super) fn replace(root: &mut Node, sink: &Sink, lookup: &dyn Fn(&str) -> Option<String>) {
-    Walk {
-        sink,
-        lookup,
-        warned: HashSet::new(),
-    }
-    .node(root, "");
+    let path = String::new();
+    Walk { sink, lookup, warned: HashSet::new(), path, length: 0 }.node(root);
 }
+
+/// How long all replaced texts together may be: a few variables named very often must not fill
+/// the memory.
+const MAX_LENGTH: usize = 16 << 20;
 
 struct Walk<'a> {
     sink: &'a Sink,
     lookup: &'a dyn Fn(&str) -> Option<String>,
     warned: HashSet<String>,
+    /// The path of the node at hand.
+    path: String,
+    length: usize,
 }
 
 impl Walk<'_> {
-    fn node(&mut self, node: &mut Node, path: &str) {
+    fn node(&mut self, node: &mut Node) {
         let place = (node.line, node.column);
+        let parent = self.path.len();
         match &mut node.value {
             Value::Mapping(mapping) => {
                 for (key, value) in mapping.values_mut() {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    self.node(value, &format!("{path}{dot}{}", key.text));
+                    let dot = if parent == 0 { "" } else { "." };
+                    self.path.extend([dot, &key.text]);
+                    self.node(value);
+                    self.path.truncate(parent);
                 }
             }
             Value::Sequence(items) => {
                 for (index, item) in items.iter_mut().enumerate() {
-                    self.node(item, &format!("{path}[{index}]"));
+                    self.path.push_str(&format!("[{index}]"));
+                    self.node(item);
+                    self.path.truncate(parent);
                 }
             }
-            Value::String(text) if text.contains('$') => match interpolate(text, self.lookup) {
-                Ok(done) => {
-                    *text = done.text;
-                    node.secret |= done.has_values;
-                    self.warn(done.unset, place, path);
+            Value::String(text) if text.contains('$') && self.length <= MAX_LENGTH => {
+                match interpolate(text, self.lookup) {
+                    Ok(done) => {
+                        *text = done.text;
+                        node.secret |= done.has_values;
+                        self.length += text.len();
+                        self.note(done.unset, place);
+                    }
+                    Err(error) => self.sink.problem(place, &self.path, error.to_string()),
                 }
-                Err(error) => self.sink.problem(place, path, error.to_string()),
-            },
+            }
             _ => {}
         }
     }
 
-    fn warn(&mut self, unset: Vec<String>, place: (usize, usize), path: &str) {
+    fn note(&mut self, unset: Vec<String>, place: Place) {
         for name in unset {
             if self.warned.insert(name.clone()) {
                 let message = format!("the variable {name} is not set; taken as empty");
-                self.sink.warn(place, path, message);
+                self.sink.warn(place, &self.path, message);
             }
+        }
+        if self.length > MAX_LENGTH {
+            let message = "the values of variables make the file too long; use shorter ones";
+            self.sink.problem(place, &self.path, message);
         }
     }
 }

@@ -53,11 +53,8 @@ pub(super) fn split(line: &str) -> Result<Words, &'static str> {
                 begun = true;
             }
             ('`', Inside::Nothing | Inside::Backquotes) => {
-                inside = if inside == Inside::Nothing {
-                    Inside::Backquotes
-                } else {
-                    Inside::Nothing
-                };
+                inside =
+                    if inside == Inside::Nothing { Inside::Backquotes } else { Inside::Nothing };
                 word.push(c);
                 begun = true;
             }
@@ -79,10 +76,7 @@ pub(super) fn split(line: &str) -> Result<Words, &'static str> {
                 if begun && !is_number {
                     words.push(word);
                 }
-                return Ok(Words {
-                    words,
-                    cut_at: Some(c),
-                });
+                return Ok(Words { words, cut_at: Some(c) });
             }
             _ => {
                 word.push(c);
@@ -94,10 +88,7 @@ pub(super) fn split(line: &str) -> Result<Words, &'static str> {
         words.push(word);
     }
     match inside {
-        Inside::Nothing => Ok(Words {
-            words,
-            cut_at: None,
-        }),
+        Inside::Nothing => Ok(Words { words, cut_at: None }),
         Inside::SingleQuotes | Inside::DoubleQuotes => Err("has a quote that is not closed"),
         Inside::Backquotes | Inside::Substitution => Err("has a substitution that is not closed"),
     }
@@ -138,10 +129,7 @@ mod tests {
 
     #[test]
     fn quotes_and_spaces_are_understood() {
-        assert_eq!(
-            words("  a  'b c'\t\"d e\"f '' \n"),
-            ["a", "b c", "d ef", ""]
-        );
+        assert_eq!(words("  a  'b c'\t\"d e\"f '' \n"), ["a", "b c", "d ef", ""]);
         assert_eq!(words(r#"a\ b "c\"d" 'e\f'"#), ["a b", "c\"d", r"e\f"]);
         assert!(words("").is_empty());
     }
@@ -149,10 +137,7 @@ mod tests {
     #[test]
     fn a_folded_shell_command_works() {
         let line = "bash -c \"pip install x && \npython -m app --port 80\"\n";
-        assert_eq!(
-            words(line),
-            ["bash", "-c", "pip install x && \npython -m app --port 80"]
-        );
+        assert_eq!(words(line), ["bash", "-c", "pip install x && \npython -m app --port 80"]);
     }
 
     #[test]
@@ -164,13 +149,7 @@ mod tests {
     #[test]
     fn the_line_ends_at_a_control_operator() {
         let cut = split("sleep 5; echo hi").expect("the line is sound");
-        assert_eq!(
-            cut,
-            Words {
-                words: vec!["sleep".into(), "5".into()],
-                cut_at: Some(';')
-            }
-        );
+        assert_eq!(cut, Words { words: vec!["sleep".into(), "5".into()], cut_at: Some(';') });
         assert_eq!(words("serve 2>/dev/null"), ["serve"]);
         assert_eq!(words("serve x>/dev/null"), ["serve", "x"]);
         assert_eq!(words("echo 'a; b' \"c | d\""), ["echo", "a; b", "c | d"]);
@@ -178,10 +157,7 @@ mod tests {
 
     #[test]
     fn substitutions_stay_in_one_word() {
-        assert_eq!(
-            words("echo $(date +%s)x `a b`"),
-            ["echo", "$(date +%s)x", "`a b`"]
-        );
+        assert_eq!(words("echo $(date +%s)x `a b`"), ["echo", "$(date +%s)x", "`a b`"]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Port {
 }
 
 /// The protocol of a port.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Protocol {
     /// TCP.
@@ -98,11 +98,7 @@ impl Healthcheck {
 impl Ulimit {
     /// One number for both limits.
     pub fn both(limit: i64) -> Self {
-        Self {
-            soft: limit,
-            hard: limit,
-            single: true,
-        }
+        Self { soft: limit, hard: limit, single: true }
     }
 }
 

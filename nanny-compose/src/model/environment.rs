@@ -28,9 +28,7 @@ impl Environment {
 
     /// All variables in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_deref()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
     }
 
     /// How many variables there are.
@@ -44,9 +42,7 @@ impl Environment {
     }
 
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = (&str, &mut Option<String>)> {
-        self.0
-            .iter_mut()
-            .map(|(name, value)| (name.as_str(), value))
+        self.0.iter_mut().map(|(name, value)| (name.as_str(), value))
     }
 }
 
@@ -58,12 +54,7 @@ impl fmt::Debug for Environment {
 
 impl<N: Into<String>> FromIterator<(N, Option<String>)> for Environment {
     fn from_iter<T: IntoIterator<Item = (N, Option<String>)>>(variables: T) -> Self {
-        Self(
-            variables
-                .into_iter()
-                .map(|(name, value)| (name.into(), value))
-                .collect(),
-        )
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }
 }
 
@@ -73,9 +64,8 @@ mod tests {
 
     #[test]
     fn debug_shows_names_and_no_values() {
-        let environment: Environment = [("TOKEN", Some("hunter2".to_owned()))]
-            .into_iter()
-            .collect();
+        let environment: Environment =
+            [("TOKEN", Some("hunter2".to_owned()))].into_iter().collect();
         assert_eq!(format!("{environment:?}"), r#"{"TOKEN"}"#);
     }
 }

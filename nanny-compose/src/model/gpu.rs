@@ -24,10 +24,7 @@ impl GpuRequest {
 
     /// A request for so many devices that can do so much.
     pub fn of_count(count: i64) -> Self {
-        Self {
-            count: Some(count),
-            ..Self::default()
-        }
+        Self { count: Some(count), ..Self::default() }
     }
 
     /// Whether all devices are asked for.

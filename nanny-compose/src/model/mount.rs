@@ -119,8 +119,6 @@ impl Propagation {
     }
 
     pub(crate) fn from_word(word: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|propagation| propagation.as_str() == word)
+        Self::ALL.into_iter().find(|propagation| propagation.as_str() == word)
     }
 }

@@ -198,11 +198,7 @@ impl Service {
     pub fn gpu_requests(&self) -> Vec<GpuRequest> {
         let reserved = self.reservations.iter().flatten().cloned();
         let gpus = self.gpus.iter().cloned().map(|mut request| {
-            if !request
-                .capabilities
-                .iter()
-                .any(|capability| capability == "gpu")
-            {
+            if !request.capabilities.iter().any(|capability| capability == "gpu") {
                 request.capabilities.push("gpu".to_owned());
             }
             request
@@ -256,10 +252,7 @@ mod tests {
     fn networks_are_joined_by_priority_and_then_by_name() {
         let mut service = Service::new("web", "nginx");
         for (key, priority) in [("b", 0), ("a", 0), ("z", 5)] {
-            let attachment = Attachment {
-                priority,
-                ..Attachment::default()
-            };
+            let attachment = Attachment { priority, ..Attachment::default() };
             service.networks.insert(key.to_owned(), attachment);
         }
         assert_eq!(service.networks_in_order(), ["z", "a", "b"]);

@@ -23,15 +23,12 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Node, YamlError> {
             text.len(),
             limits.max_bytes
         );
-        return Err(YamlError {
-            line: 1,
-            column: 1,
-            path: String::new(),
-            message,
-        });
+        return Err(YamlError { line: 1, column: 1, path: String::new(), message });
     }
     let mut options = granit_parser::Options::default();
     options.set_emit_comments(false);
+    // As libyaml reads it, which yaml.v3 is a port of.
+    options.block_scalar_eof_without_line_feed = true;
     let mut builder = Builder::new(limits);
     for next in Parser::new_from_str_with_options(text, options) {
         match next {
@@ -39,9 +36,7 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Node, YamlError> {
             Err(error) => return Err(builder.syntax(&error)),
         }
     }
-    Ok(builder
-        .root
-        .unwrap_or_else(|| Place { line: 1, column: 1 }.node(Value::Null)))
+    Ok(builder.root.unwrap_or_else(|| Place { line: 1, column: 1 }.node(Value::Null)))
 }
 
 /// Collects events into nodes: a stack of open collections and what the anchors stand for.
@@ -65,12 +60,7 @@ struct Open {
 
 enum Content {
     Sequence(Vec<Node>),
-    Mapping {
-        mapping: Mapping,
-        merges: Vec<Node>,
-        merge_key: Option<Place>,
-        key: Option<Pending>,
-    },
+    Mapping { mapping: Mapping, merges: Vec<Node>, merge_key: Option<Place>, key: Option<Pending> },
 }
 
 /// A key that waits for its value.
@@ -104,14 +94,7 @@ const NODE_BYTES: usize = size_of::<Node>() + 32;
 impl<'l> Builder<'l> {
     fn new(limits: &'l Limits) -> Self {
         let anchors = HashMap::new();
-        Self {
-            limits,
-            stack: Vec::new(),
-            anchors,
-            copied: 0,
-            documents: 0,
-            root: None,
-        }
+        Self { limits, stack: Vec::new(), anchors, copied: 0, documents: 0, root: None }
     }
 
     fn event(&mut self, event: Event<'_>, place: Place) -> Result<(), YamlError> {
@@ -119,18 +102,13 @@ impl<'l> Builder<'l> {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(self.fail(
-                        place,
-                        "a second document begins here; keep one document per file",
-                    ));
+                    return Err(self
+                        .fail(place, "a second document begins here; keep one document per file"));
                 }
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let size = Size {
-                    bytes: NODE_BYTES + text.len(),
-                    height: 1,
-                };
+                let size = Size { bytes: NODE_BYTES + text.len(), height: 1 };
                 let node = place.scalar(text.into_owned(), style, tag.as_deref());
                 self.finished(node, size, anchor, style == ScalarStyle::Plain)
             }
@@ -140,12 +118,7 @@ impl<'l> Builder<'l> {
             Event::MappingStart(_, anchor, tag) => {
                 let mapping = Mapping::default();
                 let merges = Vec::new();
-                let content = Content::Mapping {
-                    mapping,
-                    merges,
-                    merge_key: None,
-                    key: None,
-                };
+                let content = Content::Mapping { mapping, merges, merge_key: None, key: None };
                 self.open(place, anchor, tag.as_deref(), content)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
@@ -163,17 +136,8 @@ impl<'l> Builder<'l> {
     ) -> Result<(), YamlError> {
         self.check_depth(place, 1)?;
         let tag = tag.and_then(custom_tag);
-        let size = Size {
-            bytes: NODE_BYTES,
-            height: 1,
-        };
-        self.stack.push(Open {
-            place,
-            anchor,
-            tag,
-            size,
-            content,
-        });
+        let size = Size { bytes: NODE_BYTES, height: 1 };
+        self.stack.push(Open { place, anchor, tag, size, content });
         Ok(())
     }
 
@@ -183,11 +147,7 @@ impl<'l> Builder<'l> {
         };
         let value = match open.content {
             Content::Sequence(items) => Value::Sequence(items),
-            Content::Mapping {
-                mut mapping,
-                merges,
-                ..
-            } => {
+            Content::Mapping { mut mapping, merges, .. } => {
                 for merge in merges {
                     self.merge(&mut mapping, merge)?;
                 }
@@ -201,10 +161,7 @@ impl<'l> Builder<'l> {
 
     fn alias(&mut self, anchor: usize, place: Place) -> Result<(), YamlError> {
         let Some(Copyable { size, .. }) = self.anchors.get(&anchor) else {
-            return Err(self.fail(
-                place,
-                "this alias stands inside what it names; write it out",
-            ));
+            return Err(self.fail(place, "this alias stands inside what it names; write it out"));
         };
         let size = *size;
         self.charge(place, size.bytes)?;
@@ -223,13 +180,7 @@ impl<'l> Builder<'l> {
     ) -> Result<(), YamlError> {
         if anchor != 0 {
             self.charge(Place::of(&node), size.bytes)?;
-            self.anchors.insert(
-                anchor,
-                Copyable {
-                    node: node.clone(),
-                    size,
-                },
-            );
+            self.anchors.insert(anchor, Copyable { node: node.clone(), size });
         }
         let Some(open) = self.stack.last_mut() else {
             self.root = Some(node);
@@ -242,24 +193,13 @@ impl<'l> Builder<'l> {
                 items.push(node);
                 Ok(())
             }
-            Content::Mapping {
-                mapping,
-                merges,
-                merge_key,
-                key,
-            } => match key.take() {
+            Content::Mapping { mapping, merges, merge_key, key } => match key.take() {
                 Some(Pending::Merge) => {
                     merges.push(node);
                     Ok(())
                 }
                 Some(Pending::Plain(name)) => {
-                    mapping.entries.insert(
-                        name.text.clone(),
-                        Entry {
-                            key: name,
-                            value: node,
-                        },
-                    );
+                    mapping.entries.insert(name.text.clone(), Entry { key: name, value: node });
                     Ok(())
                 }
                 None => {
@@ -337,10 +277,7 @@ impl<'l> Builder<'l> {
 
     fn too_deep(&self, place: Place) -> YamlError {
         let limit = self.limits.max_depth;
-        self.fail(
-            place,
-            format!("nested more than {limit} levels deep; make it flatter"),
-        )
+        self.fail(place, format!("nested more than {limit} levels deep; make it flatter"))
     }
 
     /// A fault the parser found; it has a depth limit of its own and looks a little ahead.
@@ -354,12 +291,7 @@ impl<'l> Builder<'l> {
 
     fn fail(&self, place: Place, message: impl Into<String>) -> YamlError {
         let Place { line, column } = place;
-        YamlError {
-            line,
-            column,
-            path: self.path(),
-            message: message.into(),
-        }
+        YamlError { line, column, path: self.path(), message: message.into() }
     }
 
     /// The path of the value being read.
@@ -368,10 +300,7 @@ impl<'l> Builder<'l> {
         for open in &self.stack {
             match &open.content {
                 Content::Sequence(items) => path.push_str(&format!("[{}]", items.len())),
-                Content::Mapping {
-                    key: Some(Pending::Plain(key)),
-                    ..
-                } => {
+                Content::Mapping { key: Some(Pending::Plain(key)), .. } => {
                     if !path.is_empty() {
                         path.push('.');
                     }
@@ -386,38 +315,21 @@ impl<'l> Builder<'l> {
 
 impl Place {
     fn of(node: &Node) -> Self {
-        Self {
-            line: node.line,
-            column: node.column,
-        }
+        Self { line: node.line, column: node.column }
     }
 
     fn node(self, value: Value) -> Node {
         let Self { line, column } = self;
-        Node {
-            value,
-            text: None,
-            tag: None,
-            line,
-            column,
-            secret: false,
-        }
+        Node { value, text: None, tag: None, line, column, secret: false }
     }
 
     fn key(self, node: &Node) -> Key {
         let Self { line, column } = self;
-        Key {
-            text: key_text(node),
-            is_string: node.as_str().is_some(),
-            line,
-            column,
-        }
+        Key { text: key_text(node), is_string: node.as_str().is_some(), line, column }
     }
 
     fn scalar(self, text: String, style: ScalarStyle, tag: Option<&Tag>) -> Node {
-        let core = tag
-            .filter(|tag| tag.is_yaml_core_schema())
-            .map(|tag| tag.suffix().to_owned());
+        let core = tag.filter(|tag| tag.is_yaml_core_schema()).map(|tag| tag.suffix().to_owned());
         let value = match core.as_deref() {
             Some("str") => Value::String(text.clone()),
             Some(_) => scalar::resolve(&text),
@@ -433,27 +345,18 @@ impl Place {
 
 impl Key {
     fn place(&self) -> Place {
-        Place {
-            line: self.line,
-            column: self.column,
-        }
+        Place { line: self.line, column: self.column }
     }
 }
 
 impl From<&Marker> for Place {
     fn from(marker: &Marker) -> Self {
-        Self {
-            line: marker.line(),
-            column: marker.col() + 1,
-        }
+        Self { line: marker.line(), column: marker.col() + 1 }
     }
 }
 
 fn key_text(node: &Node) -> String {
-    node.text
-        .clone()
-        .or_else(|| node.to_text())
-        .unwrap_or_default()
+    node.text.clone().or_else(|| node.to_text()).unwrap_or_default()
 }
 
 fn custom_tag(tag: &Tag) -> Option<String> {

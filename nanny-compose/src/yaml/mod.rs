@@ -42,20 +42,13 @@ pub struct Limits {
 impl Limits {
     /// The default limits with another text size.
     pub fn with_max_bytes(max_bytes: usize) -> Self {
-        Self {
-            max_bytes,
-            ..Self::default()
-        }
+        Self { max_bytes, ..Self::default() }
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_bytes: 1 << 20,
-            max_depth: 64,
-            max_expansion: 8 << 20,
-        }
+        Self { max_bytes: 1 << 20, max_depth: 64, max_expansion: 8 << 20 }
     }
 }
 
@@ -77,11 +70,7 @@ pub struct YamlError {
 }
 
 fn lead_in(path: &str) -> String {
-    if path.is_empty() {
-        String::new()
-    } else {
-        format!("{path}: ")
-    }
+    if path.is_empty() { String::new() } else { format!("{path}: ") }
 }
 
 #[cfg(test)]

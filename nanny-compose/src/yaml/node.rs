@@ -98,9 +98,7 @@ impl Node {
 
     /// The entry whose value [`Node::at`] would find: for the position of its key.
     pub fn entry_at(&self, path: &str) -> Option<&Entry> {
-        let mut splits = path
-            .rmatch_indices('.')
-            .map(|(at, _)| (&path[..at], &path[at + 1..]));
+        let mut splits = path.rmatch_indices('.').map(|(at, _)| (&path[..at], &path[at + 1..]));
         let nested = splits.find_map(|(parent, key)| self.at(parent)?.as_mapping()?.entry(key));
         nested.or_else(|| self.as_mapping()?.entry(path))
     }
@@ -167,11 +165,7 @@ impl fmt::Debug for Node {
         if let Some(tag) = &self.tag {
             write!(f, "{tag} ")?;
         }
-        if self.secret {
-            f.write_str("<from a variable>")
-        } else {
-            self.value.fmt(f)
-        }
+        if self.secret { f.write_str("<from a variable>") } else { self.value.fmt(f) }
     }
 }
 
@@ -202,9 +196,7 @@ impl Mapping {
     }
 
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Node)> {
-        self.entries
-            .values_mut()
-            .map(|entry| (&entry.key, &mut entry.value))
+        self.entries.values_mut().map(|entry| (&entry.key, &mut entry.value))
     }
 }
 

@@ -25,9 +25,7 @@ pub(super) fn resolve(text: &str) -> Value {
 }
 
 fn number(plain: &str) -> Option<Value> {
-    integer(plain)
-        .map(Value::Int)
-        .or_else(|| float(plain).map(Value::Float))
+    integer(plain).map(Value::Int).or_else(|| float(plain).map(Value::Float))
 }
 
 /// A whole number with Go's prefixes: `0x`, `0o`, `0b`, and a bare leading zero for octal.
@@ -50,9 +48,7 @@ pub(crate) fn integer(plain: &str) -> Option<i128> {
     }
     let value = i128::from_str_radix(digits, radix).ok()?;
     let value = if negative { -value } else { value };
-    (i128::from(i64::MIN)..=i128::from(u64::MAX))
-        .contains(&value)
-        .then_some(value)
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&value).then_some(value)
 }
 
 /// A decimal number: `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`.
@@ -81,9 +77,7 @@ fn is_date(text: &str) -> bool {
     let (Some(year), Some(month), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
         return false;
     };
-    let day_end = rest
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(rest.len());
+    let day_end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let (day, time) = rest.split_at(day_end);
     let number = |text: &str, range: std::ops::RangeInclusive<u32>| {
         text.len() <= 2 && text.parse().is_ok_and(|number| range.contains(&number))
@@ -97,10 +91,7 @@ fn is_time(text: &str) -> bool {
         return false;
     };
     let fields = clock.split(':').count();
-    fields >= 3
-        && clock
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || b":.+-Zz ".contains(&byte))
+    fields >= 3 && clock.bytes().all(|byte| byte.is_ascii_digit() || b":.+-Zz ".contains(&byte))
 }
 
 /// A float as Go's `%v` prints it: the shortest digits that read back the same, with an exponent
@@ -146,9 +137,8 @@ mod tests {
 
     #[test]
     fn words_that_yaml_1_1_took_for_booleans_stay_strings() {
-        for text in [
-            "yes", "no", "on", "off", "y", "n", "22:22", "1.2.3", "-", "+", "0x", "08:00",
-        ] {
+        for text in ["yes", "no", "on", "off", "y", "n", "22:22", "1.2.3", "-", "+", "0x", "08:00"]
+        {
             assert_eq!(resolve(text), Value::String(text.to_owned()), "{text}");
         }
     }
@@ -163,13 +153,9 @@ mod tests {
 
     #[test]
     fn floats_print_as_go_prints_them() {
-        for (value, expected) in [
-            (1.1, "1.1"),
-            (1000.0, "1000"),
-            (1e-7, "1e-07"),
-            (0.0, "0"),
-            (1e6, "1e+06"),
-        ] {
+        for (value, expected) in
+            [(1.1, "1.1"), (1000.0, "1000"), (1e-7, "1e-07"), (0.0, "0"), (1e6, "1e+06")]
+        {
             assert_eq!(format_float(value), expected);
         }
     }

@@ -7,9 +7,7 @@ fn tree(text: &str) -> Node {
 }
 
 fn fault(text: &str) -> String {
-    parse(text, &Limits::default())
-        .expect_err("the text is unsound")
-        .to_string()
+    parse(text, &Limits::default()).expect_err("the text is unsound").to_string()
 }
 
 fn text_at(tree: &Node, path: &str) -> Option<String> {
@@ -40,12 +38,14 @@ fn quoted_scalars_are_strings_and_plain_ones_are_resolved() {
     let tree = tree("q: '5'\np: 5\nv: 1.10\nt: !!str 7\nb: |\n  8\n");
     assert_eq!(tree.at("q").and_then(Node::as_str), Some("5"));
     assert_eq!(tree.at("p").map(Node::kind), Some("a number"));
-    assert_eq!(
-        tree.at("v").and_then(|node| node.text.clone()).as_deref(),
-        Some("1.10")
-    );
+    assert_eq!(tree.at("v").and_then(|node| node.text.clone()).as_deref(), Some("1.10"));
     assert_eq!(tree.at("t").and_then(Node::as_str), Some("7"));
     assert_eq!(tree.at("b").and_then(Node::as_str), Some("8\n"));
+}
+
+#[test]
+fn a_block_scalar_at_the_end_gets_no_line_feed_it_does_not_have() {
+    assert_eq!(tree("b: |\n  8").at("b").and_then(Node::as_str), Some("8"));
 }
 
 #[test]
@@ -100,11 +100,7 @@ fn one_document_per_file() {
 
 #[test]
 fn syntax_errors_say_where() {
-    assert!(
-        fault("a: [1, 2\nb: 3\n").starts_with("2:"),
-        "{}",
-        fault("a: [1, 2\nb: 3\n")
-    );
+    assert!(fault("a: [1, 2\nb: 3\n").starts_with("2:"), "{}", fault("a: [1, 2\nb: 3\n"));
     assert!(fault("a: 'open\n").contains(':'));
 }
 
@@ -117,10 +113,7 @@ fn unknown_and_recursive_aliases_are_faults() {
 #[test]
 fn own_tags_are_kept() {
     assert_eq!(
-        tree("a: !reset null\n")
-            .at("a")
-            .and_then(|n| n.tag.clone())
-            .as_deref(),
+        tree("a: !reset null\n").at("a").and_then(|n| n.tag.clone()).as_deref(),
         Some("!reset")
     );
 }
