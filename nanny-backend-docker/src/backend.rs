@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::models::NetworkConnectRequest;
+use bollard::models::{EndpointSettings, NetworkConnectRequest};
 use bollard::query_parameters::{
     CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, StopContainerOptions,
 };
@@ -87,7 +87,7 @@ impl DockerBackend {
         &self,
         id: &str,
         spec: &ContainerSpec,
-        networks: Vec<(String, bollard::models::EndpointSettings)>,
+        networks: Vec<(String, EndpointSettings)>,
     ) -> Result<()> {
         for (network, endpoint) in networks {
             let request = NetworkConnectRequest {

@@ -31,6 +31,10 @@ pub(crate) fn to_body(spec: &ContainerSpec, minor: usize) -> Result<Body> {
     let Some(image) = &spec.image else {
         return Err(convert.fail(ErrorKind::Invalid, "a container needs an image"));
     };
+    if spec.name.is_empty() {
+        // The engine would make one up.
+        return Err(convert.fail(ErrorKind::Invalid, "a container needs a name"));
+    }
     let (first, connect) = convert.networks()?;
     let (ports, bindings) = convert.ports()?;
     let create = ContainerCreateBody {
