@@ -1,1 +1,17 @@
-//! nanny-testkit
+//! For anyone who writes a backend: proof that it keeps the contract.
+//!
+//! [`conformance`] is one suite for every backend, one test per sentence of the contract in
+//! [`nanny_lib::backend`]. A backend's crate runs it from a test without the usual harness:
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use nanny_testkit::conformance::{self, Harness};
+//! # fn harness() -> Arc<dyn Harness> { unimplemented!() }
+//! // tests/conformance.rs, with `harness = false` in Cargo.toml
+//! fn main() {
+//!     let arguments = libtest_mimic::Arguments::from_args();
+//!     libtest_mimic::run(&arguments, conformance::trials(&harness())).exit();
+//! }
+//! ```
+
+pub mod conformance;

@@ -1,0 +1,7 @@
+//! Between our words and the engine's: pure, both ways.
+
+mod info;
+mod spec;
+
+pub(crate) use self::info::{Inspected, Reading, Summary};
+pub(crate) use self::spec::{map, to_body, whole_seconds};

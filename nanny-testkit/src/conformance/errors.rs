@@ -1,0 +1,133 @@
+//! What goes wrong, and how it is said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nanny_lib::ContainerId;
+use nanny_lib::backend::{ContainerSpec, ErrorKind, GpuDevices};
+
+use super::context::{Context, Outcome, fail, fails_with, within};
+use super::{Program, cases};
+
+cases![
+    what_does_not_exist_is_not_found,
+    strange_ids_are_not_found,
+    a_missing_image_is_not_found,
+    b18_a_missing_program_fails_the_start_and_its_error_is_kept,
+    a_gpu_request_is_never_dropped,
+    no_wrong_spec_is_dropped_in_silence,
+];
+
+async fn is_not_found(context: &Context, id: &ContainerId) -> Outcome {
+    let backend = &context.backend;
+    let grace = Some(Duration::from_secs(1));
+    fails_with("start", ErrorKind::NotFound, backend.start(id).await)?;
+    fails_with("stop", ErrorKind::NotFound, backend.stop(id, grace).await)?;
+    fails_with("stop", ErrorKind::NotFound, backend.stop(id, None).await)?;
+    fails_with("kill", ErrorKind::NotFound, backend.kill(id).await)?;
+    fails_with("inspect", ErrorKind::NotFound, backend.inspect(id).await)?;
+    fails_with("stats", ErrorKind::NotFound, backend.stats(id).await)?;
+    backend.remove(id).await?;
+    Ok(())
+}
+
+async fn what_does_not_exist_is_not_found(context: Arc<Context>) -> Outcome {
+    let id = context.created(Program::Sleeps).await?;
+    context.backend.remove(&id).await?;
+    is_not_found(&context, &id).await
+}
+
+async fn strange_ids_are_not_found(context: Arc<Context>) -> Outcome {
+    for id in [
+        "",
+        "..",
+        "../images/json",
+        "a/b",
+        "a b",
+        "a?force=1",
+        "%2e%2e",
+        "ü",
+        "a\nb",
+    ] {
+        is_not_found(&context, &ContainerId::new(id)).await?;
+    }
+    Ok(())
+}
+
+async fn a_missing_image_is_not_found(context: Arc<Context>) -> Outcome {
+    if context.backend.images().is_none() {
+        return Err(super::context::skip("no images"));
+    }
+    let spec = ContainerSpec::new(context.name(), context.harness.missing_image());
+    fails_with(
+        "create",
+        ErrorKind::NotFound,
+        context.backend.create(&spec).await,
+    )
+}
+
+async fn b18_a_missing_program_fails_the_start_and_its_error_is_kept(
+    context: Arc<Context>,
+) -> Outcome {
+    let id = context.created(Program::Missing).await?;
+    let Err(error) = context.backend.start(&id).await else {
+        return fail("a program that does not exist was started");
+    };
+    assert!(!error.message().is_empty());
+    let info = context.backend.inspect(&id).await?;
+    assert!(!info.state.holds(), "{info:?}");
+    let kept = info.exit.and_then(|exit| exit.error);
+    assert!(
+        kept.is_some_and(|kept| !kept.is_empty()),
+        "the error was not kept"
+    );
+    Ok(())
+}
+
+/// It gets a GPU, or somebody says that it does not. Silently on the processor is the worst.
+async fn a_gpu_request_is_never_dropped(context: Arc<Context>) -> Outcome {
+    let all = |driver: &str| {
+        let mut gpu = GpuDevices::default();
+        driver.clone_into(&mut gpu.driver);
+        gpu.count = Some(-1);
+        gpu.capabilities = vec!["gpu".to_owned()];
+        gpu
+    };
+    let mut one = GpuDevices::default();
+    one.device_ids = vec!["GPU-00000000-0000-0000-0000-000000000000".to_owned()];
+    one.capabilities = vec!["gpu".to_owned()];
+    for gpu in [all(""), all("nvidia"), one] {
+        let mut spec = context.spec(Program::Sleeps)?;
+        spec.gpus = vec![gpu];
+        let Ok(id) = context.backend.create(&spec).await else {
+            continue;
+        };
+        assert!(
+            context.backend.inspect(&id).await?.uses_gpu,
+            "created without the GPU"
+        );
+        if within(Duration::from_secs(20), context.backend.start(&id))
+            .await?
+            .is_ok()
+        {
+            assert!(
+                context.backend.inspect(&id).await?.uses_gpu,
+                "started without the GPU"
+            );
+            assert!(
+                context.backend.capabilities().gpus,
+                "a GPU where there are none"
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn no_wrong_spec_is_dropped_in_silence(context: Arc<Context>) -> Outcome {
+    let mut nameless = context.spec(Program::Sleeps)?;
+    nameless.name = String::new();
+    if context.backend.create(&nameless).await.is_ok() {
+        return fail("a container without a name was created");
+    }
+    Ok(())
+}

@@ -1,0 +1,321 @@
+//! Create, start, stop, kill, remove.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use nanny_lib::ContainerId;
+use nanny_lib::backend::{ContainerBackend, ContainerState, ErrorKind};
+use tokio::time::Instant;
+
+use super::context::{Context, Outcome, fail, fails_with, skip, within};
+use super::{Program, cases};
+
+cases![
+    create_does_not_start,
+    create_under_a_taken_name_is_a_conflict_and_changes_nothing,
+    start_runs_it,
+    start_of_a_running_container_succeeds_and_changes_nothing,
+    starts_at_once_start_it_once,
+    an_ended_container_can_be_started_again,
+    an_exit_code_is_kept,
+    stop_returns_when_it_is_down,
+    stop_of_what_does_not_run_succeeds,
+    stop_kills_after_the_grace_period,
+    stop_without_a_grace_period_uses_the_containers_own,
+    stops_at_once_succeed,
+    b6_start_during_a_stop_is_not_swallowed,
+    b6_start_during_a_stop_by_other_hands_is_not_swallowed,
+    b7_kill_overtakes_a_stop,
+    kill_ends_it_at_once,
+    kill_of_what_does_not_run_succeeds,
+    a_dropped_stop_leaves_nothing_behind,
+    remove_takes_a_running_container_away,
+    remove_of_what_is_gone_succeeds,
+    b10_removes_at_once_succeed,
+    a_removed_name_is_free_again,
+];
+
+const SOON: Duration = Duration::from_secs(8);
+const GRACE: Duration = Duration::from_secs(3);
+
+async fn create_does_not_start(context: Arc<Context>) -> Outcome {
+    let spec = context.spec(Program::Sleeps)?;
+    let id = context.backend.create(&spec).await?;
+    let info = context.backend.inspect(&id).await?;
+    assert_eq!(info.state, ContainerState::Created);
+    assert_eq!((&info.id, &info.name), (&id, &spec.name));
+    assert_eq!((info.started_at, info.exit), (None, None));
+    Ok(())
+}
+
+async fn create_under_a_taken_name_is_a_conflict_and_changes_nothing(
+    context: Arc<Context>,
+) -> Outcome {
+    let spec = context.spec(Program::Sleeps)?;
+    let id = context.start_spec(&spec).await?;
+    let before = context.backend.inspect(&id).await?;
+    let mut other = spec.clone();
+    other.labels.insert("other".to_owned(), "yes".to_owned());
+    fails_with(
+        "create",
+        ErrorKind::Conflict,
+        context.backend.create(&other).await,
+    )?;
+    assert_eq!(context.backend.inspect(&id).await?, before);
+    Ok(())
+}
+
+async fn start_runs_it(context: Arc<Context>) -> Outcome {
+    let id = context.started(Program::Sleeps).await?;
+    let info = context.backend.inspect(&id).await?;
+    assert_eq!(info.state, ContainerState::Running);
+    assert!(info.started_at.is_some());
+    Ok(())
+}
+
+async fn start_of_a_running_container_succeeds_and_changes_nothing(
+    context: Arc<Context>,
+) -> Outcome {
+    let id = context.started(Program::Sleeps).await?;
+    let before = context.backend.inspect(&id).await?;
+    context.backend.start(&id).await?;
+    assert_eq!(context.backend.inspect(&id).await?, before);
+    Ok(())
+}
+
+async fn starts_at_once_start_it_once(context: Arc<Context>) -> Outcome {
+    let id = context.created(Program::Sleeps).await?;
+    for started in join_all((0..8).map(|_| context.backend.start(&id))).await {
+        started?;
+    }
+    assert_eq!(
+        context.backend.inspect(&id).await?.state,
+        ContainerState::Running
+    );
+    Ok(())
+}
+
+async fn an_ended_container_can_be_started_again(context: Arc<Context>) -> Outcome {
+    let id = context.started(Program::Sleeps).await?;
+    let first = context.backend.inspect(&id).await?;
+    context.backend.stop(&id, Some(GRACE)).await?;
+    context.backend.start(&id).await?;
+    let second = context.backend.inspect(&id).await?;
+    assert_eq!(
+        (second.state, &second.id),
+        (ContainerState::Running, &first.id)
+    );
+    assert!(second.started_at >= first.started_at);
+    Ok(())
+}
+
+async fn an_exit_code_is_kept(context: Arc<Context>) -> Outcome {
+    let id = context.ended(Program::Exits(3)).await?;
+    let info = context.backend.inspect(&id).await?;
+    assert_eq!(info.state, ContainerState::Exited);
+    let exit = info.exit.unwrap_or_default();
+    assert_eq!(
+        (exit.code, exit.out_of_memory, &exit.error),
+        (Some(3), false, &None)
+    );
+    assert!(exit.at.is_some());
+    Ok(())
+}
+
+async fn stop_returns_when_it_is_down(context: Arc<Context>) -> Outcome {
+    let id = context.started(Program::Sleeps).await?;
+    within(
+        SOON,
+        context.backend.stop(&id, Some(Duration::from_secs(30))),
+    )
+    .await??;
+    let info = context.backend.inspect(&id).await?;
+    assert_eq!(info.state, ContainerState::Exited);
+    assert!(info.exit.is_some());
+    Ok(())
+}
+
+async fn stop_of_what_does_not_run_succeeds(context: Arc<Context>) -> Outcome {
+    let id = context.created(Program::Sleeps).await?;
+    context.backend.stop(&id, Some(GRACE)).await?;
+    assert_eq!(
+        context.backend.inspect(&id).await?.state,
+        ContainerState::Created
+    );
+    context.backend.start(&id).await?;
+    context.backend.stop(&id, Some(GRACE)).await?;
+    context.backend.stop(&id, Some(GRACE)).await?;
+    assert_eq!(
+        context.backend.inspect(&id).await?.state,
+        ContainerState::Exited
+    );
+    Ok(())
+}
+
+async fn stop_kills_after_the_grace_period(context: Arc<Context>) -> Outcome {
+    let id = context.started(Program::IgnoresStop).await?;
+    let began = Instant::now();
+    within(
+        SOON,
+        context.backend.stop(&id, Some(Duration::from_secs(1))),
+    )
+    .await??;
+    assert!(
+        began.elapsed() >= Duration::from_millis(900),
+        "killed after {:?}",
+        began.elapsed()
+    );
+    let exit = context.backend.inspect(&id).await?.exit;
+    assert_eq!(exit.and_then(|exit| exit.code), Some(137));
+    Ok(())
+}
+
+async fn stop_without_a_grace_period_uses_the_containers_own(context: Arc<Context>) -> Outcome {
+    let mut spec = context.spec(Program::IgnoresStop)?;
+    spec.stop_grace = Some(Duration::from_secs(1));
+    let id = context.start_spec(&spec).await?;
+    within(Duration::from_secs(6), context.backend.stop(&id, None)).await??;
+    assert_eq!(
+        context.backend.inspect(&id).await?.state,
+        ContainerState::Exited
+    );
+    Ok(())
+}
+
+async fn stops_at_once_succeed(context: Arc<Context>) -> Outcome {
+    let id = context.started(Program::Sleeps).await?;
+    for stopped in join_all((0..4).map(|_| context.backend.stop(&id, Some(GRACE)))).await {
+        stopped?;
+    }
+    assert_eq!(
+        context.backend.inspect(&id).await?.state,
+        ContainerState::Exited
+    );
+    Ok(())
+}
+
+async fn b6_start_during_a_stop_is_not_swallowed(context: Arc<Context>) -> Outcome {
+    let stopper = Arc::clone(&context.backend);
+    start_during_a_stop(&context, stopper).await
+}
+
+async fn b6_start_during_a_stop_by_other_hands_is_not_swallowed(context: Arc<Context>) -> Outcome {
+    let stopper = context
+        .harness
+        .other_hands()
+        .ok_or_else(|| skip("no other hands"))?;
+    start_during_a_stop(&context, stopper).await
+}
+
+async fn start_during_a_stop(context: &Context, stopper: Arc<dyn ContainerBackend>) -> Outcome {
+    let id = context.started(Program::IgnoresStop).await?;
+    let (stopped, started) = tokio::join!(stopper.stop(&id, Some(GRACE)), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        context.backend.start(&id).await
+    });
+    stopped?;
+    match started {
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => match context.backend.inspect(&id).await?.state {
+            ContainerState::Running => Ok(()),
+            state => fail(format!(
+                "the start succeeded, and the container is {state:?}"
+            )),
+        },
+    }
+}
+
+async fn b7_kill_overtakes_a_stop(context: Arc<Context>) -> Outcome {
+    let id = context.started(Program::IgnoresStop).await?;
+    let began = Instant::now();
+    let (stopped, killed) = tokio::join!(
+        context.backend.stop(&id, Some(Duration::from_secs(60))),
+        async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            context.backend.kill(&id).await
+        }
+    );
+    stopped?;
+    killed?;
+    assert!(began.elapsed() < SOON, "took {:?}", began.elapsed());
+    ends(&context, &id).await
+}
+
+async fn kill_ends_it_at_once(context: Arc<Context>) -> Outcome {
+    let id = context.started(Program::IgnoresStop).await?;
+    within(SOON, context.backend.kill(&id)).await??;
+    ends(&context, &id).await?;
+    let exit = context.backend.inspect(&id).await?.exit;
+    assert_eq!(exit.and_then(|exit| exit.code), Some(137));
+    Ok(())
+}
+
+async fn kill_of_what_does_not_run_succeeds(context: Arc<Context>) -> Outcome {
+    let id = context.created(Program::Sleeps).await?;
+    context.backend.kill(&id).await?;
+    let ended = context.ended(Program::Exits(0)).await?;
+    context.backend.kill(&ended).await?;
+    Ok(())
+}
+
+async fn a_dropped_stop_leaves_nothing_behind(context: Arc<Context>) -> Outcome {
+    let id = context.started(Program::IgnoresStop).await?;
+    let stop = context.backend.stop(&id, Some(Duration::from_secs(60)));
+    let dropped = tokio::time::timeout(Duration::from_millis(300), stop).await;
+    assert!(dropped.is_err(), "the stop succeeded at once");
+    context.backend.kill(&id).await?;
+    ends(&context, &id).await?;
+    context.backend.start(&id).await?;
+    let info = context.backend.inspect(&id).await?;
+    assert_eq!(info.state, ContainerState::Running);
+    Ok(())
+}
+
+async fn remove_takes_a_running_container_away(context: Arc<Context>) -> Outcome {
+    let id = context.started(Program::IgnoresStop).await?;
+    within(SOON, context.backend.remove(&id)).await??;
+    fails_with(
+        "inspect",
+        ErrorKind::NotFound,
+        context.backend.inspect(&id).await,
+    )
+}
+
+async fn remove_of_what_is_gone_succeeds(context: Arc<Context>) -> Outcome {
+    let id = context.created(Program::Sleeps).await?;
+    context.backend.remove(&id).await?;
+    context.backend.remove(&id).await?;
+    Ok(())
+}
+
+async fn b10_removes_at_once_succeed(context: Arc<Context>) -> Outcome {
+    let id = context.started(Program::Sleeps).await?;
+    for removed in join_all((0..8).map(|_| context.backend.remove(&id))).await {
+        removed?;
+    }
+    fails_with(
+        "inspect",
+        ErrorKind::NotFound,
+        context.backend.inspect(&id).await,
+    )
+}
+
+async fn a_removed_name_is_free_again(context: Arc<Context>) -> Outcome {
+    let spec = context.spec(Program::Sleeps)?;
+    let first = context.start_spec(&spec).await?;
+    context.backend.remove(&first).await?;
+    let second = context.start_spec(&spec).await?;
+    assert_ne!(first, second, "an identifier was used for two containers");
+    Ok(())
+}
+
+async fn ends(context: &Context, id: &ContainerId) -> Outcome {
+    context
+        .until(id, "it is down", |info| {
+            info.state == ContainerState::Exited
+        })
+        .await
+        .map(|_| ())
+}
