@@ -39,6 +39,7 @@ pub enum Command {
 
 /// How to log.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logging")]
 #[non_exhaustive]
 pub struct LogArgs {
     /// Text for people, or JSON for programs.

@@ -4,6 +4,7 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use nanny_lib::{Error, ServiceName};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::guard::Refusal;
@@ -124,20 +125,30 @@ impl Problem {
     }
 
     /// The document, about `instance`.
-    pub(crate) fn document(&self, instance: &str) -> Value {
-        let mut document = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "instance": instance,
-            "code": self.code,
-        });
-        if let Some(members) = document.as_object_mut() {
-            members.extend(self.extras.clone());
+    pub(crate) fn document<'a>(&'a self, instance: &'a str) -> Document<'a> {
+        Document {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            instance,
+            code: self.code,
+            extras: &self.extras,
         }
-        document
     }
+}
+
+/// A problem document, as it is written.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    code: &'static str,
+    #[serde(flatten)]
+    extras: &'a Map<String, Value>,
 }
 
 impl ApiError {
@@ -309,3 +320,6 @@ fn chain(error: &ApiError) -> String {
 }
 
 const INTERNAL: &str = "Something went wrong inside the nanny; its log says what";
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -36,7 +36,7 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
             %method,
             path = ?path,
             status = response.status().as_u16(),
-            duration_ms = started.elapsed().as_secs_f64() * 1000.0,
+            duration_ms = started.elapsed().as_micros() as f64 / 1000.0,
             "answered"
         );
         response
@@ -46,9 +46,14 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
 }
 
 fn write(problem: &Problem, method: &Method, path: &str, response: &mut Response) {
-    let document = problem.document(path).to_string();
-    let media_type = HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    let document = serde_json::to_string(&problem.document(path)).unwrap_or_default();
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    // The routes counted an empty body.
+    headers.insert(CONTENT_LENGTH, document.len().into());
     if method != Method::HEAD {
         *response.body_mut() = Body::from(document);
     }

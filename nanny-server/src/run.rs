@@ -126,7 +126,13 @@ pub async fn serve(args: ServeArgs) -> Result<ExitCode, ServeError> {
     if let Some(path) = &args.unix_socket {
         listeners.push(Listener::unix(path).map_err(ServeError::Listen)?);
     }
-    let nanny = start(&args).await?;
+    let nanny = tokio::select! {
+        nanny = start(&args) => nanny?,
+        signal = stop.next() => {
+            tracing::info!(signal, "stopped before it had started");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listen = %edge.listen,

@@ -13,9 +13,9 @@ use super::services::find;
 use super::{Name, name};
 use crate::body;
 use crate::error::ApiError;
+use crate::wire::answer::{PlanAnswer, RediscoverAnswer, StartAnswer, StopAnswer};
 use crate::wire::query;
 use crate::wire::request::{nothing, start_options, stop_options};
-use crate::wire::response::{PlanAnswer, RediscoverAnswer, StartAnswer, StopAnswer};
 
 pub(crate) async fn start(
     State(nanny): State<Nanny>,

@@ -14,8 +14,8 @@ use super::services::find;
 use super::{Name, name};
 use crate::error::ApiError;
 use crate::transcript::{Timestamps, Transcript, next_head};
+use crate::wire::answer::LogsAnswer;
 use crate::wire::query::LogQuery;
-use crate::wire::response::LogsAnswer;
 
 pub(crate) async fn logs(
     State(nanny): State<Nanny>,

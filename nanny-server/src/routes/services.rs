@@ -11,7 +11,7 @@ use nanny_lib::{Error, Nanny, ServiceView};
 use super::{Name, name};
 use crate::error::ApiError;
 use crate::wire::query::Filter;
-use crate::wire::response::{ServiceDetail, ServiceList, ServiceStatus};
+use crate::wire::service::{ServiceDetail, ServiceList, ServiceStatus};
 
 pub(crate) async fn list(
     State(nanny): State<Nanny>,
