@@ -435,7 +435,9 @@ impl ContainerState {
     #[must_use]
     pub fn holds(self) -> bool {
         match self {
-            Self::Running | Self::Paused | Self::Restarting | Self::Stopping | Self::Unknown => true,
+            Self::Running | Self::Paused | Self::Restarting | Self::Stopping | Self::Unknown => {
+                true
+            }
             Self::Created | Self::Exited | Self::Removing => false,
         }
     }

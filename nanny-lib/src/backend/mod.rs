@@ -6,7 +6,7 @@
 
 mod container;
 mod error;
-
+mod memory;
 mod resources;
 
 use std::fmt;
@@ -21,6 +21,7 @@ pub use self::container::{
     NetworkAttachment, PortMapping, Protocol, RestartPolicy, Ulimit,
 };
 pub use self::error::{BackendError, ErrorKind};
+pub use self::memory::MemoryBackend;
 pub use self::resources::{
     Event, EventKind, ImageInfo, Images, LogLine, LogOptions, LogStream, NetworkInfo, NetworkSpec,
     Networks, PullProgress, Selector, Stats, VolumeInfo, VolumeSpec, Volumes,

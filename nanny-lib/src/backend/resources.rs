@@ -27,7 +27,9 @@ impl Selector {
     pub fn picks(&self, labels: &Labels) -> bool {
         match self {
             Self::All => true,
-            Self::Labels(wanted) => wanted.iter().all(|(key, value)| labels.get(key) == Some(value)),
+            Self::Labels(wanted) => {
+                wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+            }
         }
     }
 }

@@ -3,11 +3,13 @@
 //! A [`GpuPolicy`] decides, purely; the [`Ledger`] remembers; the
 //! [lifecycle](crate::lifecycle) carries it out.
 
+mod arbiter;
 mod exclusive;
 mod ledger;
 
 use std::fmt;
 
+pub(crate) use self::arbiter::arbitrate;
 pub use self::exclusive::Exclusive;
 pub use self::ledger::{Claim, ClaimPhase, Ledger};
 use crate::name::{GpuId, ServiceName};

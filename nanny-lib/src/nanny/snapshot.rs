@@ -88,6 +88,8 @@ pub struct ServiceView {
     pub error: Option<String>,
     /// What the last probe said.
     pub health: Option<HealthView>,
+    /// Its project's name in the engine.
+    pub project: String,
     /// The engine that runs it, or would.
     pub backend: Option<String>,
     /// Its containers.

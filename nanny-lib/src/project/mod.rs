@@ -3,17 +3,21 @@
 //! A [`Project`] is what is wanted, free of any engine and any file format; [`plan`] compares it
 //! with what an engine reports and says what to do next.
 
-
-
+mod lower;
+mod plan;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
-
-
-use crate::backend::{ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec};
+pub use self::lower::from_compose;
+pub use self::plan::{
+    Goal, Plan, Progress, Step, Subject, exit_reason, has_completed, has_drifted, plan,
+};
+use crate::backend::{
+    ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec,
+};
 
 /// Labels that we put on what we start.
 pub mod labels {
@@ -37,6 +41,8 @@ pub struct Project {
     pub part_label: String,
     /// Labels that mark a container as none of the project's parts, such as one-off runs.
     pub excluded: Labels,
+    /// Labels that hold a hash of what a container was made from, the most trusted first.
+    pub hash_labels: Vec<String>,
     /// The label that takes the image's identifier at creation, if there is one.
     pub image_label: Option<String>,
     /// Its parts, by name.
@@ -55,6 +61,7 @@ impl Project {
         Self {
             selector: Labels::from([(labels::SERVICE.to_owned(), name.clone())]),
             part_label: "dev.nanny.part".to_owned(),
+            hash_labels: vec![labels::SPEC_HASH.to_owned()],
             name,
             ..Self::default()
         }
