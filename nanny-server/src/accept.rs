@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -86,10 +87,7 @@ pub async fn serve_within(
         }
     };
     if tokio::time::timeout(limits.drain, drained).await.is_err() {
-        tracing::warn!(
-            connections = connections.len(),
-            "closing connections that are still open"
-        );
+        tracing::warn!(connections = connections.len(), "closing connections that are still open");
         connections.shutdown().await;
     }
 }
@@ -125,7 +123,12 @@ fn connection(
     app: Router,
     mut closed: watch::Receiver<()>,
 ) -> impl Future<Output = ()> + use<> {
-    let answer = service_fn(move |request: Request<Incoming>| answer(app.clone(), peer, request));
+    let asked = Arc::new(AtomicBool::new(false));
+    let asking = Arc::clone(&asked);
+    let answer = service_fn(move |request: Request<Incoming>| {
+        asking.store(true, Ordering::Relaxed);
+        answer(app.clone(), peer, request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
@@ -137,6 +140,10 @@ fn connection(
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             _ = closed.changed() => {
+                // hyper would wait for the rest of a first request's head.
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

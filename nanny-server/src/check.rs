@@ -16,22 +16,11 @@ pub async fn check(args: CheckArgs) -> ExitCode {
         None => DirectorySource::new(&root),
     };
     let report = Report::new(source.discover().await);
-    print(
-        &report.lines,
-        &format!("{}: {}", root.display(), report.summary()),
-    );
-    if report.errors == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    print(&report.lines, &format!("{}: {}", root.display(), report.summary()));
+    if report.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is the command's output"
-)]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command's output")]
 fn print(lines: &str, summary: &str) {
     print!("{lines}");
     eprintln!("{summary}");
@@ -50,20 +39,10 @@ impl Report {
     fn new(mut found: Discovery) -> Self {
         let place = |problem: &Problem| (problem.path.clone(), problem.line, problem.column);
         found.problems.sort_by_key(place);
-        let mut report = Self {
-            lines: String::new(),
-            services: found.services.len(),
-            errors: 0,
-            hints: 0,
-        };
+        let mut report =
+            Self { lines: String::new(), services: found.services.len(), errors: 0, hints: 0 };
         for problem in &found.problems {
-            let Problem {
-                path,
-                line,
-                column,
-                message,
-                ..
-            } = problem;
+            let Problem { path, line, column, message, .. } = problem;
             let hint = match problem.severity {
                 Severity::Hint => {
                     report.hints += 1;
@@ -75,11 +54,7 @@ impl Report {
                 }
             };
             // Writing to a string cannot fail.
-            let _ = writeln!(
-                report.lines,
-                "{}:{line}:{column}: {hint}{message}",
-                path.display()
-            );
+            let _ = writeln!(report.lines, "{}:{line}:{column}: {hint}{message}", path.display());
         }
         report
     }

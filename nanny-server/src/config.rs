@@ -11,11 +11,7 @@ use crate::telemetry::LogFormat;
 
 /// What the binary is asked to do.
 #[derive(Debug, Parser)]
-#[command(
-    name = "nanny",
-    version,
-    about = "Runs AI services on the GPU you have"
-)]
+#[command(name = "nanny", version, about = "Runs AI services on the GPU you have")]
 #[non_exhaustive]
 pub struct Cli {
     /// The subcommand.
@@ -85,35 +81,25 @@ pub(crate) struct Places {
 impl Places {
     /// This machine's.
     pub(crate) fn here() -> Self {
-        Self {
-            variable: |name| env::var_os(name),
-            exists: Path::is_dir,
-            is_root,
-        }
+        Self { variable: |name| env::var_os(name), exists: Path::is_dir, is_root }
     }
 
     /// Where the service directories are.
     pub(crate) fn services(&self, given: Option<PathBuf>) -> PathBuf {
         let usual = Path::new("/services");
-        given
-            .or_else(|| self.path("SERVICES_DIR"))
-            .unwrap_or_else(|| {
-                if (self.exists)(usual) {
-                    usual.to_owned()
-                } else {
-                    PathBuf::from("./services")
-                }
-            })
+        given.or_else(|| self.path("SERVICES_DIR")).unwrap_or_else(|| {
+            if (self.exists)(usual) { usual.to_owned() } else { PathBuf::from("./services") }
+        })
     }
 
     /// Where the nanny keeps what it must know after a restart.
     pub(crate) fn state(&self, given: Option<PathBuf>) -> PathBuf {
-        given
-            .or_else(|| Some(self.path("XDG_STATE_HOME")?.join("service-nanny")))
-            .unwrap_or_else(|| match self.path("HOME") {
+        given.or_else(|| Some(self.path("XDG_STATE_HOME")?.join("service-nanny"))).unwrap_or_else(
+            || match self.path("HOME") {
                 Some(home) if !(self.is_root)() => home.join(".local/state/service-nanny"),
                 _ => PathBuf::from("/var/lib/service-nanny"),
-            })
+            },
+        )
     }
 
     /// What `~` means.
@@ -122,9 +108,7 @@ impl Places {
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
-        (self.variable)(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
+        (self.variable)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 }
 
@@ -147,10 +131,7 @@ mod tests {
     #[test]
     fn every_flag_has_a_variable() {
         for command in Cli::command().get_subcommands() {
-            for flag in command
-                .get_arguments()
-                .filter(|flag| flag.get_long().is_some())
-            {
+            for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let long = flag.get_long().unwrap().to_uppercase().replace('-', "_");
                 if long != "HELP" && long != "VERSION" {
                     let variable = flag.get_env().unwrap_or_default().to_str().unwrap();
@@ -161,56 +142,32 @@ mod tests {
     }
 
     fn bare() -> Places {
-        Places {
-            variable: |_| None,
-            exists: |_| false,
-            is_root: || false,
-        }
+        Places { variable: |_| None, exists: |_| false, is_root: || false }
     }
 
     #[test]
     fn services_are_where_they_are_said_to_be() {
         let given = Some(PathBuf::from("/given"));
         assert_eq!(bare().services(given), Path::new("/given"));
-        let told = Places {
-            variable: |name| (name == "SERVICES_DIR").then(|| "/told".into()),
-            ..bare()
-        };
+        let told =
+            Places { variable: |name| (name == "SERVICES_DIR").then(|| "/told".into()), ..bare() };
         assert_eq!(told.services(None), Path::new("/told"));
-        let usual = Places {
-            exists: |path| path == Path::new("/services"),
-            ..bare()
-        };
+        let usual = Places { exists: |path| path == Path::new("/services"), ..bare() };
         assert_eq!(usual.services(None), Path::new("/services"));
         assert_eq!(bare().services(None), Path::new("./services"));
-        let empty = Places {
-            variable: |_| Some(OsString::new()),
-            ..bare()
-        };
+        let empty = Places { variable: |_| Some(OsString::new()), ..bare() };
         assert_eq!(empty.services(None), Path::new("./services"));
     }
 
     #[test]
     fn state_is_kept_where_the_system_keeps_it() {
         let home = |name: &str| (name == "HOME").then(|| "/home/me".into());
-        let user = Places {
-            variable: home,
-            ..bare()
-        };
-        assert_eq!(
-            user.state(None),
-            Path::new("/home/me/.local/state/service-nanny")
-        );
-        let root = Places {
-            variable: home,
-            is_root: || true,
-            ..bare()
-        };
+        let user = Places { variable: home, ..bare() };
+        assert_eq!(user.state(None), Path::new("/home/me/.local/state/service-nanny"));
+        let root = Places { variable: home, is_root: || true, ..bare() };
         assert_eq!(root.state(None), Path::new("/var/lib/service-nanny"));
-        let xdg = Places {
-            variable: |name| (name == "XDG_STATE_HOME").then(|| "/xdg".into()),
-            ..bare()
-        };
+        let xdg =
+            Places { variable: |name| (name == "XDG_STATE_HOME").then(|| "/xdg".into()), ..bare() };
         assert_eq!(xdg.state(None), Path::new("/xdg/service-nanny"));
         assert_eq!(xdg.state(Some("/given".into())), Path::new("/given"));
     }

@@ -26,12 +26,7 @@ impl EdgeConfig {
     /// A server at `listen` that needs no token and has no further names.
     #[must_use]
     pub fn new(listen: SocketAddr) -> Self {
-        Self {
-            listen,
-            allowed_hosts: Vec::new(),
-            allowed_origins: Vec::new(),
-            token: None,
-        }
+        Self { listen, allowed_hosts: Vec::new(), allowed_origins: Vec::new(), token: None }
     }
 
     /// The same, asking for `token`.
@@ -58,10 +53,7 @@ impl EdgeConfig {
     /// Whether `host` is one of the server's names.
     pub(crate) fn answers_to(&self, host: &HostPort) -> bool {
         self.is_own(host, 80)
-            || self
-                .allowed_hosts
-                .iter()
-                .any(|allowed| self.matches(allowed, host))
+            || self.allowed_hosts.iter().any(|allowed| self.matches(allowed, host))
     }
 
     /// Whether `host` is one of the names every server has, at its own port.
@@ -124,9 +116,7 @@ impl FromStr for AllowedHost {
 
     fn from_str(text: &str) -> Result<Self, InvalidEdge> {
         let expected = "a host name such as nanny.lan, or nanny.lan:9000";
-        HostPort::parse(text)
-            .map(Self)
-            .ok_or(InvalidEdge { expected })
+        HostPort::parse(text).map(Self).ok_or(InvalidEdge { expected })
     }
 }
 
@@ -139,9 +129,7 @@ impl FromStr for AllowedOrigin {
 
     fn from_str(text: &str) -> Result<Self, InvalidEdge> {
         let expected = "an origin such as https://nanny.lan or http://localhost:3000";
-        Origin::parse(text.trim_end_matches('/'))
-            .map(Self)
-            .ok_or(InvalidEdge { expected })
+        Origin::parse(text.trim_end_matches('/')).map(Self).ok_or(InvalidEdge { expected })
     }
 }
 
@@ -157,13 +145,9 @@ impl Origin {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, host) = text.split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
-        let known = scheme
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-        (known && !scheme.is_empty()).then_some(Self {
-            scheme,
-            host: HostPort::parse(host)?,
-        })
+        let known =
+            scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        (known && !scheme.is_empty()).then_some(Self { scheme, host: HostPort::parse(host)? })
     }
 }
 
@@ -206,21 +190,12 @@ mod tests {
     #[test]
     fn hosts_are_read_exactly() {
         let read = |text: &str| HostPort::parse(text).map(|host| (host.name, host.port));
-        assert_eq!(
-            read("LocalHost:8080"),
-            Some(("localhost".to_owned(), Some(8080)))
-        );
+        assert_eq!(read("LocalHost:8080"), Some(("localhost".to_owned(), Some(8080))));
         assert_eq!(read("[::1]:8080"), Some(("[::1]".to_owned(), Some(8080))));
         assert_eq!(read("[::1]"), Some(("[::1]".to_owned(), None)));
-        for odd in [
-            "",
-            "a b",
-            "user@localhost",
-            "localhost:",
-            "localhost:+1",
-            "localhost:99999",
-            "a/b",
-        ] {
+        for odd in
+            ["", "a b", "user@localhost", "localhost:", "localhost:+1", "localhost:99999", "a/b"]
+        {
             assert_eq!(read(odd), None, "{odd:?} passed");
         }
     }

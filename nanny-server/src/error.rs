@@ -31,10 +31,7 @@ pub(crate) enum ApiError {
     /// The body broke off.
     BodyBroken,
     /// The engine did not hand over the log.
-    LogsFailed {
-        service: ServiceName,
-        reason: String,
-    },
+    LogsFailed { service: ServiceName, reason: String },
     /// Nor did it in time.
     LogsTimeout { service: ServiceName },
     /// A handler panicked.
@@ -52,17 +49,11 @@ pub(crate) struct FieldError {
 
 impl FieldError {
     pub(crate) fn body(field: impl Into<Option<String>>, msg: impl Into<String>) -> Self {
-        Self {
-            loc: ("body", field.into()),
-            msg: msg.into(),
-        }
+        Self { loc: ("body", field.into()), msg: msg.into() }
     }
 
     pub(crate) fn query(field: &str, msg: impl Into<String>) -> Self {
-        Self {
-            loc: ("query", Some(field.to_owned())),
-            msg: msg.into(),
-        }
+        Self { loc: ("query", Some(field.to_owned())), msg: msg.into() }
     }
 
     fn sentence(&self) -> String {
@@ -105,13 +96,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            detail: detail.into(),
-            extras: Map::new(),
-            header: None,
-        }
+        Self { status, code, detail: detail.into(), extras: Map::new(), header: None }
     }
 
     fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
@@ -164,10 +149,7 @@ impl ApiError {
                 Error::GpuConflict { holders } => {
                     Problem::new(S::CONFLICT, "gpu_conflict", error.to_string())
                         .with("conflicts", holders.clone())
-                        .with(
-                            "hint",
-                            "Start with {\"force\": true} to stop what holds the GPU",
-                        )
+                        .with("hint", "Start with {\"force\": true} to stop what holds the GPU")
                 }
                 Error::GpuRefused { .. } => Problem::new(S::CONFLICT, "gpu_refused", said(error)),
                 Error::Cancelled { .. } => {
@@ -202,26 +184,18 @@ impl ApiError {
             },
             Self::Refused(refusal) => refused(refusal),
             Self::NoRoute => Problem::new(S::NOT_FOUND, "not_found", "Not Found"),
-            Self::MethodNotAllowed => Problem::new(
-                S::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "Method Not Allowed",
-            ),
+            Self::MethodNotAllowed => {
+                Problem::new(S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method Not Allowed")
+            }
             Self::Invalid(errors) => {
                 let detail: Vec<_> = errors.iter().map(FieldError::sentence).collect();
                 let parts: Vec<_> = errors.iter().map(FieldError::as_json).collect();
-                Problem::new(
-                    S::UNPROCESSABLE_ENTITY,
-                    "invalid_request",
-                    detail.join("; "),
-                )
-                .with("errors", parts)
+                Problem::new(S::UNPROCESSABLE_ENTITY, "invalid_request", detail.join("; "))
+                    .with("errors", parts)
             }
-            Self::BadPath => Problem::new(
-                S::BAD_REQUEST,
-                "invalid_request",
-                "The path is not valid UTF-8",
-            ),
+            Self::BadPath => {
+                Problem::new(S::BAD_REQUEST, "invalid_request", "The path is not valid UTF-8")
+            }
             Self::TooLarge => {
                 let detail = "The request body is longer than 1 MiB";
                 Problem::new(S::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
@@ -230,11 +204,9 @@ impl ApiError {
                 let detail = "The request body did not arrive in time";
                 Problem::new(S::REQUEST_TIMEOUT, "request_timeout", detail)
             }
-            Self::BodyBroken => Problem::new(
-                S::BAD_REQUEST,
-                "invalid_request",
-                "The request body broke off",
-            ),
+            Self::BodyBroken => {
+                Problem::new(S::BAD_REQUEST, "invalid_request", "The request body broke off")
+            }
             Self::LogsFailed { service, reason } => {
                 let detail = format!("The logs of '{service}' could not be read: {reason}");
                 Problem::new(S::INTERNAL_SERVER_ERROR, "logs_failed", detail)
@@ -298,10 +270,7 @@ pub(crate) fn names(names: &[ServiceName]) -> Vec<&str> {
 
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
-    letters
-        .next()
-        .map(|first| first.to_uppercase().chain(letters).collect())
-        .unwrap_or_default()
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// What went wrong with all its causes, for the log.

@@ -53,11 +53,7 @@ pub(crate) async fn guard(
 /// do not matter, but a browser's headers still do.
 pub(crate) fn decide(parts: &Parts, config: &EdgeConfig) -> Result<(), Refusal> {
     let trusted = matches!(parts.extensions.get(), Some(Peer::Unix));
-    let host = if trusted {
-        None
-    } else {
-        Some(known_host(parts, config)?)
-    };
+    let host = if trusted { None } else { Some(known_host(parts, config)?) };
     let origin = known_origin(&parts.headers, host.as_ref(), config)?;
     if origin == FromPage::Unknown {
         same_site(parts)?;
@@ -75,20 +71,11 @@ fn known_host(parts: &Parts, config: &EdgeConfig) -> Result<HostPort, Refusal> {
         Single::Odd => return Err(Refusal::NoHost("The request must have one Host header")),
     };
     let host = HostPort::parse(text).ok_or(Refusal::NoHost("The Host header is not valid"))?;
-    let target = parts
-        .uri
-        .authority()
-        .map(|target| HostPort::parse(target.as_str()));
+    let target = parts.uri.authority().map(|target| HostPort::parse(target.as_str()));
     if target.is_some_and(|target| target.as_ref() != Some(&host)) {
-        return Err(Refusal::NoHost(
-            "The request target and the Host header differ",
-        ));
+        return Err(Refusal::NoHost("The request target and the Host header differ"));
     }
-    if config.answers_to(&host) {
-        Ok(host)
-    } else {
-        Err(Refusal::ForeignHost(text.to_owned()))
-    }
+    if config.answers_to(&host) { Ok(host) } else { Err(Refusal::ForeignHost(text.to_owned())) }
 }
 
 /// What the `Origin` header says about the page that sent a request.
@@ -114,17 +101,9 @@ fn known_origin(
         let web = matches!(origin.scheme.as_str(), "http" | "https");
         let same = web && host == Some(&origin.host);
         let own = origin.scheme == "http" && config.is_own(&origin.host, 80);
-        same || own
-            || config
-                .allowed_origins
-                .iter()
-                .any(|allowed| allowed.0 == origin)
+        same || own || config.allowed_origins.iter().any(|allowed| allowed.0 == origin)
     });
-    if allowed {
-        Ok(FromPage::Allowed)
-    } else {
-        Err(Refusal::ForeignOrigin(text.to_owned()))
-    }
+    if allowed { Ok(FromPage::Allowed) } else { Err(Refusal::ForeignOrigin(text.to_owned())) }
 }
 
 /// A browser tells whether the page that sent a request is of this origin. Following a link or
@@ -140,11 +119,7 @@ fn same_site(parts: &Parts) -> Result<(), Refusal> {
     let followed = reads
         && is(&SEC_FETCH_MODE, "navigate")
         && (is(&SEC_FETCH_DEST, "document") || !parts.headers.contains_key(&SEC_FETCH_DEST));
-    if followed {
-        Ok(())
-    } else {
-        Err(Refusal::CrossSite(from.to_owned()))
-    }
+    if followed { Ok(()) } else { Err(Refusal::CrossSite(from.to_owned())) }
 }
 
 fn bearer(headers: &HeaderMap, token: &Token) -> Result<(), Refusal> {
@@ -154,11 +129,7 @@ fn bearer(headers: &HeaderMap, token: &Token) -> Result<(), Refusal> {
     let (scheme, presented) = text.split_once(' ').unwrap_or((text, ""));
     // The digests are compared before the scheme is looked at, so that every refusal takes as long.
     let matches = token.matches(presented.trim_start_matches(' ').as_bytes());
-    if matches && scheme.eq_ignore_ascii_case("bearer") {
-        Ok(())
-    } else {
-        Err(Refusal::NoToken)
-    }
+    if matches && scheme.eq_ignore_ascii_case("bearer") { Ok(()) } else { Err(Refusal::NoToken) }
 }
 
 /// A header that may be there once.

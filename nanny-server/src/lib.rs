@@ -8,10 +8,7 @@
 //!
 //! The binary adds configuration ([`config`]), a choice of engines ([`engine`]) and the log.
 
-#![cfg_attr(
-    not(feature = "rest"),
-    allow(dead_code, reason = "only the server uses it")
-)]
+#![cfg_attr(not(feature = "rest"), allow(dead_code, reason = "only the server uses it"))]
 
 pub mod check;
 pub mod config;

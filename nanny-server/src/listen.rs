@@ -27,10 +27,7 @@ pub struct Listener(Kind);
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
-    Unix {
-        listener: UnixListener,
-        _file: SocketFile,
-    },
+    Unix { listener: UnixListener, _file: SocketFile },
 }
 
 impl From<TcpListener> for Listener {
@@ -55,10 +52,7 @@ impl Listener {
                 }
                 _ => error.to_string(),
             };
-            io::Error::new(
-                error.kind(),
-                format!("cannot listen on {address}: {reason}"),
-            )
+            io::Error::new(error.kind(), format!("cannot listen on {address}: {reason}"))
         })
     }
 
@@ -78,10 +72,7 @@ impl Listener {
             Ok(Self(Kind::Unix { listener, _file }))
         };
         listen().map_err(|error: io::Error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot listen on {}: {error}", path.display()),
-            )
+            io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
         })
     }
 
@@ -117,18 +108,12 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         metadata => metadata?,
     };
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "there is another file",
-        ));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is another file"));
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) => Err(error),
-        Ok(_) => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another process listens there",
-        )),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
     }
 }
 
@@ -228,10 +213,7 @@ mod tests {
         let path = directory.path().join("nanny.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let listener = Listener::unix(&path).unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o660
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(Listener::unix(&path).is_err(), "it is in use");
         drop(listener);
         assert!(!path.exists());

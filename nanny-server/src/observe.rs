@@ -48,10 +48,7 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
 fn write(problem: &Problem, method: &Method, path: &str, response: &mut Response) {
     let document = serde_json::to_string(&problem.document(path)).unwrap_or_default();
     let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     // The routes counted an empty body.
     headers.insert(CONTENT_LENGTH, document.len().into());
     if method != Method::HEAD {
@@ -65,9 +62,7 @@ fn finish(id: &RequestId, response: &mut Response) {
         headers.insert(REQUEST_ID, id);
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers
-        .entry(CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
 /// By what a request is found in the log.
@@ -81,18 +76,13 @@ impl RequestId {
         let fits = |id: &&str| {
             (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
         };
-        given
-            .filter(fits)
-            .map_or_else(Self::fresh, |id| Self(id.to_owned()))
+        given.filter(fits).map_or_else(Self::fresh, |id| Self(id.to_owned()))
     }
 
     fn fresh() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let next = || NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(format!(
-            "{:016x}",
-            getrandom::u64().unwrap_or_else(|_| next())
-        ))
+        Self(format!("{:016x}", getrandom::u64().unwrap_or_else(|_| next())))
     }
 }
 
@@ -100,7 +90,24 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+    use axum::{Router, middleware};
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_says_nothing() {
+        let fails = get(async || -> &'static str { panic!("canary") });
+        let app = Router::new().route("/", fails).layer(middleware::from_fn(observe));
+        let request = Request::builder().uri("/").body(Body::empty()).unwrap();
+        let (parts, body) = app.oneshot(request).await.unwrap().into_parts();
+        assert_eq!(parts.status, 500);
+        assert_eq!(parts.headers[CONTENT_TYPE], "application/problem+json");
+        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        assert!(text.contains("internal_error") && !text.contains("canary"), "{text}");
+    }
 
     fn id(given: &[u8]) -> String {
         let mut headers = HeaderMap::new();

@@ -54,20 +54,10 @@ pub struct ServeArgs {
     #[arg(long, env = "NANNY_ALLOW_UNAUTHENTICATED")]
     pub allow_unauthenticated: bool,
     /// A further name by which clients may call the server; may be repeated.
-    #[arg(
-        long,
-        env = "NANNY_ALLOWED_HOST",
-        value_name = "NAME",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "NANNY_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     pub allowed_host: Vec<AllowedHost>,
     /// A further web origin whose pages may call the server; may be repeated.
-    #[arg(
-        long,
-        env = "NANNY_ALLOWED_ORIGIN",
-        value_name = "ORIGIN",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "NANNY_ALLOWED_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub allowed_origin: Vec<AllowedOrigin>,
     /// The engines.
     #[command(flatten)]
@@ -107,17 +97,12 @@ pub enum ServeError {
 ///
 /// If the server cannot start.
 pub async fn serve(args: ServeArgs) -> Result<ExitCode, ServeError> {
-    let token = token(
-        args.token_file.as_deref(),
-        std::env::var("NANNY_TOKEN").ok().as_deref(),
-    )?;
+    let token = token(args.token_file.as_deref(), std::env::var("NANNY_TOKEN").ok().as_deref())?;
     if token.is_none() && !args.allow_unauthenticated && !args.listen.ip().is_loopback() {
         return Err(ServeError::Open(args.listen));
     }
     let mut stop = StopSignals::listen().map_err(ServeError::Signals)?;
-    let tcp = Listener::tcp(args.listen)
-        .await
-        .map_err(ServeError::Listen)?;
+    let tcp = Listener::tcp(args.listen).await.map_err(ServeError::Listen)?;
     let mut edge = EdgeConfig::new(tcp.address().unwrap_or(args.listen));
     edge.token = token;
     edge.allowed_hosts.clone_from(&args.allowed_host);
@@ -193,10 +178,7 @@ async fn start(args: &ServeArgs) -> Result<Nanny, ServeError> {
     for backend in backends(&args.engines).map_err(ServeError::Engine)? {
         builder = builder.backend(backend);
     }
-    builder
-        .start()
-        .await
-        .map_err(|error| ServeError::Nanny(Box::new(error)))
+    builder.start().await.map_err(|error| ServeError::Nanny(Box::new(error)))
 }
 
 /// The token from a file, or else from the environment.
@@ -204,10 +186,7 @@ fn token(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Token>, S
     let (text, place) = match (file, variable) {
         (Some(path), _) => {
             let unusable = |why: String| {
-                ServeError::Token(format!(
-                    "cannot use the token file {}: {why}",
-                    path.display()
-                ))
+                ServeError::Token(format!("cannot use the token file {}: {why}", path.display()))
             };
             let text = read_token(path).map_err(|error| unusable(error.to_string()))?;
             (text, format!("the token file {}", path.display()))
@@ -222,9 +201,7 @@ fn token(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Token>, S
 fn read_token(path: &Path) -> io::Result<String> {
     let file = fs::File::open(path)?;
     if file.metadata()?.permissions().mode() & 0o007 != 0 {
-        return Err(io::Error::other(
-            "everybody on this machine may use it; chmod 600 would help",
-        ));
+        return Err(io::Error::other("everybody on this machine may use it; chmod 600 would help"));
     }
     let mut text = String::new();
     file.take(LONGEST_TOKEN).read_to_string(&mut text)?;
@@ -243,10 +220,7 @@ struct StopSignals {
 impl StopSignals {
     fn listen() -> io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
-        Ok(Self {
-            terminate,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
     async fn next(&mut self) -> &'static str {
@@ -275,12 +249,7 @@ mod tests {
         assert!(token(None, Some("")).unwrap().is_none());
         assert!(token(None, Some("abc")).unwrap().unwrap().matches(b"abc"));
         let (_directory, path) = token_file("from-file\n", 0o600);
-        assert!(
-            token(Some(&path), Some("abc"))
-                .unwrap()
-                .unwrap()
-                .matches(b"from-file")
-        );
+        assert!(token(Some(&path), Some("abc")).unwrap().unwrap().matches(b"from-file"));
     }
 
     #[test]
@@ -297,11 +266,6 @@ mod tests {
     #[test]
     fn j3_a_token_file_that_everybody_may_read_is_refused() {
         let (_directory, path) = token_file("abc", 0o644);
-        assert!(
-            token(Some(&path), None)
-                .unwrap_err()
-                .to_string()
-                .contains("chmod 600")
-        );
+        assert!(token(Some(&path), None).unwrap_err().to_string().contains("chmod 600"));
     }
 }

@@ -26,23 +26,9 @@ pub(crate) enum Timestamps {
 impl Transcript {
     /// An empty transcript of containers called `names`, which keeps at most `limit` bytes.
     pub(crate) fn new(names: &[String], timestamps: Timestamps, limit: usize) -> Self {
-        let width = names
-            .iter()
-            .map(|name| name.chars().count())
-            .max()
-            .unwrap_or(0);
-        let prefixes = names
-            .iter()
-            .map(|name| format!("{name:<width$}  | "))
-            .collect();
-        Self {
-            prefixes,
-            timestamps,
-            lines: VecDeque::new(),
-            bytes: 0,
-            limit,
-            truncated: false,
-        }
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        let prefixes = names.iter().map(|name| format!("{name:<width$}  | ")).collect();
+        Self { prefixes, timestamps, lines: VecDeque::new(), bytes: 0, limit, truncated: false }
     }
 
     /// Adds the next line of the container at `index`, and lets the oldest go if it gets too much.
@@ -78,10 +64,7 @@ impl Transcript {
 pub(crate) fn next_head(
     heads: impl IntoIterator<Item = Option<Option<Timestamp>>>,
 ) -> Option<usize> {
-    let waiting = heads
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, head)| Some((head?, index)));
+    let waiting = heads.into_iter().enumerate().filter_map(|(index, head)| Some((head?, index)));
     waiting.min().map(|(_, index)| index)
 }
 
@@ -103,11 +86,8 @@ mod tests {
     #[test]
     fn lines_look_as_compose_writes_them() {
         // What `docker compose logs --no-color` (2.40.3) printed for these two containers.
-        let mut log = Transcript::new(
-            &names(&["longer-name-1", "web-1"]),
-            Timestamps::Hidden,
-            1 << 20,
-        );
+        let mut log =
+            Transcript::new(&names(&["longer-name-1", "web-1"]), Timestamps::Hidden, 1 << 20);
         log.push(0, &line(1, b"hi"));
         log.push(1, &line(2, b"hello"));
         log.push(0, &line(3, b""));
@@ -119,10 +99,7 @@ mod tests {
     fn timestamps_have_nine_digits_when_asked_for() {
         let mut log = Transcript::new(&names(&["web-1"]), Timestamps::Shown, 1 << 20);
         log.push(0, &line(1_795_426_766, b"hi"));
-        log.push(
-            0,
-            &LogLine::new(None, LogStream::Stdout, b"no time".to_vec()),
-        );
+        log.push(0, &LogLine::new(None, LogStream::Stdout, b"no time".to_vec()));
         let text = "web-1  | 2026-11-23T09:39:26.000000000Z hi\nweb-1  | no time\n";
         assert_eq!(log.finish().0, text);
     }

@@ -5,10 +5,7 @@ use jiff::Timestamp;
 /// The time from `started_at` to `now` as Python's `str(timedelta)`: `0:05:23.123456`,
 /// `1 day, 0:00:03`. No fraction when the microseconds are zero; zero if the clock went back.
 pub(crate) fn uptime(started_at: Timestamp, now: Timestamp) -> String {
-    let micros = now
-        .as_microsecond()
-        .saturating_sub(started_at.as_microsecond())
-        .max(0);
+    let micros = now.as_microsecond().saturating_sub(started_at.as_microsecond()).max(0);
     let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
     let (days, seconds) = (seconds / 86_400, seconds % 86_400);
     let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
@@ -17,11 +14,7 @@ pub(crate) fn uptime(started_at: Timestamp, now: Timestamp) -> String {
         1 => "1 day, ".to_owned(),
         _ => format!("{days} days, "),
     };
-    let fraction = if micros == 0 {
-        String::new()
-    } else {
-        format!(".{micros:06}")
-    };
+    let fraction = if micros == 0 { String::new() } else { format!(".{micros:06}") };
     format!("{days}{hours}:{minutes:02}:{seconds:02}{fraction}")
 }
 
@@ -67,10 +60,7 @@ mod tests {
     #[test]
     fn parts_of_a_microsecond_are_cut_off() {
         let start = Timestamp::UNIX_EPOCH;
-        assert_eq!(
-            uptime(start, start + SignedDuration::from_nanos(1_999)),
-            "0:00:00.000001"
-        );
+        assert_eq!(uptime(start, start + SignedDuration::from_nanos(1_999)), "0:00:00.000001");
     }
 
     proptest! {

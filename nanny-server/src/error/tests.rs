@@ -20,121 +20,41 @@ fn a_problem_has_all_its_members() {
         "instance": "/services/x/start",
         "code": "service_not_found",
     });
-    assert_eq!(
-        document(Error::NotFound {
-            name: "x".to_owned()
-        }),
-        expected
-    );
+    assert_eq!(document(Error::NotFound { name: "x".to_owned() }), expected);
 }
 
 #[test]
 fn every_kind_has_its_status_and_code() {
     let reason = || "why".to_owned();
     let errors: [(ApiError, u16, &str); 17] = [
-        (
-            Error::GpuRefused {
-                policy: "p".into(),
-                reason: reason(),
-            }
-            .into(),
-            409,
-            "gpu_refused",
-        ),
-        (
-            Error::Cancelled {
-                name: service(),
-                reason: reason(),
-            }
-            .into(),
-            409,
-            "start_cancelled",
-        ),
-        (
-            Error::StopFailed {
-                name: service(),
-                reason: reason(),
-            }
-            .into(),
-            500,
-            "stop_failed",
-        ),
-        (
-            Error::StartTimeout { name: service() }.into(),
-            504,
-            "start_timeout",
-        ),
-        (
-            Error::Protected {
-                name: service(),
-                reason: reason(),
-            }
-            .into(),
-            409,
-            "service_protected",
-        ),
+        (Error::GpuRefused { policy: "p".into(), reason: reason() }.into(), 409, "gpu_refused"),
+        (Error::Cancelled { name: service(), reason: reason() }.into(), 409, "start_cancelled"),
+        (Error::StopFailed { name: service(), reason: reason() }.into(), 500, "stop_failed"),
+        (Error::StartTimeout { name: service() }.into(), 504, "start_timeout"),
+        (Error::Protected { name: service(), reason: reason() }.into(), 409, "service_protected"),
         (Error::Overloaded.into(), 503, "overloaded"),
         (Error::ShuttingDown.into(), 503, "shutting_down"),
-        (
-            Error::StateDir {
-                path: "/s".into(),
-                reason: reason(),
-            }
-            .into(),
-            500,
-            "internal_error",
-        ),
-        (
-            Refusal::NoHost("The Host header is not valid").into(),
-            400,
-            "invalid_request",
-        ),
-        (
-            Refusal::ForeignHost("evil.test".into()).into(),
-            403,
-            "forbidden_host",
-        ),
-        (
-            Refusal::ForeignOrigin("null".into()).into(),
-            403,
-            "forbidden_origin",
-        ),
-        (
-            Refusal::CrossSite("cross-site".into()).into(),
-            403,
-            "forbidden_origin",
-        ),
+        (Error::StateDir { path: "/s".into(), reason: reason() }.into(), 500, "internal_error"),
+        (Refusal::NoHost("The Host header is not valid").into(), 400, "invalid_request"),
+        (Refusal::ForeignHost("evil.test".into()).into(), 403, "forbidden_host"),
+        (Refusal::ForeignOrigin("null".into()).into(), 403, "forbidden_origin"),
+        (Refusal::CrossSite("cross-site".into()).into(), 403, "forbidden_origin"),
         (Refusal::NoToken.into(), 401, "unauthorized"),
         (ApiError::TooLarge, 413, "payload_too_large"),
         (ApiError::BodyTimeout, 408, "request_timeout"),
-        (
-            ApiError::LogsTimeout { service: service() },
-            504,
-            "logs_timeout",
-        ),
+        (ApiError::LogsTimeout { service: service() }, 504, "logs_timeout"),
         (ApiError::Panicked, 500, "internal_error"),
     ];
     for (error, status, code) in errors {
         let problem = error.problem();
-        assert_eq!(
-            (problem.status.as_u16(), problem.code),
-            (status, code),
-            "{error:?}"
-        );
-        assert!(
-            problem
-                .detail
-                .starts_with(|first: char| !first.is_lowercase()),
-            "{problem:?}"
-        );
+        assert_eq!((problem.status.as_u16(), problem.code), (status, code), "{error:?}");
+        assert!(problem.detail.starts_with(|first: char| !first.is_lowercase()), "{problem:?}");
     }
 }
 
 #[test]
 fn a_conflict_names_the_holders_and_the_way_out() {
-    let problem = document(Error::GpuConflict {
-        holders: vec!["a".to_owned()],
-    });
+    let problem = document(Error::GpuConflict { holders: vec!["a".to_owned()] });
     assert_eq!(problem["status"], 409);
     assert_eq!(problem["detail"], "GPU service 'a' is already running");
     assert_eq!(problem["conflicts"], json!(["a"]));
@@ -156,10 +76,7 @@ fn a_failed_start_says_what_was_restored() {
 
 #[test]
 fn an_engine_out_of_reach_says_when_to_come_back() {
-    let error = Error::EngineUnavailable {
-        engine: "docker".into(),
-        reason: "refused".into(),
-    };
+    let error = Error::EngineUnavailable { engine: "docker".into(), reason: "refused".into() };
     let response = ApiError::from(error).into_response();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key(RETRY_AFTER));

@@ -26,11 +26,7 @@ pub(crate) async fn start(
     let name = name(path)?;
     let options = start_options(&body::read(&headers, body).await?)?;
     let started = nanny.start(&name, options).await?;
-    Ok(Json(StartAnswer::started(
-        &name,
-        health_endpoint(&nanny, &name),
-        started,
-    )))
+    Ok(Json(StartAnswer::started(&name, health_endpoint(&nanny, &name), started)))
 }
 
 pub(crate) async fn restart(
@@ -42,11 +38,7 @@ pub(crate) async fn restart(
     let name = name(path)?;
     let options = start_options(&body::read(&headers, body).await?)?;
     let started = nanny.restart(&name, options).await?;
-    Ok(Json(StartAnswer::restarted(
-        &name,
-        health_endpoint(&nanny, &name),
-        started,
-    )))
+    Ok(Json(StartAnswer::restarted(&name, health_endpoint(&nanny, &name), started)))
 }
 
 pub(crate) async fn stop(
@@ -67,11 +59,8 @@ pub(crate) async fn plan(
     uri: Uri,
 ) -> Result<Json<PlanAnswer>, ApiError> {
     let name = name(path)?;
-    let options = if query::force(&uri)? {
-        StartOptions::forced()
-    } else {
-        StartOptions::default()
-    };
+    let options =
+        if query::force(&uri)? { StartOptions::forced() } else { StartOptions::default() };
     let plan = nanny.plan(&name, options).await?;
     Ok(Json(PlanAnswer::new(&name, plan)))
 }
@@ -86,9 +75,5 @@ pub(crate) async fn rediscover(
 }
 
 fn health_endpoint(nanny: &Nanny, name: &str) -> Option<String> {
-    find(nanny, name.to_owned())
-        .ok()?
-        .manifest
-        .health_endpoint
-        .clone()
+    find(nanny, name.to_owned()).ok()?.manifest.health_endpoint.clone()
 }

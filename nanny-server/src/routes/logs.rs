@@ -32,12 +32,7 @@ pub(crate) async fn logs(
     };
     let (logs, truncated) = merged.map_err(|error| failure(&view, service.clone(), &error))?;
     let tail = query.tail.map_or(-1, i64::from);
-    Ok(Json(LogsAnswer {
-        service: service.to_string(),
-        logs,
-        tail,
-        truncated,
-    }))
+    Ok(Json(LogsAnswer { service: service.to_string(), logs, tail, truncated }))
 }
 
 /// Reads logs side by side, each line when its time has come, so that however long they are no

@@ -33,9 +33,7 @@ pub(crate) fn routes(nanny: Nanny) -> Router {
     let root = Router::new().route("/", get(health::welcome));
     routes
         .into_iter()
-        .fold(root, |router, (path, methods)| {
-            with_and_without_slash(router, path, methods)
-        })
+        .fold(root, |router, (path, methods)| with_and_without_slash(router, path, methods))
         .fallback(async || ApiError::NoRoute)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .with_state(nanny)
@@ -47,18 +45,13 @@ fn with_and_without_slash(
     path: &str,
     methods: MethodRouter<Nanny>,
 ) -> Router<Nanny> {
-    router
-        .route(path, methods)
-        .route(&format!("{path}/"), any(without_slash))
+    router.route(path, methods).route(&format!("{path}/"), any(without_slash))
 }
 
 async fn without_slash(request: Request) -> Response {
     let uri = request.uri();
     let path = uri.path().trim_end_matches('/');
-    let query = uri
-        .query()
-        .map(|query| format!("?{query}"))
-        .unwrap_or_default();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     match HeaderValue::from_str(&format!("{path}{query}")) {
         Ok(place) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, place)]).into_response(),
         Err(_) => ApiError::NoRoute.into_response(),
@@ -77,24 +70,15 @@ mod tests {
     use super::*;
 
     async fn redirected(target: &str) -> Option<String> {
-        let request = Request::builder()
-            .uri(target)
-            .body(axum::body::Body::empty())
-            .unwrap();
+        let request = Request::builder().uri(target).body(axum::body::Body::empty()).unwrap();
         let response = without_slash(request).await;
         assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
-        response
-            .headers()
-            .get(LOCATION)
-            .map(|place| place.to_str().unwrap().to_owned())
+        response.headers().get(LOCATION).map(|place| place.to_str().unwrap().to_owned())
     }
 
     #[tokio::test]
     async fn a_redirect_drops_the_slash_and_keeps_the_query() {
         assert_eq!(redirected("/services/").await.unwrap(), "/services");
-        assert_eq!(
-            redirected("/services/a%20b/?x=/").await.unwrap(),
-            "/services/a%20b?x=/"
-        );
+        assert_eq!(redirected("/services/a%20b/?x=/").await.unwrap(), "/services/a%20b?x=/");
     }
 }

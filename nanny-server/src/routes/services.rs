@@ -18,9 +18,7 @@ pub(crate) async fn list(
     uri: Uri,
 ) -> Result<Json<ServiceList>, ApiError> {
     let filter = Filter::parse(&uri)?;
-    Ok(Json(ServiceList::new(&nanny.snapshot(), |view| {
-        filter.picks(view)
-    })))
+    Ok(Json(ServiceList::new(&nanny.snapshot(), |view| filter.picks(view))))
 }
 
 pub(crate) async fn show(
@@ -34,10 +32,7 @@ pub(crate) async fn status(
     State(nanny): State<Nanny>,
     path: Name,
 ) -> Result<Json<ServiceStatus>, ApiError> {
-    Ok(Json(ServiceStatus::new(
-        &*find(&nanny, name(path)?)?,
-        Timestamp::now(),
-    )))
+    Ok(Json(ServiceStatus::new(&*find(&nanny, name(path)?)?, Timestamp::now())))
 }
 
 /// The service called `name`, as it was last seen.

@@ -64,12 +64,7 @@ impl StartAnswer {
             (false, true) => (format!("Service '{name}' is starting"), "starting"),
             (false, false) => (format!("Service '{name}' started successfully"), "running"),
         };
-        Self {
-            message,
-            status,
-            health_endpoint,
-            stopped: started.stopped,
-        }
+        Self { message, status, health_endpoint, stopped: started.stopped }
     }
 
     /// A restart of `name` that was answered with `started`.
@@ -77,17 +72,9 @@ impl StartAnswer {
         let (message, status) = if started.pending {
             (format!("Service '{name}' is restarting"), "starting")
         } else {
-            (
-                format!("Service '{name}' restarted successfully"),
-                "running",
-            )
+            (format!("Service '{name}' restarted successfully"), "running")
         };
-        Self {
-            message,
-            status,
-            health_endpoint,
-            stopped: started.stopped,
-        }
+        Self { message, status, health_endpoint, stopped: started.stopped }
     }
 }
 
@@ -106,10 +93,7 @@ impl StopAnswer {
         } else {
             format!("Service '{name}' is not running")
         };
-        Self {
-            message,
-            status: "stopped",
-        }
+        Self { message, status: "stopped" }
     }
 }
 
@@ -134,14 +118,7 @@ impl PlanAnswer {
             Verdict::Refuse { reason, holders } => ("refuse", Vec::new(), Some(reason), holders),
             _ => ("unknown", Vec::new(), None, Vec::new()),
         };
-        Self {
-            service: name.to_owned(),
-            verdict,
-            victims,
-            reason,
-            conflicts,
-            steps: plan.steps,
-        }
+        Self { service: name.to_owned(), verdict, victims, reason, conflicts, steps: plan.steps }
     }
 }
 
@@ -170,10 +147,8 @@ pub(crate) struct RediscoverAnswer {
 
 impl From<Rediscovered> for RediscoverAnswer {
     fn from(found: Rediscovered) -> Self {
-        let (hints, errors) = found
-            .problems
-            .into_iter()
-            .partition(|problem| problem.severity == Severity::Hint);
+        let (hints, errors) =
+            found.problems.into_iter().partition(|problem| problem.severity == Severity::Hint);
         Self {
             message: "Service discovery completed",
             services_discovered: found.total,

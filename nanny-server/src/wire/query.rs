@@ -46,10 +46,7 @@ pub(crate) struct LogQuery {
 
 impl LogQuery {
     pub(crate) fn parse(uri: &Uri) -> Result<Self, ApiError> {
-        let mut query = Self {
-            tail: Some(100),
-            timestamps: Timestamps::Hidden,
-        };
+        let mut query = Self { tail: Some(100), timestamps: Timestamps::Hidden };
         for (name, value) in parameters(uri) {
             match name.as_str() {
                 "tail" => query.tail = tail(&value)?,
@@ -64,16 +61,12 @@ impl LogQuery {
 
 /// The parameter `force` of a plan.
 pub(crate) fn force(uri: &Uri) -> Result<bool, ApiError> {
-    let given = parameters(uri)
-        .into_iter()
-        .rfind(|(name, _)| name == "force");
+    let given = parameters(uri).into_iter().rfind(|(name, _)| name == "force");
     given.map_or(Ok(false), |(_, value)| flag("force", &value))
 }
 
 fn parameters(uri: &Uri) -> Vec<(String, String)> {
-    Query::try_from_uri(uri)
-        .map(|Query(pairs)| pairs)
-        .unwrap_or_default()
+    Query::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default()
 }
 
 fn tail(value: &str) -> Result<Option<u32>, ApiError> {
@@ -140,30 +133,19 @@ mod tests {
         ] {
             assert_eq!(logs(query).unwrap().tail, tail, "{query}");
         }
-        for query in [
-            "?tail=",
-            "?tail=10001",
-            "?tail=-2",
-            "?tail=1.5",
-            "?tail=x",
-            "?tail=99999999999",
-        ] {
+        for query in
+            ["?tail=", "?tail=10001", "?tail=-2", "?tail=1.5", "?tail=x", "?tail=99999999999"]
+        {
             let problem = logs(query).unwrap_err().problem();
             assert_eq!(problem.status.as_u16(), 422, "{query}");
-            assert_eq!(
-                problem.extras["errors"][0]["loc"],
-                serde_json::json!(["query", "tail"])
-            );
+            assert_eq!(problem.extras["errors"][0]["loc"], serde_json::json!(["query", "tail"]));
         }
     }
 
     #[test]
     fn timestamps_are_shown_when_asked_for() {
         assert_eq!(logs("").unwrap().timestamps, Timestamps::Hidden);
-        assert_eq!(
-            logs("?timestamps=true").unwrap().timestamps,
-            Timestamps::Shown
-        );
+        assert_eq!(logs("?timestamps=true").unwrap().timestamps, Timestamps::Shown);
         assert!(logs("?timestamps=maybe").is_err());
     }
 

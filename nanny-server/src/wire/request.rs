@@ -50,11 +50,7 @@ fn wait(value: &Value) -> Option<Wait> {
 
 fn seconds(value: &Value) -> Option<Duration> {
     let seconds = value.as_f64().filter(|seconds| *seconds > 0.0)?;
-    Some(
-        Duration::try_from_secs_f64(seconds)
-            .unwrap_or(A_YEAR)
-            .min(A_YEAR),
-    )
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(A_YEAR).min(A_YEAR))
 }
 
 /// Longer than anybody waits, and short enough for arithmetic on clocks.
@@ -81,11 +77,7 @@ impl Fields {
                 Err(error) => return Err(invalid(format!("is not valid JSON: {error}"))),
             }
         };
-        Ok(Self {
-            rest,
-            known: Vec::new(),
-            errors: Vec::new(),
-        })
+        Ok(Self { rest, known: Vec::new(), errors: Vec::new() })
     }
 
     fn flag(&mut self, name: &'static str, flag: &mut bool) {
@@ -118,15 +110,10 @@ impl Fields {
         };
         for (name, _) in self.rest {
             let name: String = name.chars().take(LONGEST_NAME_SHOWN).collect();
-            self.errors
-                .push(FieldError::body(name, format!("is not known; {known}")));
+            self.errors.push(FieldError::body(name, format!("is not known; {known}")));
         }
         self.errors.truncate(MOST_ERRORS_SHOWN);
-        if self.errors.is_empty() {
-            Ok(value)
-        } else {
-            Err(ApiError::Invalid(self.errors))
-        }
+        if self.errors.is_empty() { Ok(value) } else { Err(ApiError::Invalid(self.errors)) }
     }
 }
 
@@ -139,10 +126,9 @@ mod tests {
 
     fn errors<T: std::fmt::Debug>(read: Result<T, ApiError>) -> Vec<(Option<String>, String)> {
         match read {
-            Err(ApiError::Invalid(errors)) => errors
-                .into_iter()
-                .map(|error| (error.loc.1, error.msg))
-                .collect(),
+            Err(ApiError::Invalid(errors)) => {
+                errors.into_iter().map(|error| (error.loc.1, error.msg)).collect()
+            }
             other => panic!("expected field errors, not {other:?}"),
         }
     }
@@ -150,10 +136,7 @@ mod tests {
     #[test]
     fn no_body_means_the_defaults() {
         for body in ["", " \r\n", "{}", "null", r#"{"queue": false}"#] {
-            assert_eq!(
-                start_options(body.as_bytes()).unwrap(),
-                StartOptions::default()
-            );
+            assert_eq!(start_options(body.as_bytes()).unwrap(), StartOptions::default());
         }
         assert!(!start_options(b"").unwrap().force);
         assert_eq!(stop_options(b"").unwrap(), StopOptions::default());
@@ -166,14 +149,8 @@ mod tests {
             "recreate": true}"#;
         let options = start_options(body).unwrap();
         assert!(options.force && options.recreate && !options.rollback);
-        assert_eq!(
-            (options.wait, options.timeout),
-            (Wait::Healthy, Duration::from_millis(1500))
-        );
-        assert_eq!(
-            start_options(br#"{"wait": "none"}"#).unwrap().wait,
-            Wait::None
-        );
+        assert_eq!((options.wait, options.timeout), (Wait::Healthy, Duration::from_millis(1500)));
+        assert_eq!(start_options(br#"{"wait": "none"}"#).unwrap().wait, Wait::None);
         assert!(stop_options(br#"{"remove": true}"#).unwrap().remove);
     }
 
@@ -201,24 +178,15 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
         let errors = errors(start_options(br#"{"x": 1, "timeout": 0, "force": 2}"#));
-        let fields: Vec<_> = errors
-            .iter()
-            .filter_map(|(field, _)| field.as_deref())
-            .collect();
+        let fields: Vec<_> = errors.iter().filter_map(|(field, _)| field.as_deref()).collect();
         assert_eq!(fields, ["force", "timeout", "x"]);
     }
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for body in [
-            "[]",
-            "true",
-            "{",
-            "force=true",
-            "\"x\"",
-            "{\"timeout\": NaN}",
-            "{\"timeout\": 1e999}",
-        ] {
+        for body in
+            ["[]", "true", "{", "force=true", "\"x\"", "{\"timeout\": NaN}", "{\"timeout\": 1e999}"]
+        {
             assert_eq!(errors(start_options(body.as_bytes()))[0].0, None, "{body}");
         }
         let deep = "[".repeat(100_000);
@@ -227,9 +195,6 @@ mod tests {
 
     #[test]
     fn an_endless_timeout_is_a_long_one() {
-        assert_eq!(
-            start_options(br#"{"timeout": 1e300}"#).unwrap().timeout,
-            A_YEAR
-        );
+        assert_eq!(start_options(br#"{"timeout": 1e300}"#).unwrap().timeout, A_YEAR);
     }
 }

@@ -42,7 +42,7 @@ impl Api {
     }
 
     pub(crate) async fn post(&self, target: &str, body: &str) -> Answer {
-        self.send(request("POST", target), body).await
+        self.send(request("POST", target), body.to_owned()).await
     }
 
     pub(crate) async fn send(

@@ -70,8 +70,9 @@ impl Running {
     fn get(&self, target: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         let address = &self.address;
-        let request =
-            format!("GET {target} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\n\r\n");
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers in UTF-8");

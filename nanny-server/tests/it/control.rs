@@ -23,8 +23,7 @@ async fn a_service_starts_and_stops() {
     assert_eq!(again["message"], "Service 'web' is already running");
     assert_eq!(again["status"], "running");
 
-    let expected =
-        json!({"message": "Service 'web' stopped successfully", "status": "stopped"});
+    let expected = json!({"message": "Service 'web' stopped successfully", "status": "stopped"});
     assert_eq!(api.post("/services/web/stop", "").await.ok(), expected);
     assert!(api.engine.running().is_empty());
     assert!(api.engine.id_of("web-main-1").is_some(), "stopped, not removed");

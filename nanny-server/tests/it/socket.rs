@@ -52,7 +52,8 @@ impl Server {
 }
 
 async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> String {
-    stream.write_all(request.as_bytes()).await.expect("the server reads");
+    // The server may have closed the connection before it has read everything.
+    let _ = stream.write_all(request.as_bytes()).await;
     rest(stream).await
 }
 
@@ -87,7 +88,8 @@ async fn requests_are_answered() {
 #[tokio::test]
 async fn i1_who_sends_no_header_in_time_is_closed() {
     let server = Server::start(impatient()).await;
-    for beginning in ["", "GET /health HT", "GET /health HTTP/1.1\r\nhost: ", "PRI * HTTP/2.0\r\n"] {
+    for beginning in ["", "GET /health HT", "GET /health HTTP/1.1\r\nhost: ", "PRI * HTTP/2.0\r\n"]
+    {
         let answer = server.ask(beginning).await;
         assert!(!answer.contains("200"), "{beginning:?} was answered with {answer}");
     }
@@ -121,12 +123,12 @@ async fn i4_bad_framing_and_endless_headers_are_refused() {
         ("content-length: 1\r\ncontent-length: 2\r\n".to_owned(), "400"),
         ("content-length: +1\r\n".to_owned(), "400"),
         ("x: y\r\n".repeat(200), "431"),
-        (format!("x: {}\r\n", "y".repeat(100_000)), "431"),
+        (format!("x: {}\r\n", "y".repeat(1_000_000)), "431"),
     ] {
         let request = format!("POST /rediscover HTTP/1.1\r\nhost: HOST\r\n{headers}\r\nxx");
         let answer = server.ask(&request).await;
         let refused = answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status}"));
-        assert!(refused, "{headers:.50?}: {answer}");
+        assert!(refused, "{headers:.50}: {answer}");
     }
     let old = server.ask("GET /health HTTP/1.0\r\n\r\n").await;
     assert!(old.starts_with("HTTP/1.0 400"), "{old}");
