@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tower::Service as _;
 
 use crate::listen::{Listener, Peer, Stream};
+use crate::stall::WriteDeadline;
 
 /// What a listener grants its clients, all together and each of them.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long a client may take to send a request's head, the first one and each one after.
     pub header_timeout: Duration,
+    /// How long a client may not read while it is being answered.
+    pub write_stall: Duration,
     /// How long requests under way may take to end once the server shuts down.
     pub drain: Duration,
 }
@@ -39,6 +42,7 @@ impl Default for Limits {
         Self {
             connections: 1024,
             header_timeout: Duration::from_secs(10),
+            write_stall: Duration::from_secs(30),
             drain: Duration::from_secs(8),
         }
     }
@@ -93,7 +97,7 @@ pub async fn serve_within(
 }
 
 /// The next connection, however long it takes: no error of one connection ends the server.
-async fn accept(listener: &Listener) -> (Stream, Peer) {
+async fn accept(listener: &Listener) -> (Box<dyn Stream>, Peer) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
@@ -118,11 +122,12 @@ fn is_of_the_client(error: &io::Error) -> bool {
 /// Serves one connection until it ends; once `closed` says so, after the request under way.
 fn connection(
     limits: &Limits,
-    stream: Stream,
+    stream: Box<dyn Stream>,
     peer: Peer,
     app: Router,
     mut closed: watch::Receiver<()>,
 ) -> impl Future<Output = ()> + use<> {
+    let stream = WriteDeadline::new(stream, limits.write_stall);
     let asked = Arc::new(AtomicBool::new(false));
     let asking = Arc::clone(&asked);
     let answer = service_fn(move |request: Request<Incoming>| {

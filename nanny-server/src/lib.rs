@@ -32,9 +32,13 @@ mod listen;
 #[cfg(feature = "rest")]
 mod observe;
 #[cfg(feature = "rest")]
+mod own;
+#[cfg(feature = "rest")]
 mod routes;
 #[cfg(feature = "rest")]
 pub mod run;
+#[cfg(feature = "rest")]
+mod stall;
 #[cfg(feature = "rest")]
 mod transcript;
 #[cfg(feature = "rest")]
