@@ -20,6 +20,7 @@ use crate::config::Places;
 use crate::edge::{AllowedHost, AllowedOrigin, EdgeConfig, Token};
 use crate::engine::{EngineArgs, backends};
 use crate::listen::Listener;
+use crate::own;
 
 /// How to serve.
 #[derive(Debug, Clone, Args)]
@@ -171,11 +172,16 @@ async fn start(args: &ServeArgs) -> Result<Nanny, ServeError> {
     let state = places.state(args.state_dir.clone());
     tracing::info!(services = %services.display(), state = %state.display(), "starting");
     let mut source = DirectorySource::new(services);
-    if let Some(home) = places.home(args.home.clone()) {
+    if let Some(home) = args.home.clone() {
         source = source.home(home);
     }
+    let backends = backends(&args.engines).map_err(ServeError::Engine)?;
+    if let Some(project) = own::project(&backends).await {
+        tracing::info!(project, "this is our own project: it will be left alone");
+        source = source.protect_project(project);
+    }
     let mut builder = Nanny::builder().source(source).state_dir(state);
-    for backend in backends(&args.engines).map_err(ServeError::Engine)? {
+    for backend in backends {
         builder = builder.backend(backend);
     }
     builder.start().await.map_err(|error| ServeError::Nanny(Box::new(error)))
