@@ -9,12 +9,11 @@ use crate::config::{CheckArgs, Places};
 
 /// Looks for services, prints each problem, and fails if there is an error among them.
 pub async fn check(args: CheckArgs) -> ExitCode {
-    let places = Places::here();
-    let root = places.services(args.services);
-    let source = match places.home(args.home) {
-        Some(home) => DirectorySource::new(&root).home(home),
-        None => DirectorySource::new(&root),
-    };
+    let root = Places::here().services(args.services);
+    let mut source = DirectorySource::new(&root);
+    if let Some(home) = args.home {
+        source = source.home(home);
+    }
     let report = Report::new(source.discover().await);
     print(&report.lines, &format!("{}: {}", root.display(), report.summary()));
     if report.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -102,11 +102,6 @@ impl Places {
         )
     }
 
-    /// What `~` means.
-    pub(crate) fn home(&self, given: Option<PathBuf>) -> Option<PathBuf> {
-        given.or_else(|| self.path("HOME"))
-    }
-
     fn path(&self, name: &str) -> Option<PathBuf> {
         (self.variable)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
     }

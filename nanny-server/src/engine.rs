@@ -35,9 +35,9 @@ type SetUp = fn(&EngineArgs) -> Result<Arc<dyn ContainerBackend>, BackendError>;
 fn docker(args: &EngineArgs) -> Result<Arc<dyn ContainerBackend>, BackendError> {
     use nanny_backend_docker::{DockerBackend, DockerConfig};
 
-    let mut config = DockerConfig::from_env();
-    if let Some(host) = &args.docker_host {
-        config.host.clone_from(host);
-    }
-    Ok(Arc::new(DockerBackend::new(config)?))
+    let variable = |name: &str| match &args.docker_host {
+        Some(host) if name == "DOCKER_HOST" => Some(host.clone()),
+        _ => std::env::var(name).ok(),
+    };
+    Ok(Arc::new(DockerBackend::new(DockerConfig::from_lookup(&variable)?)?))
 }

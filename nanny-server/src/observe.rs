@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
@@ -23,26 +23,40 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let span = tracing::info_span!("request", request_id = id.0);
     async {
+        let mut entry = AccessLog { method, path, started, status: None };
         let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         let mut response = answered.unwrap_or_else(|_| {
-            tracing::error!(path = ?path, "a handler panicked");
+            tracing::error!(path = ?entry.path, "a handler panicked");
             ApiError::Panicked.into_response()
         });
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-            write(&problem, &method, &path, &mut response);
+            write(&problem, &entry.method, &entry.path, &mut response);
         }
         finish(&id, &mut response);
-        tracing::info!(
-            %method,
-            path = ?path,
-            status = response.status().as_u16(),
-            duration_ms = started.elapsed().as_micros() as f64 / 1000.0,
-            "answered"
-        );
+        entry.status = Some(response.status());
         response
     }
     .instrument(span)
     .await
+}
+
+/// Writes one line when dropped, so that a request whose client hung up has one, too.
+struct AccessLog {
+    method: Method,
+    path: String,
+    started: Instant,
+    status: Option<StatusCode>,
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        let Self { method, path, started, status } = self;
+        let duration_ms = started.elapsed().as_micros() as f64 / 1000.0;
+        match status.map(|status| status.as_u16()) {
+            Some(status) => tracing::info!(%method, ?path, status, duration_ms, "answered"),
+            None => tracing::info!(%method, ?path, duration_ms, "the client hung up"),
+        }
+    }
 }
 
 fn write(problem: &Problem, method: &Method, path: &str, response: &mut Response) {
