@@ -3,6 +3,8 @@
 pub mod backend;
 mod error;
 pub mod gpu;
+mod journal;
+pub mod lifecycle;
 pub mod manifest;
 mod name;
 mod nanny;

@@ -156,17 +156,7 @@ mod tests {
 
     #[test]
     fn names_that_could_be_mistaken_for_something_else_are_refused() {
-        for name in [
-            "",
-            "-v",
-            "..",
-            ".hidden",
-            "a/b",
-            "a\nb",
-            "a ",
-            " a",
-            &"x".repeat(129),
-        ] {
+        for name in ["", "-v", "..", ".hidden", "a/b", "a\nb", "a ", " a", &"x".repeat(129)] {
             assert!(ServiceName::new(name).is_err(), "{name:?} passed");
         }
     }

@@ -90,11 +90,7 @@ impl ContainerSpec {
     /// A container called `name` that runs `image` as it is.
     #[must_use]
     pub fn new(name: impl Into<String>, image: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            image: Some(image.into()),
-            ..Self::default()
-        }
+        Self { name: name.into(), image: Some(image.into()), ..Self::default() }
     }
 }
 
@@ -127,12 +123,7 @@ impl PortMapping {
     /// `container_port`, published at a TCP port of the engine's choice on all addresses.
     #[must_use]
     pub fn new(container_port: u16) -> Self {
-        Self {
-            container_port,
-            protocol: Protocol::Tcp,
-            host_ip: None,
-            host_ports: None,
-        }
+        Self { container_port, protocol: Protocol::Tcp, host_ip: None, host_ports: None }
     }
 }
 
@@ -183,11 +174,7 @@ impl Mount {
     /// `kind`, writable, at `target`.
     #[must_use]
     pub fn new(target: impl Into<String>, kind: MountKind) -> Self {
-        Self {
-            target: target.into(),
-            read_only: false,
-            kind,
-        }
+        Self { target: target.into(), read_only: false, kind }
     }
 }
 
@@ -239,11 +226,7 @@ impl DeviceMapping {
     #[must_use]
     pub fn new(path: impl Into<String>) -> Self {
         let host = path.into();
-        Self {
-            container: host.clone(),
-            host,
-            permissions: "rwm".to_owned(),
-        }
+        Self { container: host.clone(), host, permissions: "rwm".to_owned() }
     }
 }
 
@@ -356,10 +339,7 @@ impl NetworkAttachment {
     /// `network`, with these aliases on it.
     #[must_use]
     pub fn new(network: impl Into<String>, aliases: Vec<String>) -> Self {
-        Self {
-            network: network.into(),
-            aliases,
-        }
+        Self { network: network.into(), aliases }
     }
 }
 
@@ -379,11 +359,7 @@ impl Ulimit {
     /// `name`, from `soft` up to `hard`.
     #[must_use]
     pub fn new(name: impl Into<String>, soft: i64, hard: i64) -> Self {
-        Self {
-            name: name.into(),
-            soft,
-            hard,
-        }
+        Self { name: name.into(), soft, hard }
     }
 }
 
@@ -497,9 +473,6 @@ impl Exit {
     /// An exit with `code`.
     #[must_use]
     pub fn with_code(code: i64) -> Self {
-        Self {
-            code: Some(code),
-            ..Self::default()
-        }
+        Self { code: Some(code), ..Self::default() }
     }
 }

@@ -46,13 +46,7 @@ impl BackendError {
     /// The message must hold no environment value and no credential: it reaches logs and callers.
     #[must_use]
     pub fn new(kind: ErrorKind, operation: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            operation,
-            subject: String::new(),
-            message: message.into(),
-            source: None,
-        }
+        Self { kind, operation, subject: String::new(), message: message.into(), source: None }
     }
 
     /// Names the container, image, network or volume it happened to.
@@ -92,11 +86,7 @@ struct Subject<'a>(&'a str);
 
 impl fmt::Display for Subject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " {}", self.0)
-        }
+        if self.0.is_empty() { Ok(()) } else { write!(f, " {}", self.0) }
     }
 }
 

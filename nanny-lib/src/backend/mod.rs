@@ -136,10 +136,7 @@ impl BackendInfo {
     /// A backend called `name` at `endpoint`.
     #[must_use]
     pub fn new(name: impl Into<String>, endpoint: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            endpoint: endpoint.into(),
-        }
+        Self { name: name.into(), endpoint: endpoint.into() }
     }
 }
 

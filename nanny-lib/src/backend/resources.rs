@@ -27,9 +27,9 @@ impl Selector {
     pub fn picks(&self, labels: &Labels) -> bool {
         match self {
             Self::All => true,
-            Self::Labels(wanted) => wanted
-                .iter()
-                .all(|(key, value)| labels.get(key) == Some(value)),
+            Self::Labels(wanted) => {
+                wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+            }
         }
     }
 }
@@ -79,10 +79,7 @@ impl LogOptions {
     /// The last `lines` lines; `None` is the whole log.
     #[must_use]
     pub fn tail(lines: Option<u32>) -> Self {
-        Self {
-            tail: lines,
-            ..Self::default()
-        }
+        Self { tail: lines, ..Self::default() }
     }
 
     /// The same, and then what is written from now on.
@@ -121,11 +118,7 @@ impl LogLine {
     /// A line of `stream`.
     #[must_use]
     pub fn new(at: Option<Timestamp>, stream: LogStream, bytes: impl Into<Bytes>) -> Self {
-        Self {
-            at,
-            stream,
-            bytes: bytes.into(),
-        }
+        Self { at, stream, bytes: bytes.into() }
     }
 }
 
@@ -187,10 +180,7 @@ impl PullProgress {
     /// `current_bytes` of `total_bytes`.
     #[must_use]
     pub fn new(current_bytes: u64, total_bytes: u64) -> Self {
-        Self {
-            current_bytes,
-            total_bytes,
-        }
+        Self { current_bytes, total_bytes }
     }
 }
 
@@ -247,11 +237,7 @@ impl NetworkInfo {
     /// A network as the engine reports it.
     #[must_use]
     pub fn new(id: impl Into<String>, name: impl Into<String>, labels: Labels) -> Self {
-        Self {
-            id: id.into(),
-            name: name.into(),
-            labels,
-        }
+        Self { id: id.into(), name: name.into(), labels }
     }
 }
 
@@ -293,9 +279,6 @@ impl VolumeInfo {
     /// A volume as the engine reports it.
     #[must_use]
     pub fn new(name: impl Into<String>, labels: Labels) -> Self {
-        Self {
-            name: name.into(),
-            labels,
-        }
+        Self { name: name.into(), labels }
     }
 }

@@ -21,24 +21,17 @@ impl GpuPolicy for Exclusive {
             return Decision::Admit { placement };
         }
         if !request.force {
-            let holders = snapshot
-                .holders
-                .iter()
-                .map(|holder| holder.who.clone())
-                .collect();
+            let holders = snapshot.holders.iter().map(|holder| holder.who.clone()).collect();
             return Decision::Conflict { holders };
         }
         if let Some(pinned) = snapshot.holders.iter().find(|holder| holder.pinned) {
             let reason = format!("'{}' holds the GPU and is pinned", pinned.who);
             return Decision::Refuse { reason };
         }
-        let services = snapshot
-            .holders
-            .iter()
-            .filter_map(|holder| match &holder.who {
-                HolderName::Service(name) => Some(name.clone()),
-                HolderName::Foreign(_) => None,
-            });
+        let services = snapshot.holders.iter().filter_map(|holder| match &holder.who {
+            HolderName::Service(name) => Some(name.clone()),
+            HolderName::Foreign(_) => None,
+        });
         let victims: Vec<_> = services.collect();
         if victims.is_empty() {
             return Decision::Admit { placement };
@@ -87,10 +80,7 @@ mod tests {
         assert_eq!(victims, [ServiceName::new("a").unwrap()]);
 
         let snapshot = GpuSnapshot::new(vec![foreign]);
-        assert!(matches!(
-            Exclusive.decide(&request(true), &snapshot),
-            Decision::Admit { .. }
-        ));
+        assert!(matches!(Exclusive.decide(&request(true), &snapshot), Decision::Admit { .. }));
     }
 
     #[test]
@@ -98,9 +88,6 @@ mod tests {
         let mut pinned = service("a");
         pinned.pinned = true;
         let snapshot = GpuSnapshot::new(vec![pinned]);
-        assert!(matches!(
-            Exclusive.decide(&request(true), &snapshot),
-            Decision::Refuse { .. }
-        ));
+        assert!(matches!(Exclusive.decide(&request(true), &snapshot), Decision::Refuse { .. }));
     }
 }

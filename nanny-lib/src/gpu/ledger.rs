@@ -51,11 +51,7 @@ impl Ledger {
 
     /// Gives `service` a claim, or keeps the one it has; a claim's placement never changes.
     pub(crate) fn grant(&mut self, service: &ServiceName, placement: Placement, sequence: u64) {
-        let claim = Claim {
-            phase: ClaimPhase::Reserved,
-            placement,
-            sequence,
-        };
+        let claim = Claim { phase: ClaimPhase::Reserved, placement, sequence };
         self.claims.entry(service.clone()).or_insert(claim);
     }
 

@@ -3,11 +3,13 @@
 //! A [`GpuPolicy`] decides, purely; the [`Ledger`] remembers; the
 //! [lifecycle](crate::lifecycle) carries it out.
 
+mod arbiter;
 mod exclusive;
 mod ledger;
 
 use std::fmt;
 
+pub(crate) use self::arbiter::arbitrate;
 pub use self::exclusive::Exclusive;
 pub use self::ledger::{Claim, ClaimPhase, Ledger};
 use crate::name::{GpuId, ServiceName};
@@ -50,12 +52,7 @@ impl GpuRequest {
     /// A request by `service` that declares no memory, has priority 0 and does not force.
     #[must_use]
     pub fn new(service: ServiceName) -> Self {
-        Self {
-            service,
-            vram_mib: 0,
-            priority: 0,
-            force: false,
-        }
+        Self { service, vram_mib: 0, priority: 0, force: false }
     }
 }
 
@@ -95,13 +92,7 @@ impl Holder {
     /// `who`, running, with no declared memory, priority 0 and not pinned.
     #[must_use]
     pub fn new(who: HolderName) -> Self {
-        Self {
-            who,
-            phase: ClaimPhase::Running,
-            vram_mib: 0,
-            priority: 0,
-            pinned: false,
-        }
+        Self { who, phase: ClaimPhase::Running, vram_mib: 0, priority: 0, pinned: false }
     }
 }
 

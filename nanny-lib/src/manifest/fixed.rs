@@ -17,9 +17,7 @@ impl FixedSource {
     /// A source that finds `services`.
     #[must_use]
     pub fn new(services: impl IntoIterator<Item = Service>) -> Self {
-        Self {
-            services: services.into_iter().collect(),
-        }
+        Self { services: services.into_iter().collect() }
     }
 }
 

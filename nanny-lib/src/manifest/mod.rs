@@ -1,7 +1,10 @@
 //! Manifests: where services come from.
 
 mod dir;
+mod fields;
 mod fixed;
+mod parse;
+mod scalar;
 mod service;
 
 use std::fmt;
@@ -14,7 +17,9 @@ use serde::Serialize;
 
 pub use self::dir::DirectorySource;
 pub use self::fixed::FixedSource;
-pub use self::service::{GpuDemand, HealthSettings, Manifest, RestartMode};
+pub use self::service::{
+    GpuDemand, HealthSettings, Manifest, ResourceLimits, RestartMode, ServiceDependency,
+};
 use crate::project::Project;
 
 /// Finds services.
@@ -85,11 +90,7 @@ impl Service {
         project: impl Into<Arc<Project>>,
         origin: impl Into<PathBuf>,
     ) -> Self {
-        Self {
-            manifest: manifest.into(),
-            project: project.into(),
-            origin: origin.into(),
-        }
+        Self { manifest: manifest.into(), project: project.into(), origin: origin.into() }
     }
 }
 

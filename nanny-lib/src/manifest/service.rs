@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::backend::Environment;
 use crate::name::ServiceName;
 
 /// A service's manifest, checked and with every default filled in.
@@ -49,6 +50,18 @@ pub struct Manifest {
     pub stop_timeout: Option<Duration>,
     /// How its health is asked.
     pub health: HealthSettings,
+    /// What a service of the `process` backend runs.
+    pub command: Option<Vec<String>>,
+    /// Its variables, on top of ours; the values never show.
+    pub env: Environment,
+    /// Services that must be ready before it. Does not act yet.
+    pub depends_on: Vec<ServiceDependency>,
+    /// Whether it is started with the nanny. Does not act yet.
+    pub autostart: Option<bool>,
+    /// How long nobody may use it before it is stopped. Does not act yet.
+    pub idle_timeout: Option<Duration>,
+    /// Limits beside the GPU. Does not act yet.
+    pub resources: ResourceLimits,
     /// It may be looked at only, and why: our own container is part of it.
     pub protected: Option<String>,
     /// Fields that are kept and shown and have no meaning here.
@@ -79,6 +92,12 @@ impl Manifest {
             profiles: Vec::new(),
             stop_timeout: None,
             health: HealthSettings::default(),
+            command: None,
+            env: Environment::default(),
+            depends_on: Vec::new(),
+            autostart: None,
+            idle_timeout: None,
+            resources: ResourceLimits::default(),
             protected: None,
             extra: BTreeMap::new(),
         }
@@ -156,4 +175,32 @@ pub enum RestartMode {
     Nanny,
     /// The engine, as the Compose file says: `restart_policy: keep`.
     Keep,
+}
+
+/// Another service that a service needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServiceDependency {
+    /// Its name.
+    pub service: String,
+    /// Whether the service can do without it.
+    pub required: bool,
+}
+
+impl ServiceDependency {
+    /// A service that cannot be done without.
+    #[must_use]
+    pub fn new(service: impl Into<String>) -> Self {
+        Self { service: service.into(), required: true }
+    }
+}
+
+/// Limits beside the GPU, as the manifest writes them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ResourceLimits {
+    /// Processors, such as `2` or `0.5`.
+    pub cpu: Option<String>,
+    /// Memory, such as `4G`.
+    pub memory: Option<String>,
 }

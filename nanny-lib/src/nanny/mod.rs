@@ -1,21 +1,28 @@
 //! The handle: how a program talks to its nanny.
 
+mod builder;
+mod changes;
+mod driver;
+mod effects;
 mod requests;
 mod snapshot;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_core::stream::BoxStream;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
+pub use self::builder::Builder;
+pub use self::changes::{Change, Heard, Recorded};
 pub use self::requests::{
     Rediscovered, StartOptions, StartPlan, Started, StopOptions, Stopped, Verdict, Wait,
 };
 pub use self::snapshot::{
     ContainerView, EngineState, EngineView, HealthView, ServiceView, Snapshot, Status,
 };
-use crate::backend::{BackendError, LogLine, LogOptions};
+use crate::backend::{BackendError, ContainerBackend, LogLine, LogOptions};
 use crate::error::Error;
 
 /// What the API answers.
@@ -28,6 +35,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Nanny {
     inbox: mpsc::Sender<Request>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    backends: Arc<[Arc<dyn ContainerBackend>]>,
+    changes: Arc<changes::Changes>,
+    driver: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// The log of one container of a service.
@@ -40,9 +50,7 @@ pub struct ContainerLog {
 
 impl fmt::Debug for ContainerLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContainerLog")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("ContainerLog").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -53,9 +61,16 @@ pub(crate) enum Request {
     Restart(String, StartOptions, oneshot::Sender<Result<Started>>),
     Plan(String, StartOptions, oneshot::Sender<Result<StartPlan>>),
     Rediscover(oneshot::Sender<Result<Rediscovered>>),
+    Shutdown,
 }
 
 impl Nanny {
+    /// Puts a nanny together.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
     /// What there is to see now. Never waits.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -73,9 +88,7 @@ impl Nanny {
     ) -> Result<Arc<Snapshot>> {
         let mut snapshot = self.snapshot.clone();
         let found = snapshot.wait_for(|now| condition(now)).await;
-        found
-            .map(|now| Arc::clone(&now))
-            .map_err(|_| Error::ShuttingDown)
+        found.map(|now| Arc::clone(&now)).map_err(|_| Error::ShuttingDown)
     }
 
     /// Ensures that a service runs.
@@ -88,8 +101,7 @@ impl Nanny {
     /// [`Error::NotFound`], [`Error::GpuConflict`] without `force`, [`Error::StartFailed`],
     /// [`Error::StartTimeout`], [`Error::Cancelled`], [`Error::EngineUnavailable`].
     pub async fn start(&self, name: &str, options: StartOptions) -> Result<Started> {
-        self.ask(|answer| Request::Start(name.to_owned(), options, answer))
-            .await
+        self.ask(|answer| Request::Start(name.to_owned(), options, answer)).await
     }
 
     /// Ensures that a service does not run. A stop during a start cancels the start.
@@ -98,8 +110,7 @@ impl Nanny {
     ///
     /// [`Error::NotFound`], [`Error::StopFailed`], [`Error::EngineUnavailable`].
     pub async fn stop(&self, name: &str, options: StopOptions) -> Result<Stopped> {
-        self.ask(|answer| Request::Stop(name.to_owned(), options, answer))
-            .await
+        self.ask(|answer| Request::Stop(name.to_owned(), options, answer)).await
     }
 
     /// Stops a service and starts it, keeping its claim on the GPU in between.
@@ -108,8 +119,7 @@ impl Nanny {
     ///
     /// As [`start`](Self::start).
     pub async fn restart(&self, name: &str, options: StartOptions) -> Result<Started> {
-        self.ask(|answer| Request::Restart(name.to_owned(), options, answer))
-            .await
+        self.ask(|answer| Request::Restart(name.to_owned(), options, answer)).await
     }
 
     /// Says what a start would do, and does nothing.
@@ -118,8 +128,7 @@ impl Nanny {
     ///
     /// [`Error::NotFound`].
     pub async fn plan(&self, name: &str, options: StartOptions) -> Result<StartPlan> {
-        self.ask(|answer| Request::Plan(name.to_owned(), options, answer))
-            .await
+        self.ask(|answer| Request::Plan(name.to_owned(), options, answer)).await
     }
 
     /// Looks for services now. The nanny watches its sources, so this is seldom needed.
@@ -138,14 +147,39 @@ impl Nanny {
     ///
     /// [`Error::NotFound`], [`Error::EngineUnavailable`].
     pub fn logs(&self, name: &str, options: LogOptions) -> Result<Vec<ContainerLog>> {
-        let _ = (name, options);
-        Ok(Vec::new())
+        let snapshot = self.snapshot();
+        let Some(service) = snapshot.services.get(name) else {
+            return Err(Error::NotFound { name: name.to_owned() });
+        };
+        let backend = self.backends.iter().find(|backend| {
+            service.backend.as_ref().is_some_and(|name| backend.info().name == *name)
+        });
+        let Some(backend) = backend else { return Ok(Vec::new()) };
+        let prefix = format!("{}-", service.project);
+        let log = |container: &ContainerView| ContainerLog {
+            name: container.name.strip_prefix(&prefix).unwrap_or(&container.name).to_owned(),
+            lines: backend.logs(&container.id, options),
+        };
+        Ok(service.containers.iter().map(log).collect())
+    }
+
+    /// What happened after the change numbered `after`, and all that follows; 0 is all that is
+    /// remembered. The stream ends with the nanny.
+    #[must_use]
+    pub fn changes(&self, after: u64) -> BoxStream<'static, Heard> {
+        Arc::clone(&self.changes).follow(after)
     }
 
     /// Ends the nanny: requests under way are answered with [`Error::ShuttingDown`], the journal is
-    /// written, and services are left as they are.
+    /// written, and services are left as they are. Dropping the last handle does the same, unseen.
     pub async fn shutdown(&self) {
-        self.inbox.closed().await;
+        // Already gone is as good.
+        let _ = self.inbox.send(Request::Shutdown).await;
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match driver {
+            Some(driver) => drop(driver.await),
+            None => self.inbox.closed().await,
+        }
     }
 
     async fn ask<T>(
@@ -153,12 +187,10 @@ impl Nanny {
         request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request,
     ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        self.inbox
-            .try_send(request(answer))
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => Error::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => Error::ShuttingDown,
-            })?;
+        self.inbox.try_send(request(answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::ShuttingDown,
+        })?;
         answered.await.unwrap_or(Err(Error::ShuttingDown))
     }
 }

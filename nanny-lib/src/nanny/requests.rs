@@ -37,10 +37,7 @@ impl StartOptions {
     /// The default, but stopping whoever holds the GPU.
     #[must_use]
     pub fn forced() -> Self {
-        Self {
-            force: true,
-            ..Self::default()
-        }
+        Self { force: true, ..Self::default() }
     }
 
     /// The same, answered at another time.

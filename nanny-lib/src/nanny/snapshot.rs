@@ -37,10 +37,7 @@ impl Snapshot {
     /// How many services run.
     #[must_use]
     pub fn running(&self) -> usize {
-        self.services
-            .values()
-            .filter(|service| service.is_running)
-            .count()
+        self.services.values().filter(|service| service.is_running).count()
     }
 }
 
@@ -91,6 +88,8 @@ pub struct ServiceView {
     pub error: Option<String>,
     /// What the last probe said.
     pub health: Option<HealthView>,
+    /// Its project's name in the engine.
+    pub project: String,
     /// The engine that runs it, or would.
     pub backend: Option<String>,
     /// Its containers.

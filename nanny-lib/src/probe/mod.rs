@@ -1,5 +1,6 @@
 //! Health: is a running service able to do its work?
 
+mod endpoint;
 #[cfg(feature = "http-probe")]
 mod http;
 mod standard;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub(crate) use self::endpoint::Endpoint;
 #[cfg(feature = "http-probe")]
 pub use self::http::HttpProbe;
 pub use self::standard::StandardProbe;
@@ -64,6 +66,13 @@ impl ProbeTarget {
             timeout: Duration::from_secs(5),
             engine_health: None,
         }
+    }
+
+    /// The endpoint taken apart, or why there is nothing to knock at.
+    fn parsed_endpoint(&self) -> Result<Endpoint, String> {
+        let endpoint = self.endpoint.as_deref().ok_or("the service has no health endpoint")?;
+        Endpoint::parse(endpoint)
+            .map_err(|reason| format!("its health endpoint is no use: {reason}"))
     }
 }
 

@@ -3,11 +3,19 @@
 //! A [`Project`] is what is wanted, free of any engine and any file format; [`plan`] compares it
 //! with what an engine reports and says what to do next.
 
+mod lower;
+mod plan;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
+pub use self::lower::from_compose;
+pub(crate) use self::lower::spec_hash;
+pub use self::plan::{
+    Goal, Plan, Progress, Step, Subject, exit_reason, has_completed, has_drifted, plan,
+};
 use crate::backend::{
     ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec,
 };
@@ -34,6 +42,8 @@ pub struct Project {
     pub part_label: String,
     /// Labels that mark a container as none of the project's parts, such as one-off runs.
     pub excluded: Labels,
+    /// Labels that hold a hash of what a container was made from, the most trusted first.
+    pub hash_labels: Vec<String>,
     /// The label that takes the image's identifier at creation, if there is one.
     pub image_label: Option<String>,
     /// Its parts, by name.
@@ -52,6 +62,7 @@ impl Project {
         Self {
             selector: Labels::from([(labels::SERVICE.to_owned(), name.clone())]),
             part_label: "dev.nanny.part".to_owned(),
+            hash_labels: vec![labels::SPEC_HASH.to_owned()],
             name,
             ..Self::default()
         }
@@ -106,11 +117,7 @@ impl Part {
     /// A part that depends on nothing and is not restarted.
     #[must_use]
     pub fn new(spec: ContainerSpec) -> Self {
-        Self {
-            restart: spec.restart,
-            spec,
-            depends_on: Vec::new(),
-        }
+        Self { restart: spec.restart, spec, depends_on: Vec::new() }
     }
 }
 
@@ -130,11 +137,7 @@ impl Dependency {
     /// `part` must be in `condition`.
     #[must_use]
     pub fn new(part: impl Into<String>, condition: Condition) -> Self {
-        Self {
-            part: part.into(),
-            condition,
-            required: true,
-        }
+        Self { part: part.into(), condition, required: true }
     }
 }
 
@@ -167,11 +170,7 @@ impl NetworkWanted {
     /// A network to make, or, if `external`, one to find.
     #[must_use]
     pub fn new(spec: NetworkSpec, external: bool, identity: Labels) -> Self {
-        Self {
-            spec,
-            external,
-            identity,
-        }
+        Self { spec, external, identity }
     }
 }
 

@@ -39,8 +39,7 @@ impl MemoryBackend {
     #[must_use]
     pub fn with_registry(self, images: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let images = images.into_iter().map(Into::into).collect();
-        self.engine
-            .by_hand(|world, _| world.registry = Some(images));
+        self.engine.by_hand(|world, _| world.registry = Some(images));
         self
     }
 
@@ -54,8 +53,7 @@ impl MemoryBackend {
     /// How long starts take, of containers that have no time of their own; no time by default.
     #[must_use]
     pub fn with_start_time(self, takes: Duration) -> Self {
-        self.engine
-            .by_hand(|world, _| world.defaults.start_takes = takes);
+        self.engine.by_hand(|world, _| world.defaults.start_takes = takes);
         self
     }
 
@@ -63,8 +61,7 @@ impl MemoryBackend {
     /// default.
     #[must_use]
     pub fn with_stop_time(self, takes: Duration) -> Self {
-        self.engine
-            .by_hand(|world, _| world.defaults.stop_takes = takes);
+        self.engine.by_hand(|world, _| world.defaults.stop_takes = takes);
         self
     }
 }
@@ -73,47 +70,40 @@ impl MemoryBackend {
 impl MemoryBackend {
     /// Its starts take this long.
     pub fn start_takes(&self, name: &str, takes: Duration) {
-        self.engine
-            .by_hand(|world, _| world.behaviour(name).start_takes = takes);
+        self.engine.by_hand(|world, _| world.behaviour(name).start_takes = takes);
     }
 
     /// It needs this long to obey a stop; longer than the grace period means that it is killed.
     pub fn stop_takes(&self, name: &str, takes: Duration) {
-        self.engine
-            .by_hand(|world, _| world.behaviour(name).stop_takes = takes);
+        self.engine.by_hand(|world, _| world.behaviour(name).stop_takes = takes);
     }
 
     /// It exits by itself with `code`, so long after each start.
     pub fn exits_after(&self, name: &str, after: Duration, code: i64) {
-        self.engine
-            .by_hand(|world, _| world.behaviour(name).exits = Some((after, code)));
+        self.engine.by_hand(|world, _| world.behaviour(name).exits = Some((after, code)));
     }
 
     /// It runs until it is stopped: takes [`exits_after`](Self::exits_after) back.
     pub fn runs_on(&self, name: &str) {
-        self.engine
-            .by_hand(|world, _| world.behaviour(name).exits = None);
+        self.engine.by_hand(|world, _| world.behaviour(name).exits = None);
     }
 
     /// Its starts fail with `error`; `None` lets them succeed again.
     pub fn start_fails(&self, name: &str, error: impl Into<Option<BackendError>>) {
         let error = error.into();
-        self.engine
-            .by_hand(|world, _| world.behaviour(name).start_error = error);
+        self.engine.by_hand(|world, _| world.behaviour(name).start_error = error);
     }
 
     /// It writes these lines at each start, instead of two that say so.
     pub fn prints(&self, name: &str, lines: impl IntoIterator<Item = (LogStream, String)>) {
         let lines = lines.into_iter().collect();
-        self.engine
-            .by_hand(|world, _| world.behaviour(name).prints = Some(lines));
+        self.engine.by_hand(|world, _| world.behaviour(name).prints = Some(lines));
     }
 
     /// Its own health check says this, now and after each start; `None`: it has no check.
     pub fn set_health(&self, name: &str, health: impl Into<Option<EngineHealth>>) {
         let health = health.into();
-        self.engine
-            .by_hand(|world, _| world.set_health(name, health));
+        self.engine.by_hand(|world, _| world.set_health(name, health));
     }
 }
 
@@ -132,11 +122,7 @@ impl MemoryBackend {
     pub fn run_out_of_memory(&self, name: &str) {
         self.engine.by_hand(|world, now| {
             if let Some(id) = world.id_of(name) {
-                let exit = Exit {
-                    code: Some(137),
-                    out_of_memory: true,
-                    ..Exit::default()
-                };
+                let exit = Exit { code: Some(137), out_of_memory: true, ..Exit::default() };
                 world.crash(&id, exit, now);
             }
         });
@@ -206,10 +192,7 @@ impl MemoryBackend {
                     ContainerState::Running | ContainerState::Paused | ContainerState::Stopping
                 )
             };
-            infos
-                .filter(|info| runs(info.state))
-                .map(|info| info.name.clone())
-                .collect()
+            infos.filter(|info| runs(info.state)).map(|info| info.name.clone()).collect()
         });
         names.sort();
         names
@@ -219,10 +202,7 @@ impl MemoryBackend {
     #[must_use]
     pub fn runs(&self, name: &str) -> u64 {
         self.engine.by_hand(|world, _| {
-            world
-                .id_of(name)
-                .and_then(|id| world.containers.get(&id))
-                .map_or(0, |c| c.runs)
+            world.id_of(name).and_then(|id| world.containers.get(&id)).map_or(0, |c| c.runs)
         })
     }
 
@@ -237,10 +217,7 @@ impl MemoryBackend {
     pub fn spec_of(&self, name: &str) -> Option<ContainerSpec> {
         self.engine.by_hand(|world, _| {
             let id = world.id_of(name)?;
-            world
-                .containers
-                .get(&id)
-                .map(|container| container.spec.clone())
+            world.containers.get(&id).map(|container| container.spec.clone())
         })
     }
 

@@ -99,9 +99,7 @@ impl Default for MemoryBackend {
 
 impl fmt::Debug for MemoryBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBackend")
-            .field("info", &self.info)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryBackend").field("info", &self.info).finish_non_exhaustive()
     }
 }
 
@@ -122,36 +120,25 @@ impl ContainerBackend for MemoryBackend {
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         if !spec.gpus.is_empty() && !self.capabilities.gpus {
             return Err(
-                BackendError::new(ErrorKind::Unsupported, "create", "no GPUs here").on(&spec.name),
+                BackendError::new(ErrorKind::Unsupported, "create", "no GPUs here").on(&spec.name)
             );
         }
-        self.engine
-            .call("create", |world, now| world.create(spec, now))
+        self.engine.call("create", |world, now| world.create(spec, now))
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
-        match self
-            .engine
-            .call("start", |world, now| world.begin_start(id, now))?
-        {
+        match self.engine.call("start", |world, now| world.begin_start(id, now))? {
             Some(attempt) => {
-                self.engine
-                    .until("start", |world| world.start_outcome(id, attempt))
-                    .await
+                self.engine.until("start", |world| world.start_outcome(id, attempt)).await
             }
             None => Ok(()),
         }
     }
 
     async fn stop(&self, id: &ContainerId, grace: Option<Duration>) -> Result<()> {
-        match self
-            .engine
-            .call("stop", |world, now| world.begin_stop(id, grace, now))?
-        {
+        match self.engine.call("stop", |world, now| world.begin_stop(id, grace, now))? {
             Some(run) => {
-                self.engine
-                    .until("stop", |world| world.has_ended(id, run).then_some(Ok(())))
-                    .await
+                self.engine.until("stop", |world| world.has_ended(id, run).then_some(Ok(()))).await
             }
             None => Ok(()),
         }
@@ -169,18 +156,13 @@ impl ContainerBackend for MemoryBackend {
     }
 
     async fn inspect(&self, id: &ContainerId) -> Result<ContainerInfo> {
-        self.engine.call("inspect", |world, _| {
-            Ok(world.container("inspect", id)?.info.clone())
-        })
+        self.engine.call("inspect", |world, _| Ok(world.container("inspect", id)?.info.clone()))
     }
 
     async fn list(&self, selector: &Selector) -> Result<Vec<ContainerInfo>> {
         self.engine.call("list", |world, _| {
             let infos = world.containers.values().map(|container| &container.info);
-            Ok(infos
-                .filter(|info| selector.picks(&info.labels))
-                .cloned()
-                .collect())
+            Ok(infos.filter(|info| selector.picks(&info.labels)).cloned().collect())
         })
     }
 
@@ -281,9 +263,5 @@ async fn wait(mut changed: watch::Receiver<()>, due: Option<Instant>) {
 }
 
 fn unavailable(operation: &'static str) -> BackendError {
-    BackendError::new(
-        ErrorKind::Unavailable,
-        operation,
-        "the engine is out of reach",
-    )
+    BackendError::new(ErrorKind::Unavailable, operation, "the engine is out of reach")
 }

@@ -26,10 +26,7 @@ pub(super) struct MemoryVolumes(pub(super) Arc<Engine>);
 impl Images for MemoryImages {
     async fn inspect(&self, reference: &str) -> Result<Option<ImageInfo>> {
         self.0.call("inspect image", |world, _| {
-            let is_here = world
-                .images
-                .as_ref()
-                .is_none_or(|images| images.contains(reference));
+            let is_here = world.images.as_ref().is_none_or(|images| images.contains(reference));
             Ok(is_here.then(|| ImageInfo::new(content_id(reference))))
         })
     }
@@ -42,11 +39,7 @@ impl Images for MemoryImages {
         const STEPS: u32 = 4;
         const STEP_BYTES: u64 = 25 << 20;
         let takes = self.0.call("pull", |world, _| {
-            if world
-                .registry
-                .as_ref()
-                .is_none_or(|images| images.contains(reference))
-            {
+            if world.registry.as_ref().is_none_or(|images| images.contains(reference)) {
                 return Ok(world.pull_takes);
             }
             let message = "the registry has no such image";
@@ -81,10 +74,7 @@ impl Networks for MemoryNetworks {
 
     async fn list(&self, selector: &Selector) -> Result<Vec<NetworkInfo>> {
         self.0.call("list networks", |world, _| {
-            let picked = world
-                .networks
-                .values()
-                .filter(|network| selector.picks(&network.labels));
+            let picked = world.networks.values().filter(|network| selector.picks(&network.labels));
             Ok(picked.cloned().collect())
         })
     }
@@ -93,10 +83,8 @@ impl Networks for MemoryNetworks {
         self.0.call("create network", |world, _| {
             if world.networks.contains_key(&spec.name) {
                 let message = "the name is in use";
-                return Err(
-                    BackendError::new(ErrorKind::Conflict, "create network", message)
-                        .on(&spec.name),
-                );
+                return Err(BackendError::new(ErrorKind::Conflict, "create network", message)
+                    .on(&spec.name));
             }
             let network = NetworkInfo::new(content_id(&spec.name), &spec.name, spec.labels.clone());
             world.networks.insert(spec.name.clone(), network);
@@ -106,11 +94,7 @@ impl Networks for MemoryNetworks {
 
     async fn remove(&self, id: &str) -> Result<()> {
         self.0.call("remove network", |world, _| {
-            let Some(name) = world
-                .networks
-                .values()
-                .find(|n| n.id == id)
-                .map(|n| n.name.clone())
+            let Some(name) = world.networks.values().find(|n| n.id == id).map(|n| n.name.clone())
             else {
                 return Ok(());
             };
@@ -126,7 +110,7 @@ impl Networks for MemoryNetworks {
             if in_use.contains(name.as_str()) {
                 let message = "the network has active endpoints";
                 return Err(
-                    BackendError::new(ErrorKind::Conflict, "remove network", message).on(name),
+                    BackendError::new(ErrorKind::Conflict, "remove network", message).on(name)
                 );
             }
             world.networks.remove(&name);
@@ -138,9 +122,7 @@ impl Networks for MemoryNetworks {
 #[async_trait]
 impl Volumes for MemoryVolumes {
     async fn find(&self, name: &str) -> Result<Option<VolumeInfo>> {
-        self.0.call("find volume", |world, _| {
-            Ok(world.volumes.get(name).cloned())
-        })
+        self.0.call("find volume", |world, _| Ok(world.volumes.get(name).cloned()))
     }
 
     async fn create(&self, spec: &VolumeSpec) -> Result<()> {
@@ -153,11 +135,9 @@ impl Volumes for MemoryVolumes {
 }
 
 fn content_id(of: &str) -> String {
-    Sha256::digest(of)
-        .iter()
-        .fold("sha256:".to_owned(), |mut id, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(id, "{byte:02x}");
-            id
-        })
+    Sha256::digest(of).iter().fold("sha256:".to_owned(), |mut id, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(id, "{byte:02x}");
+        id
+    })
 }

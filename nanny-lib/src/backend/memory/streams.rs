@@ -23,10 +23,7 @@ async fn next_event(engine: &Engine, connection: u64, seen: u64) -> (Event, u64,
         let changed = engine.changed.subscribe();
         let due = {
             let world = engine.settled();
-            let resync = Event {
-                kind: EventKind::Resync,
-                container: None,
-            };
+            let resync = Event { kind: EventKind::Resync, container: None };
             if !world.down {
                 if world.connection != connection {
                     return (resync, world.connection, world.last_event());
@@ -59,14 +56,7 @@ pub(super) fn logs(
     id: ContainerId,
     options: LogOptions,
 ) -> BoxStream<'static, Result<LogLine>> {
-    let reader = Reader {
-        engine,
-        id,
-        options,
-        seen: None,
-        run: 0,
-        done: false,
-    };
+    let reader = Reader { engine, id, options, seen: None, run: 0, done: false };
     stream::unfold(reader, |mut reader| async move {
         let line = reader.next().await.transpose()?;
         reader.done = line.is_err();
@@ -106,11 +96,7 @@ impl Reader {
                 let index = usize::try_from(seen - oldest).unwrap_or(usize::MAX);
                 if let Some(line) = container.log.get(index) {
                     self.seen = Some(seen + 1);
-                    if self
-                        .options
-                        .since
-                        .is_some_and(|since| line.at < Some(since))
-                    {
+                    if self.options.since.is_some_and(|since| line.at < Some(since)) {
                         continue;
                     }
                     return Ok(Some(line.clone()));

@@ -105,19 +105,12 @@ impl World {
     }
 
     pub(super) fn id_of(&self, name: &str) -> Option<ContainerId> {
-        self.containers
-            .values()
-            .find(|c| c.info.name == name)
-            .map(|c| c.info.id.clone())
+        self.containers.values().find(|c| c.info.name == name).map(|c| c.info.id.clone())
     }
 
     /// When something will happen by itself.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.containers
-            .values()
-            .filter_map(|c| c.due.as_ref())
-            .map(|(at, _)| *at)
-            .min()
+        self.containers.values().filter_map(|c| c.due.as_ref()).map(|(at, _)| *at).min()
     }
 
     /// Carries out everything that is due, in the order of time.
@@ -151,15 +144,10 @@ impl World {
         {
             return fail(ErrorKind::NotFound, format!("no such image: {image}"));
         }
-        if let Some(missing) = spec
-            .networks
-            .iter()
-            .find(|n| !self.networks.contains_key(&n.network))
+        if let Some(missing) =
+            spec.networks.iter().find(|n| !self.networks.contains_key(&n.network))
         {
-            return fail(
-                ErrorKind::NotFound,
-                format!("no such network: {}", missing.network),
-            );
+            return fail(ErrorKind::NotFound, format!("no such network: {}", missing.network));
         }
         for mount in &spec.mounts {
             if let MountKind::Volume { name, .. } = &mount.kind
@@ -170,11 +158,8 @@ impl World {
         }
         let id = ContainerId::new(format!("mem{:09}", self.next_number));
         self.next_number += 1;
-        let mut info = ContainerInfo::new(
-            id.clone(),
-            &spec.name,
-            spec.image.clone().unwrap_or_default(),
-        );
+        let mut info =
+            ContainerInfo::new(id.clone(), &spec.name, spec.image.clone().unwrap_or_default());
         info.labels.clone_from(&spec.labels);
         info.restart = spec.restart;
         info.uses_gpu = uses_gpu(spec);
@@ -326,16 +311,10 @@ impl World {
         let Some(container) = self.containers.get_mut(id) else {
             return;
         };
-        let stream = if container.spec.tty {
-            LogStream::Terminal
-        } else {
-            stream
-        };
+        let stream = if container.spec.tty { LogStream::Terminal } else { stream };
         for line in text.lines() {
             for piece in line.as_bytes().chunks(MAX_LINE_BYTES) {
-                container
-                    .log
-                    .push_back(LogLine::new(Some(at), stream, piece.to_vec()));
+                container.log.push_back(LogLine::new(Some(at), stream, piece.to_vec()));
                 container.written += 1;
             }
         }
@@ -360,10 +339,7 @@ impl World {
     pub(super) fn wall(&self, now: Instant) -> Timestamp {
         let (began, wall) = self.began;
         let elapsed = SignedDuration::try_from(now.saturating_duration_since(began));
-        elapsed
-            .ok()
-            .and_then(|elapsed| wall.checked_add(elapsed).ok())
-            .unwrap_or(wall)
+        elapsed.ok().and_then(|elapsed| wall.checked_add(elapsed).ok()).unwrap_or(wall)
     }
 
     pub(super) fn container(
@@ -412,28 +388,16 @@ impl World {
         container.info.state = ContainerState::Running;
         container.info.started_at = Some(at);
         container.info.exit = None;
-        let checked = container
-            .spec
-            .healthcheck
-            .as_ref()
-            .map(|_| EngineHealth::Starting);
+        let checked = container.spec.healthcheck.as_ref().map(|_| EngineHealth::Starting);
         container.info.health = behaviour.health.or(checked);
-        container.due = behaviour
-            .exits
-            .map(|(after, code)| (now + after, Due::Exit(Exit::with_code(code))));
+        container.due =
+            behaviour.exits.map(|(after, code)| (now + after, Due::Exit(Exit::with_code(code))));
         let image = container.info.image.clone();
         self.emit(EventKind::Started, Some(id));
         match behaviour.prints {
-            Some(lines) => lines
-                .iter()
-                .for_each(|(to, line)| self.write(id, *to, line, now)),
+            Some(lines) => lines.iter().for_each(|(to, line)| self.write(id, *to, line, now)),
             None => {
-                self.write(
-                    id,
-                    LogStream::Stdout,
-                    &format!("{name}: starting {image}"),
-                    now,
-                );
+                self.write(id, LogStream::Stdout, &format!("{name}: starting {image}"), now);
                 self.write(id, LogStream::Stdout, &format!("{name}: ready"), now);
             }
         }
@@ -450,12 +414,7 @@ impl World {
         container.info.exit = Some(exit.clone());
         container.info.state = ContainerState::Exited;
         container.began_run = None;
-        if !asked_for
-            && container
-                .info
-                .restart
-                .answers(exit.code, container.restarts)
-        {
+        if !asked_for && container.info.restart.answers(exit.code, container.restarts) {
             let delay =
                 Duration::from_millis(100) * 2_u32.saturating_pow(container.restarts.min(9));
             container.restarts += 1;
@@ -494,10 +453,7 @@ impl World {
     }
 
     fn emit(&mut self, kind: EventKind, id: Option<&ContainerId>) {
-        self.events.push_back(Event {
-            kind,
-            container: id.cloned(),
-        });
+        self.events.push_back(Event { kind, container: id.cloned() });
         self.next_event += 1;
         if self.events.len() > MAX_EVENTS {
             self.events.pop_front();
@@ -530,11 +486,7 @@ fn is_any(host_ip: Option<&str>) -> bool {
 }
 
 fn uses_gpu(spec: &ContainerSpec) -> bool {
-    let visible = spec
-        .environment
-        .0
-        .get("NVIDIA_VISIBLE_DEVICES")
-        .and_then(Option::as_deref);
+    let visible = spec.environment.0.get("NVIDIA_VISIBLE_DEVICES").and_then(Option::as_deref);
     !spec.gpus.is_empty()
         || spec.runtime.as_deref() == Some("nvidia")
             && visible.is_some_and(|ids| !matches!(ids, "" | "void" | "none"))

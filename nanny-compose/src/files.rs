@@ -1,0 +1,65 @@
+//! How the loader reaches files, so that it can be tried without any.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Where the loader reads from.
+pub trait Files {
+    /// The whole file, or an error if it is longer than `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such file; `FileTooLarge` if it is too long; else whatever
+    /// keeps it from being read. A directory, pipe or device is not a file.
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
+
+    /// Whether there is such a file.
+    fn exists(&self, path: &Path) -> bool;
+}
+
+/// The files of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DiskFiles;
+
+impl Files for DiskFiles {
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        // Asked before opening: opening a pipe would wait for its writer.
+        if !path.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            let message = format!("longer than {limit} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
+        Ok(bytes)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.is_file()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_up_to_the_limit() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        assert!(DiskFiles.read(&here, 1 << 20).is_ok_and(|bytes| bytes.starts_with(b"[package]")));
+        let error = DiskFiles.read(&here, 10).expect_err("it is longer");
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(DiskFiles.read(here, 10).is_err());
+        assert!(!DiskFiles.exists(here));
+        let error = DiskFiles.read(&here.join("nothing"), 10).expect_err("it is not there");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,159 @@
+//! The outside world as the loader sees it: files and variables, with a record of what was asked.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexSet;
+
+use crate::dotenv::{DotenvError, Variables};
+use crate::files::Files;
+use crate::problem::Problem;
+
+/// Files and variables of one load.
+pub(super) struct Reading<'a> {
+    files: &'a dyn Files,
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    limit: u64,
+    /// What the `.env` file adds to the environment.
+    dot_env: BTreeMap<String, String>,
+    project_name: Option<String>,
+    read: RefCell<IndexSet<PathBuf>>,
+    reads: Cell<usize>,
+    problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
+}
+
+/// What is left when all is read.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) files_read: Vec<PathBuf>,
+    /// The problems and warnings of files other than the Compose file.
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// Why a file could not be read.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) is_missing: bool,
+    pub(super) message: String,
+}
+
+/// How many files a project may read, each time counted.
+const MAX_READS: usize = 1000;
+
+/// The variable that Compose sets itself. An ambient one would merge all projects into one.
+const PROJECT_NAME: &str = "COMPOSE_PROJECT_NAME";
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(
+        files: &'a dyn Files,
+        environment: &'a dyn Fn(&str) -> Option<String>,
+        limit: usize,
+    ) -> Self {
+        Self {
+            files,
+            environment,
+            limit: limit as u64,
+            dot_env: BTreeMap::new(),
+            project_name: None,
+            read: RefCell::default(),
+            reads: Cell::new(0),
+            problems: RefCell::default(),
+            warnings: RefCell::default(),
+        }
+    }
+
+    pub(super) fn set_dot_env(&mut self, variables: BTreeMap<String, String>) {
+        self.dot_env = variables;
+    }
+
+    pub(super) fn set_project_name(&mut self, name: &str) {
+        self.project_name = Some(name.to_owned());
+    }
+
+    /// A variable: from the environment, else from `.env`.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        if name == PROJECT_NAME {
+            return self.project_name.clone();
+        }
+        (self.environment)(name).or_else(|| self.dot_env.get(name).cloned())
+    }
+
+    /// The text of a file.
+    pub(super) fn read(&self, path: &Path) -> Result<String, Unreadable> {
+        self.reads.set(self.reads.get() + 1);
+        if self.reads.get() > MAX_READS {
+            let message = format!("the project reads more than {MAX_READS} files; use fewer");
+            return Err(Unreadable { is_missing: false, message });
+        }
+        self.note(path);
+        let bytes = self.files.read(path, self.limit).map_err(|error| Unreadable {
+            is_missing: error.kind() == ErrorKind::NotFound,
+            message: match error.kind() {
+                ErrorKind::NotFound => "there is no such file".to_owned(),
+                _ => error.to_string(),
+            },
+        })?;
+        String::from_utf8(bytes).map_err(|error| {
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            Unreadable { is_missing: false, message: format!("line {line} is not UTF-8 text") }
+        })
+    }
+
+    pub(super) fn exists(&self, path: &Path) -> bool {
+        self.note(path);
+        self.files.exists(path)
+    }
+
+    /// Reports a problem of a file other than the Compose file.
+    pub(super) fn report(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// The variables of a file, after reporting what is wrong or odd about them.
+    pub(super) fn checked(
+        &self,
+        path: &Path,
+        variables: Result<Variables, DotenvError>,
+    ) -> BTreeMap<String, String> {
+        let place = |line, message| Problem { line, column: 1, ..Problem::of_file(path, message) };
+        match variables {
+            Ok(variables) => {
+                for (line, name) in variables.literal {
+                    let message = format!(
+                        "the value of {name} holds a '$' that begins no variable; taken as it is"
+                    );
+                    self.warnings.borrow_mut().push(place(line, message));
+                }
+                variables.values
+            }
+            Err(error) => {
+                self.report(place(error.line, error.kind.to_string()));
+                BTreeMap::new()
+            }
+        }
+    }
+
+    pub(super) fn into_record(self) -> Record {
+        Record {
+            files_read: self.read.into_inner().into_iter().collect(),
+            problems: self.problems.into_inner(),
+            warnings: self.warnings.into_inner(),
+        }
+    }
+
+    fn note(&self, path: &Path) {
+        self.read.borrow_mut().insert(path.to_owned());
+    }
+}
+
+/// Without the values of variables.
+impl std::fmt::Debug for Reading<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading").field("read", &self.read).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,413 @@
+//! What callers ask for, up to the point where it is work.
+
+use std::collections::BTreeSet;
+
+use super::service::{Desired, Down, Patience, Up, Waiter, Work};
+use super::world::{Out, World};
+use super::{Answer, Effect, Now, RequestId};
+use crate::error::Error;
+use crate::gpu::{ClaimPhase, Decision, GpuRequest, GpuSnapshot, Holder, HolderName, arbitrate};
+use crate::name::ServiceName;
+use crate::nanny::{StartOptions, StartPlan, Started, StopOptions, Stopped, Verdict};
+use crate::project::{Goal, Plan, Progress, Step, plan};
+
+impl World {
+    pub(super) fn on_start(
+        &mut self,
+        request: RequestId,
+        name: &str,
+        options: StartOptions,
+        now: Now,
+        out: &mut Out,
+    ) {
+        let waiter =
+            Waiter { request, wait: options.wait, timeout: options.timeout, deadline: None };
+        if let Err(error) = self.start(name, options, Some(waiter), now, out) {
+            out.push(Effect::Reply(request, Answer::Started(Err(error))));
+        }
+    }
+
+    /// Starts a service, joins a start of it, or finds that it runs.
+    ///
+    /// # Errors
+    ///
+    /// Whatever forbids the start; nothing was changed then, and `waiter` was not answered.
+    pub(super) fn start(
+        &mut self,
+        name: &str,
+        options: StartOptions,
+        waiter: Option<Waiter>,
+        now: Now,
+        out: &mut Out,
+    ) -> Result<(), Error> {
+        let name = self.usable(name)?;
+        match &self.services[&name].work {
+            Work::Up(up) if up.recreate || !options.recreate => {
+                self.join(&name, waiter, now, out);
+                return Ok(());
+            }
+            Work::Down(Down { then: Some(_), .. }) => {
+                self.join(&name, waiter, now, out);
+                return Ok(());
+            }
+            Work::None if !options.recreate && self.is_complete(&name) => {
+                self.take_in_hand(&name, Desired::Running);
+                self.already_running(&name, waiter, now, out);
+                return Ok(());
+            }
+            Work::None | Work::Up(_) | Work::Down(_) => {}
+        }
+        let admitted = self.admit(&name, options)?;
+        let mut up = self.new_up(&name, options, now);
+        match admitted {
+            Admitted::Freely(placement) => self.claim(&name, placement),
+            Admitted::Evicting(victims, placement) => {
+                self.claim(&name, placement);
+                self.evict(&name, &victims, &mut up, now, out);
+            }
+            Admitted::WithoutGpu => {}
+        }
+        self.take_in_hand(&name, Desired::Running);
+        self.begin_up(&name, up, waiter, now, out);
+        Ok(())
+    }
+
+    pub(super) fn on_stop(
+        &mut self,
+        request: RequestId,
+        name: &str,
+        options: StopOptions,
+        now: Now,
+        out: &mut Out,
+    ) {
+        let name = match self.usable(name) {
+            Ok(name) => name,
+            Err(error) => {
+                out.push(Effect::Reply(request, Answer::Stopped(Err(error))));
+                return;
+            }
+        };
+        let goal = if options.remove { Goal::Removed } else { Goal::Down };
+        self.take_in_hand(&name, Desired::Stopped);
+        self.bring_down(&name, goal, "it was stopped", now, out);
+        let Some(service) = self.services.get_mut(&name) else { return };
+        if let Work::Down(down) = &mut service.work {
+            down.waiters.push(request);
+            self.advance(&name, now, out);
+        } else {
+            let stopped = Stopped { was_running: false };
+            out.push(Effect::Reply(request, Answer::Stopped(Ok(stopped))));
+            self.advance(&name, now, out);
+        }
+    }
+
+    pub(super) fn on_restart(
+        &mut self,
+        request: RequestId,
+        name: &str,
+        options: StartOptions,
+        now: Now,
+        out: &mut Out,
+    ) {
+        let resting = self.services.get(name).is_some_and(|s| matches!(s.work, Work::None));
+        let usable = self.usable(name);
+        match usable {
+            Ok(name) if resting && self.holds(&name) => {
+                // Its claim outlasts the stop, because a start follows.
+                let up = self.new_up(&name, options, now);
+                let waiter = Waiter {
+                    request,
+                    wait: options.wait,
+                    timeout: options.timeout,
+                    deadline: None,
+                };
+                self.take_in_hand(&name, Desired::Running);
+                let mut down = Down::new(Goal::Down, true);
+                down.then = Some(Up { waiters: vec![waiter], was_up: BTreeSet::new(), ..up });
+                self.set_work(&name, Work::Down(down));
+                self.advance(&name, now, out);
+            }
+            Ok(_) => self.on_start(request, name, options, now, out),
+            Err(error) => out.push(Effect::Reply(request, Answer::Started(Err(error)))),
+        }
+    }
+
+    pub(super) fn on_plan(
+        &mut self,
+        request: RequestId,
+        name: &str,
+        options: StartOptions,
+        out: &mut Out,
+    ) {
+        let answer = self.usable(name).map(|name| self.start_plan(&name, options));
+        out.push(Effect::Reply(request, Answer::Plan(answer)));
+    }
+
+    fn start_plan(&self, name: &ServiceName, options: StartOptions) -> StartPlan {
+        let verdict = if self.is_complete(name) && !options.recreate {
+            Verdict::AlreadyRunning
+        } else {
+            match self.admit(name, options) {
+                Ok(Admitted::Evicting(victims, _)) => Verdict::Evict { victims },
+                Ok(Admitted::Freely(_) | Admitted::WithoutGpu) => Verdict::Admit,
+                Err(error) => {
+                    let holders = match &error {
+                        Error::GpuConflict { holders } => holders.clone(),
+                        _ => Vec::new(),
+                    };
+                    Verdict::Refuse { reason: error.to_string(), holders }
+                }
+            }
+        };
+        let mut progress = Progress::default();
+        if options.recreate {
+            progress.replace = self.services[name].containers.clone();
+        }
+        let containers = self.containers(name);
+        let steps =
+            match plan(&self.services[name].wanted.project, &containers, Goal::Up, &progress) {
+                Plan::Next(steps) => steps.iter().map(Step::to_string).collect(),
+                Plan::Done => Vec::new(),
+                Plan::Stuck { reason } => vec![reason],
+            };
+        StartPlan { verdict, steps }
+    }
+
+    /// Finds a service that may be started and stopped, on an engine that answers.
+    fn usable(&self, name: &str) -> Result<ServiceName, Error> {
+        let Some((name, service)) = self.services.get_key_value(name) else {
+            return Err(Error::NotFound { name: name.to_owned() });
+        };
+        if let Some(reason) = &service.wanted.manifest.protected {
+            return Err(Error::Protected { name: name.clone(), reason: reason.clone() });
+        }
+        match self.engine_of(service) {
+            Some(engine) if self.engines[engine.0].is_up() => Ok(name.clone()),
+            Some(engine) => Err(self.unavailable(engine)),
+            None => Err(Error::EngineUnavailable {
+                engine: service.wanted.manifest.backend.clone().unwrap_or_else(|| "any".to_owned()),
+                reason: "no such engine is configured".to_owned(),
+            }),
+        }
+    }
+
+    /// Asks the policy whether a service may have a GPU, if it needs one.
+    pub(super) fn admit(
+        &self,
+        name: &ServiceName,
+        options: StartOptions,
+    ) -> Result<Admitted, Error> {
+        let service = &self.services[name];
+        if !service.needs_gpu() {
+            return Ok(Admitted::WithoutGpu);
+        }
+        let manifest = &service.wanted.manifest;
+        let request = GpuRequest {
+            service: name.clone(),
+            vram_mib: manifest.vram_mib(),
+            priority: manifest.priority,
+            force: options.force,
+        };
+        let snapshot = self.gpu_snapshot(name);
+        // Who holds a GPU already and is alone with it needs nobody's leave.
+        let refuse = |reason| Error::GpuRefused { policy: self.policy.name().to_owned(), reason };
+        match arbitrate(&*self.policy, &request, &snapshot).map_err(refuse)? {
+            Decision::Admit { placement } => Ok(Admitted::Freely(placement)),
+            Decision::Conflict { holders } => {
+                let holders = holders.iter().map(ToString::to_string).collect();
+                Err(Error::GpuConflict { holders })
+            }
+            Decision::Refuse { reason } => Err(refuse(reason)),
+            Decision::Evict { victims, placement } => {
+                for victim in &victims {
+                    self.usable(victim.as_str())?;
+                }
+                Ok(Admitted::Evicting(victims, placement))
+            }
+        }
+    }
+
+    /// What a policy may know when `requester` wants to start.
+    fn gpu_snapshot(&self, requester: &ServiceName) -> GpuSnapshot {
+        let services = self.ledger.iter().filter(|(name, _)| *name != requester);
+        let services = services.map(|(name, claim)| {
+            let mut holder = Holder::new(HolderName::Service(name.clone()));
+            holder.phase = claim.phase;
+            if let Some(service) = self.services.get(name) {
+                let manifest = &service.wanted.manifest;
+                holder.vram_mib = manifest.vram_mib();
+                holder.priority = manifest.priority;
+                holder.pinned = manifest.pinned;
+            }
+            holder
+        });
+        let foreign = self.foreign_gpu_containers().into_iter();
+        let foreign = foreign.map(|name| Holder::new(HolderName::Foreign(name)));
+        GpuSnapshot::new(services.chain(foreign).collect())
+    }
+
+    /// Stops `victims` for `newcomer`, and notes whom to start again should it fail.
+    fn evict(
+        &mut self,
+        newcomer: &ServiceName,
+        victims: &[ServiceName],
+        up: &mut Up,
+        now: Now,
+        out: &mut Out,
+    ) {
+        let reason = format!("GPU service '{newcomer}' was started by force");
+        for victim in victims {
+            let was_up = self.holds(victim);
+            // Whoever had to make way for a victim that never ran is still owed the GPU.
+            let (owed, after) = self.take_owed(victim);
+            // The newcomer itself may be among those it waited for: it keeps its own claim.
+            up.after.extend(after.into_iter().filter(|name| name != newcomer));
+            self.take_in_hand(victim, Desired::Stopped);
+            self.bring_down(victim, Goal::Down, &reason, now, out);
+            self.advance(victim, now, out);
+            let owed = if owed.is_empty() && was_up { vec![victim.clone()] } else { owed };
+            for name in owed {
+                if name != *newcomer && !up.restore.contains(&name) {
+                    up.restore.push(name);
+                }
+            }
+            if was_up {
+                up.stopped.push(victim.clone());
+            }
+            if self.ledger.get(victim).is_some() {
+                up.after.insert(victim.clone());
+            }
+        }
+    }
+
+    /// Services that were stopped for a start of `name` that is not complete, and those whose
+    /// claims it still waits for. From now on they are not its business.
+    fn take_owed(&mut self, name: &ServiceName) -> (Vec<ServiceName>, BTreeSet<ServiceName>) {
+        match self.services.get_mut(name).map(|service| &mut service.work) {
+            Some(Work::Up(up) | Work::Down(Down { then: Some(up), .. })) => {
+                (std::mem::take(&mut up.restore), std::mem::take(&mut up.after))
+            }
+            Some(Work::Down(Down { failed: Some(failed), .. })) => {
+                (std::mem::take(&mut failed.restore), BTreeSet::new())
+            }
+            _ => Default::default(),
+        }
+    }
+
+    pub(super) fn claim(&mut self, name: &ServiceName, placement: crate::gpu::Placement) {
+        let sequence = self.next_sequence();
+        self.ledger.grant(name, placement, sequence);
+        self.ledger.advance(name, ClaimPhase::Reserved);
+    }
+
+    /// Somebody said what should be: what went before is forgotten.
+    pub(super) fn take_in_hand(&mut self, name: &ServiceName, desired: Desired) {
+        if let Some(service) = self.services.get_mut(name) {
+            service.desired = desired;
+            service.failure = None;
+            service.restarts.reset();
+        }
+    }
+
+    pub(super) fn new_up(&self, name: &ServiceName, options: StartOptions, now: Now) -> Up {
+        let containers = self.containers(name).into_iter();
+        let was_up = containers.filter(|c| c.state.holds()).map(|c| c.id.clone()).collect();
+        let mut progress = Progress::default();
+        if options.recreate {
+            progress.replace = self.services[name].containers.clone();
+        }
+        Up {
+            progress,
+            waiters: Vec::new(),
+            after: BTreeSet::new(),
+            stopped: Vec::new(),
+            restore: Vec::new(),
+            rollback: options.rollback,
+            recreate: options.recreate,
+            part_of: None,
+            was_up,
+            deadline: now.mono + self.settings.start_limit,
+            images_ready: false,
+            patience: Patience::default(),
+        }
+    }
+
+    /// Begins to bring a service up, or, if it is being brought down, as soon as it is.
+    pub(super) fn begin_up(
+        &mut self,
+        name: &ServiceName,
+        mut up: Up,
+        waiter: Option<Waiter>,
+        now: Now,
+        out: &mut Out,
+    ) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        match &mut service.work {
+            Work::Down(down) => {
+                up.was_up.clear();
+                down.then = Some(up);
+            }
+            Work::Up(before) => {
+                // A start with `recreate` takes over from one without.
+                up.waiters.append(&mut before.waiters);
+                up.after.append(&mut before.after);
+                up.stopped.append(&mut before.stopped);
+                up.restore.append(&mut before.restore);
+                up.part_of = before.part_of;
+                up.was_up.clone_from(&before.was_up);
+                service.work = Work::Up(up);
+            }
+            Work::None => service.work = Work::Up(up),
+        }
+        self.join(name, waiter, now, out);
+        self.advance(name, now, out);
+    }
+
+    /// Adds a caller to a start under way, or answers who does not want to wait.
+    fn join(&mut self, name: &ServiceName, waiter: Option<Waiter>, now: Now, out: &mut Out) {
+        let Some(waiter) = waiter else { return };
+        let Some(service) = self.services.get_mut(name) else { return };
+        let up = match &mut service.work {
+            Work::Up(up) | Work::Down(Down { then: Some(up), .. }) => up,
+            Work::None | Work::Down(_) => return,
+        };
+        if waiter.wait == crate::nanny::Wait::None {
+            let started =
+                Started { already_running: false, pending: true, stopped: up.stopped.clone() };
+            out.push(Effect::Reply(waiter.request, Answer::Started(Ok(started))));
+            return;
+        }
+        up.waiters.push(waiter);
+        if up.images_ready {
+            self.start_patience(name, now);
+        }
+    }
+
+    fn already_running(
+        &mut self,
+        name: &ServiceName,
+        waiter: Option<Waiter>,
+        now: Now,
+        out: &mut Out,
+    ) {
+        let Some(mut waiter) = waiter else { return };
+        let Some(service) = self.services.get_mut(name) else { return };
+        let ready = service.monitor.last.as_ref().is_some_and(|last| last.health.is_healthy());
+        if waiter.wait == crate::nanny::Wait::Healthy && !ready {
+            let deadline = now.mono + waiter.timeout;
+            waiter.deadline = Some(deadline);
+            service.ready_waiters.push(waiter);
+            self.schedule(deadline, super::world::Timer::Service(name.clone()));
+            return;
+        }
+        let started = Started { already_running: true, pending: false, stopped: Vec::new() };
+        out.push(Effect::Reply(waiter.request, Answer::Started(Ok(started))));
+    }
+}
+
+/// How a service was let in.
+pub(super) enum Admitted {
+    WithoutGpu,
+    Freely(crate::gpu::Placement),
+    Evicting(Vec<ServiceName>, crate::gpu::Placement),
+}

@@ -1,0 +1,107 @@
+//! What the sources say: services come, change and go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::service::{ServiceState, Work};
+use super::world::{Out, Timer, World};
+use super::{Answer, Effect, Now, RequestId};
+use crate::manifest::{Discovery, Severity};
+use crate::name::ServiceName;
+use crate::nanny::{Change, Rediscovered};
+
+impl World {
+    /// Asks the sources, now or as soon as they have answered the question under way.
+    pub(super) fn discover(&mut self, now: Now, out: &mut Out) {
+        if self.discovery.running {
+            self.discovery.again = true;
+            return;
+        }
+        self.discovery.running = true;
+        self.discovery.waiters.append(&mut self.discovery.next_waiters);
+        out.push(Effect::Discover);
+        self.schedule(now.mono + self.settings.rediscover, Timer::Discover);
+    }
+
+    pub(super) fn on_rediscover(&mut self, request: RequestId, now: Now, out: &mut Out) {
+        // An answer that is on its way may be older than what the caller has just written.
+        self.discovery.next_waiters.push(request);
+        self.discover(now, out);
+    }
+
+    pub(super) fn on_discovered(&mut self, discovery: Discovery, now: Now, out: &mut Out) {
+        let Discovery { services, problems } = discovery;
+        let broken: BTreeSet<PathBuf> = problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error)
+            .map(|problem| problem.origin.clone())
+            .collect();
+        let mut found = BTreeMap::new();
+        for service in services {
+            found.insert(service.manifest.name.clone(), service);
+        }
+        let mut report = Rediscovered::default();
+        for (name, state) in &mut self.services {
+            match found.remove(name) {
+                Some(service) => {
+                    state.gone = false;
+                    if state.wanted != service {
+                        state.wanted = service;
+                        report.changed.push(name.clone());
+                    }
+                }
+                // What cannot be read now keeps its last good version.
+                None if broken.contains(&state.wanted.origin) => {}
+                None => {
+                    if !state.gone {
+                        report.removed.push(name.clone());
+                    }
+                    state.gone = true;
+                }
+            }
+        }
+        for (name, service) in found {
+            report.added.push(name.clone());
+            self.services.insert(name, ServiceState::new(service));
+        }
+        self.problems = problems.clone().into();
+        self.drop_unused(&report.removed);
+        if !report.added.is_empty() || !report.changed.is_empty() || !report.removed.is_empty() {
+            self.reassign_all();
+            out.push(Effect::Announce(Change::Discovered {
+                added: report.added.clone(),
+                changed: report.changed.clone(),
+                removed: report.removed.clone(),
+            }));
+            let names: Vec<_> = self.services.keys().cloned().collect();
+            for name in names {
+                self.advance(&name, now, out);
+                self.probe_due(&name, now, out);
+            }
+        }
+        self.take_up_journal(now, out);
+        report.total = self.services.values().filter(|service| !service.gone).count();
+        report.problems = problems;
+        self.discovery.running = false;
+        for request in std::mem::take(&mut self.discovery.waiters) {
+            out.push(Effect::Reply(request, Answer::Rediscovered(report.clone())));
+        }
+        if std::mem::take(&mut self.discovery.again) || !self.discovery.next_waiters.is_empty() {
+            self.discover(now, out);
+        }
+    }
+
+    /// Services that are gone and of which nothing runs are forgotten at once.
+    fn drop_unused(&mut self, removed: &[ServiceName]) {
+        for name in removed {
+            let idle = self.services.get(name).is_some_and(|service| {
+                matches!(service.work, Work::None) && service.calls.is_empty()
+            });
+            if idle && !self.holds(name) {
+                self.services.remove(name);
+                self.ledger.release(name);
+                self.touch(name);
+            }
+        }
+    }
+}

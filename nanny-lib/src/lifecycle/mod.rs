@@ -1,0 +1,223 @@
+//! Lifecycle and arbitration, decided purely.
+//!
+//! [`World`] holds everything the nanny knows. [`World::step`] takes one [`Input`] and the time,
+//! changes the world, and returns the [`Effect`]s that the driver is to carry out. It reads no
+//! clock, does no I/O, takes no lock, awaits nothing and logs nothing, so a million of its steps
+//! can be tested in a minute.
+//!
+//! # What a service does
+//!
+//! A service has *work*, or it rests. Work is a goal and what has been done towards it; after
+//! every outcome the [plan](crate::project::plan()) is made anew from what was observed.
+//!
+//! ```text
+//!                    start (admitted)
+//!        ┌──────────────────────────────────────────┐
+//!        │                                          ▼
+//!     resting ◀──── goal reached ────────────────  Up ──── stop, or evicted ───┐
+//!      │  ▲                                         │                          │
+//!      │  │                                         └── cannot be started ──┐  │
+//!      │  │                                                                 ▼  ▼
+//!      │  └──────── goal reached, nothing to follow ────────────────────── Down
+//!      │                                                                    │  ▲
+//!      └──────────── stop, evicted, restart ────────────────────────────────┼──┘
+//!                                                                           │
+//!     Up ◀────────── goal reached, and a start came meanwhile ──────────────┘
+//! ```
+//!
+//! The happy path of a forced swap: `start b, force` finds that `a` holds the GPU. In that one
+//! step `b` gets its claim, `a` gets the work `Down`, and `b` the work `Up`, which waits until
+//! `a`'s claim ends. `a`'s containers are seen down, its claim ends, `b`'s containers are created
+//! and started, are seen running, and the caller is answered.
+//!
+//! If `b` cannot be started, what was started of it is stopped, and in the step in which its claim
+//! ends `a` gets its own back and the work `Up`: no third service can slip in between. The
+//! caller is answered when `a` runs again.
+//!
+//! What runs and exits later is restarted by the engine if the service needs no GPU, and by us, in
+//! [`restart`], if it does. An engine that is out of reach changes nothing: work waits, claims
+//! stay.
+
+mod commands;
+mod discovery;
+mod down;
+mod engines;
+mod health;
+mod outcomes;
+mod rest;
+mod restart;
+mod service;
+
+mod up;
+mod view;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub use self::world::{Settings, World};
+use crate::backend::{BackendError, ContainerInfo, Event, PullProgress};
+use crate::error::Error;
+pub use crate::journal::{Entry, Journal};
+use crate::manifest::Discovery;
+use crate::name::{ContainerId, ServiceName};
+use crate::nanny::{Change, Rediscovered, StartOptions, StartPlan, Started, StopOptions, Stopped};
+use crate::probe::{Health, ProbeTarget};
+use crate::project::Step;
+
+/// The time of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Now {
+    /// Since the nanny began: never goes back. All deadlines are of this clock.
+    pub mono: Duration,
+    /// For people, and to compare with an engine's clock.
+    pub wall: Timestamp,
+}
+
+impl Now {
+    /// A point in time.
+    #[must_use]
+    pub fn new(mono: Duration, wall: Timestamp) -> Self {
+        Self { mono, wall }
+    }
+}
+
+/// A caller's request; its answer bears the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// An engine call; its outcome bears the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// An engine, by its place in the order of preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EngineIndex(pub usize);
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Input {
+    /// A caller asks for something.
+    Command(RequestId, Command),
+    /// The sources were asked.
+    Discovered(Discovery),
+    /// A source says that there may be something new.
+    SourceChanged,
+    /// An engine says that something happened.
+    Event(EngineIndex, Event),
+    /// An engine listed its containers.
+    Listed {
+        /// Which.
+        engine: EngineIndex,
+        /// The number the list was asked for under.
+        issued: u64,
+        /// What it said.
+        result: Result<Vec<ContainerInfo>, BackendError>,
+    },
+    /// An engine call ended.
+    Done(CallId, Outcome),
+    /// A pull moved.
+    Pulling(CallId, PullProgress),
+    /// A probe ended.
+    Probed {
+        /// Whom it asked.
+        service: ServiceName,
+        /// The number it was asked under.
+        run: u64,
+        /// What it found.
+        health: Health,
+        /// How long that took.
+        latency: Duration,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What a caller asks for.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Command {
+    /// Ensure that a service runs.
+    Start(String, StartOptions),
+    /// Ensure that it does not.
+    Stop(String, StopOptions),
+    /// Stop it and start it.
+    Restart(String, StartOptions),
+    /// Say what a start would do.
+    Plan(String, StartOptions),
+    /// Ask the sources now.
+    Rediscover,
+}
+
+/// How an engine call ended.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The network or volume is there; or the network is gone, or stays because others use it.
+    Ensured,
+    /// The image is there, under this identifier.
+    Image(String),
+    /// This is how the container is now.
+    Container(ContainerInfo),
+    /// The container is gone.
+    Gone(ContainerId),
+    /// It failed. What it changed is unknown.
+    Failed(BackendError),
+}
+
+/// Something to be done outside.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Call an engine.
+    Call {
+        /// The number of its outcome.
+        id: CallId,
+        /// Which engine.
+        engine: EngineIndex,
+        /// What to do there.
+        step: Step,
+    },
+    /// Give a call up: its outcome is of no interest any more.
+    Cancel(CallId),
+    /// List an engine's containers.
+    List {
+        /// Which engine.
+        engine: EngineIndex,
+        /// The number of its answer.
+        issued: u64,
+    },
+    /// Probe a service.
+    Probe {
+        /// Whom, where and how long.
+        target: ProbeTarget,
+        /// The number of its answer.
+        run: u64,
+    },
+    /// Ask the sources.
+    Discover,
+    /// Answer a caller.
+    Reply(RequestId, Answer),
+    /// Write the journal.
+    Journal(Arc<Journal>),
+    /// Tell whoever listens.
+    Announce(Change),
+}
+
+/// The answer to a caller.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Answer {
+    /// To a start or restart.
+    Started(Result<Started, Error>),
+    /// To a stop.
+    Stopped(Result<Stopped, Error>),
+    /// To a question for a plan.
+    Plan(Result<StartPlan, Error>),
+    /// To a rediscovery.
+    Rediscovered(Rediscovered),
+}

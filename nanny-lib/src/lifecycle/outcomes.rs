@@ -1,0 +1,177 @@
+//! How engine calls ended, and what that means for the work they were part of.
+
+use super::service::Work;
+use super::up::pause;
+use super::world::{Call, Out, World};
+use super::{CallId, EngineIndex, Now, Outcome};
+use crate::backend::{BackendError, ErrorKind, PullProgress};
+use crate::name::ServiceName;
+use crate::project::Step;
+
+/// So many failures in a row that waiting may cure are tolerated.
+const TOLERATED: u32 = 5;
+
+impl World {
+    pub(super) fn on_done(&mut self, id: CallId, outcome: Outcome, now: Now, out: &mut Out) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        let name = call.service.clone();
+        if let Some(service) = self.services.get_mut(&name)
+            && service.calls.get(&call.subject) == Some(&id)
+        {
+            service.calls.remove(&call.subject);
+        }
+        match outcome {
+            Outcome::Container(container) => {
+                self.observe(call.engine, container);
+                self.record(&name, &call.step, None);
+            }
+            Outcome::Gone(id) => self.forget(call.engine, &id),
+            Outcome::Ensured => self.record(&name, &call.step, None),
+            Outcome::Image(image) => self.record(&name, &call.step, Some(image)),
+            Outcome::Failed(error) => self.on_failure(&call, error, now, out),
+        }
+        self.advance(&name, now, out);
+    }
+
+    pub(super) fn on_pulling(&mut self, id: CallId, progress: PullProgress) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let name = call.service.clone();
+        if let Some(service) = self.services.get_mut(&name)
+            && matches!(service.work, Work::Up(_))
+        {
+            service.pulling = Some(progress);
+            self.touch(&name);
+        }
+    }
+
+    /// Notes what the work under way has got done.
+    fn record(&mut self, name: &ServiceName, step: &Step, image: Option<String>) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        if let Step::Start { id, .. } = step {
+            service.stop_requested.remove(id);
+        }
+        let (progress, patience) = match &mut service.work {
+            Work::None => return,
+            Work::Up(up) => (&mut up.progress, &mut up.patience),
+            Work::Down(down) => (&mut down.progress, &mut down.patience),
+        };
+        patience.failures = 0;
+        match step {
+            Step::Network(network) => drop(progress.networks.insert(network.spec.name.clone())),
+            Step::Volume(volume) => drop(progress.volumes.insert(volume.spec.name.clone())),
+            Step::Image(reference) => {
+                progress.images.insert(reference.clone(), image.unwrap_or_default());
+            }
+            Step::Start { id, .. } => drop(progress.started.insert(id.clone())),
+            Step::RemoveNetwork(network) => {
+                progress.removed_networks.insert(network.spec.name.clone());
+            }
+            Step::Create { .. } | Step::Stop { .. } | Step::Kill { .. } | Step::Remove { .. } => {}
+        }
+    }
+
+    fn on_failure(&mut self, call: &Call, error: BackendError, now: Now, out: &mut Out) {
+        let name = &call.service;
+        let Some(service) = self.services.get_mut(name) else { return };
+        let Some(patience) = service.patience_mut() else {
+            self.list(call.engine, now, out);
+            return;
+        };
+        let cure = cure(&call.step, error.kind(), patience.failures);
+        match cure {
+            Cure::WaitForEngine => patience.not_before = now.mono + pause(0),
+            Cure::LookAgain => {
+                patience.failures += 1;
+                patience.not_before = now.mono + pause(patience.failures);
+            }
+            Cure::None => {}
+        }
+        if error.kind() == ErrorKind::NotFound
+            && let Step::Start { id, .. } | Step::Stop { id, .. } | Step::Kill { id } = &call.step
+        {
+            let id = id.clone();
+            self.forget(call.engine, &id);
+        }
+        if error.kind() == ErrorKind::Timeout
+            && let Some(Work::Down(down)) = self.services.get_mut(name).map(|s| &mut s.work)
+        {
+            down.kill = true;
+        }
+        match cure {
+            Cure::WaitForEngine | Cure::LookAgain => self.look_again(name, call.engine, now, out),
+            Cure::None => {
+                let reason = error.to_string();
+                self.list(call.engine, now, out);
+                match self.services.get(name).map(|service| &service.work) {
+                    Some(Work::Up(_)) => {
+                        self.fail_up(name, error.message().to_owned(), Some(error), now, out);
+                    }
+                    Some(Work::Down(_)) => self.fail_down(name, reason, now, out),
+                    Some(Work::None) | None => {}
+                }
+            }
+        }
+    }
+
+    /// Goes on only after a list that was asked for from now on.
+    fn look_again(&mut self, name: &ServiceName, engine: EngineIndex, now: Now, out: &mut Out) {
+        let after_list = self.next_sequence();
+        if let Some(patience) = self.services.get_mut(name).and_then(|s| s.patience_mut()) {
+            patience.after_list = after_list;
+        }
+        self.list(engine, now, out);
+    }
+}
+
+/// What may cure a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cure {
+    /// The engine is out of reach: nothing is wrong with the request.
+    WaitForEngine,
+    /// The outcome is unknown, or something else was under way: look, and try again.
+    LookAgain,
+    /// Nothing.
+    None,
+}
+
+fn cure(step: &Step, kind: ErrorKind, failures: u32) -> Cure {
+    let patient = failures < TOLERATED;
+    match (kind, step) {
+        (ErrorKind::Unavailable, _) => Cure::WaitForEngine,
+        // A pull that makes no progress, and an image that is nowhere to be had.
+        (ErrorKind::Timeout | ErrorKind::NotFound, Step::Image(_)) => Cure::None,
+        (ErrorKind::NotFound, Step::Create { .. } | Step::Network(_) | Step::Volume(_)) => {
+            Cure::None
+        }
+        (ErrorKind::Timeout | ErrorKind::NotFound | ErrorKind::Conflict, _) if patient => {
+            Cure::LookAgain
+        }
+        _ => Cure::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::ContainerId;
+
+    #[test]
+    fn b8_an_unknown_outcome_is_looked_at_before_it_is_repeated() {
+        let start = Step::Start { part: "web".into(), id: ContainerId::new("1") };
+        assert_eq!(cure(&start, ErrorKind::Timeout, 0), Cure::LookAgain);
+        assert_eq!(cure(&start, ErrorKind::Timeout, TOLERATED), Cure::None);
+    }
+
+    #[test]
+    fn b1_an_absent_engine_never_fails_a_start() {
+        let image = Step::Image("x".into());
+        assert_eq!(cure(&image, ErrorKind::Unavailable, u32::MAX), Cure::WaitForEngine);
+    }
+
+    #[test]
+    fn b18_a_missing_image_fails_at_once() {
+        assert_eq!(cure(&Step::Image("x".into()), ErrorKind::NotFound, 0), Cure::None);
+        let start = Step::Start { part: "web".into(), id: ContainerId::new("1") };
+        assert_eq!(cure(&start, ErrorKind::Invalid, 0), Cure::None);
+    }
+}

@@ -1,0 +1,275 @@
+//! Services that rest: adopting what runs, noticing what ends, restarting what should not have.
+
+use super::commands::Admitted;
+use super::service::{Desired, ServiceState, Work};
+use super::world::{Out, Timer, World};
+use super::{Effect, Now};
+use crate::backend::{ContainerInfo, RestartPolicy};
+use crate::gpu::{ClaimPhase, Placement};
+use crate::journal::Entry;
+use crate::manifest::RestartMode;
+use crate::name::{ContainerId, ServiceName};
+use crate::nanny::{Change, StartOptions};
+use crate::project::{Goal, exit_reason, labels};
+
+impl World {
+    /// Brings claims, health and restarts of a resting service in line with what is seen.
+    pub(super) fn rest(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
+        let up: Vec<_> = self.containers(name).into_iter().filter(|c| c.state.holds()).collect();
+        let run: Vec<_> = up.iter().map(|c| (c.id.clone(), c.started_at)).collect();
+        let Some(service) = self.services.get_mut(name) else { return };
+        let reachable = service.engine.is_none_or(|engine| self.engines[engine.0].is_up());
+        if !reachable || !matches!(service.work, Work::None) {
+            return;
+        }
+        service.seen_up = run.iter().map(|(id, _)| id.clone()).collect();
+        if service.run != run {
+            if run.is_empty() {
+                service.monitor.end();
+            } else {
+                let latest = run.iter().filter_map(|(_, started_at)| *started_at).max();
+                let age = latest.map(|at| now.wall.duration_since(at).unsigned_abs());
+                service.monitor.begin(now.mono, age.unwrap_or_default());
+                let settled = now.mono + service.wanted.manifest.health_timeout;
+                self.schedule(settled, Timer::Service(name.clone()));
+            }
+            if let Some(service) = self.services.get_mut(name) {
+                service.run = run;
+            }
+        }
+        self.restart_if_due(name, now, out);
+        self.settle_claim(name, now, out);
+        self.answer_ready(name, now, out);
+        self.drop_if_gone(name);
+    }
+
+    /// A service that runs has a claim, whoever started it; one that does not and is not due back
+    /// has none.
+    fn settle_claim(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
+        let holds = self.holds(name);
+        let Some(service) = self.services.get(name) else { return };
+        if !matches!(service.work, Work::None) {
+            return;
+        }
+        if !service.needs_gpu() || !holds && service.restarts.due.is_none() {
+            if self.ledger.get(name).is_some() {
+                self.ledger.release(name);
+                self.wake_those_after(name, now, out);
+            }
+        } else if holds {
+            if self.ledger.get(name).is_none() {
+                self.claim(name, Placement::default());
+                let others = self.ledger.iter().filter(|(other, _)| *other != name);
+                let others = others.map(|(other, _)| other.clone()).collect();
+                out.push(Effect::Announce(Change::Adopted { service: name.clone(), others }));
+            }
+            self.ledger.advance(name, ClaimPhase::Running);
+        }
+    }
+
+    /// Notices containers that were seen running and are not any more.
+    ///
+    /// `outage`: their engine was out of reach meanwhile, so that nobody can say who ended them.
+    pub(super) fn observe_exits(
+        &mut self,
+        name: &ServiceName,
+        outage: bool,
+        now: Now,
+        out: &mut Out,
+    ) {
+        let Some(service) = self.services.get(name) else { return };
+        if !matches!(service.work, Work::None) {
+            return;
+        }
+        let holding = |id: &&ContainerId| {
+            self.containers(name).iter().any(|c| c.id == **id && c.state.holds())
+        };
+        let ended: Vec<_> = service.seen_up.iter().filter(|id| !holding(id)).cloned().collect();
+        for id in ended {
+            let container = self.containers(name).into_iter().find(|c| c.id == id).cloned();
+            self.on_exit(name, container.as_ref(), outage, now, out);
+        }
+    }
+
+    fn on_exit(
+        &mut self,
+        name: &ServiceName,
+        container: Option<&ContainerInfo>,
+        outage: bool,
+        now: Now,
+        out: &mut Out,
+    ) {
+        let Some(container) = container else {
+            // Somebody removed it.
+            self.stopped_by_hand(name, out);
+            return;
+        };
+        let Some(service) = self.services.get(name) else { return };
+        if !outage && service.stop_requested.contains(&container.id) {
+            self.stopped_by_hand(name, out);
+            return;
+        }
+        let reason = exit_reason(container);
+        out.push(Effect::Announce(Change::Exited {
+            service: name.clone(),
+            reason: reason.clone(),
+        }));
+        self.answer_exit(name, container, &reason, now);
+    }
+
+    /// Restarts what its file wants restarted; otherwise notes a failure.
+    fn answer_exit(
+        &mut self,
+        name: &ServiceName,
+        container: &ContainerInfo,
+        reason: &str,
+        now: Now,
+    ) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let code = container.exit.as_ref().and_then(|exit| exit.code);
+        if service.is_restarted_by_us(container, code) {
+            if let Some(due) = service.restarts.schedule(now.mono) {
+                service.failure = Some(reason.to_owned());
+                self.schedule(due, Timer::Service(name.clone()));
+            } else {
+                service.failure = Some(format!("{reason}; it was restarted too often"));
+                service.desired = Desired::Stopped;
+            }
+        } else if code != Some(0) {
+            service.failure = Some(reason.to_owned());
+            service.desired = Desired::Stopped;
+        }
+    }
+
+    fn stopped_by_hand(&mut self, name: &ServiceName, out: &mut Out) {
+        self.take_in_hand(name, Desired::Stopped);
+        out.push(Effect::Announce(Change::StoppedByOthers { service: name.clone() }));
+    }
+
+    fn restart_if_due(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let Some(due) = service.restarts.due else { return };
+        let by_hand = service.containers.iter().any(|id| service.stop_requested.contains(id));
+        if by_hand {
+            // The news that somebody stopped it came after the news that it had ended.
+            self.stopped_by_hand(name, out);
+        } else if due <= now.mono {
+            service.restarts.due = None;
+            let up = self.new_up(name, StartOptions::default(), now);
+            self.set_work(name, Work::Up(up));
+            out.push(Effect::Announce(Change::Restarting { service: name.clone() }));
+            self.advance(name, now, out);
+        }
+    }
+
+    /// Takes up what the last run's journal says, for services that are seen for the first time.
+    pub(super) fn take_up_journal(&mut self, now: Now, out: &mut Out) {
+        let rebooted = self.recorded.boot != self.boot;
+        let ready = |(name, _): &(&ServiceName, &Entry)| {
+            let service = self.services.get(*name);
+            let engine = service.and_then(|service| self.engine_of(service));
+            engine.is_some_and(|engine| self.engines[engine.0].is_up())
+        };
+        let entries = self.recorded.services.iter().filter(ready);
+        let entries: Vec<_> = entries.map(|(name, entry)| (name.clone(), *entry)).collect();
+        for (name, _) in &entries {
+            self.recorded.services.remove(name);
+        }
+        for (name, entry) in entries {
+            self.take_up(&name, entry, rebooted, now, out);
+        }
+    }
+
+    fn take_up(
+        &mut self,
+        name: &ServiceName,
+        entry: Entry,
+        rebooted: bool,
+        now: Now,
+        out: &mut Out,
+    ) {
+        if self.is_complete(name) {
+            self.take_in_hand(name, Desired::Running);
+            return;
+        }
+        let Some(service) = self.services.get(name) else { return };
+        let containers = self.containers(name);
+        let due_back = |container: &&ContainerInfo| {
+            let code = container.exit.as_ref().and_then(|exit| exit.code);
+            // Within one boot, an end by a signal was somebody's wish.
+            let by_hand = !rebooted && matches!(code, Some(130 | 137 | 143));
+            !by_hand && service.asks_us_to_restart(container, code)
+        };
+        let due = entry == Entry::Starting
+            || !containers.is_empty() && containers.iter().all(|c| due_back(&c));
+        if !due || !matches!(service.work, Work::None) {
+            return;
+        }
+        match self.admit(name, StartOptions::default()) {
+            Ok(Admitted::Freely(placement)) => self.claim(name, placement),
+            Ok(Admitted::WithoutGpu) => {}
+            Ok(Admitted::Evicting(..)) | Err(_) => {
+                out.push(Effect::Announce(Change::Interrupted { service: name.clone() }));
+                return;
+            }
+        }
+        let up = self.new_up(name, StartOptions::default(), now);
+        self.take_in_hand(name, Desired::Running);
+        self.begin_up(name, up, None, now, out);
+    }
+
+    /// After an outage, services may run that the engine brought back beside the one that holds
+    /// the GPU. The recorded holder stays; another is stopped if we started it, and reported if
+    /// not.
+    pub(super) fn resolve_double_holders(&mut self, now: Now, out: &mut Out) {
+        let unrecorded = self.ledger.iter().filter(|(name, claim)| {
+            claim.phase == ClaimPhase::Running
+                && self.services.get(*name).is_some_and(|s| s.desired != Desired::Running)
+        });
+        let unrecorded: Vec<_> = unrecorded.map(|(name, _)| name.clone()).collect();
+        for name in unrecorded {
+            let ours = self
+                .containers(&name)
+                .iter()
+                .filter(|container| container.state.holds())
+                .all(|container| container.labels.contains_key(labels::SERVICE));
+            let admitted = self.admit(&name, StartOptions::default()).is_ok();
+            if ours && !admitted {
+                let reason = "another service holds the GPU";
+                self.take_in_hand(&name, Desired::Stopped);
+                self.bring_down(&name, Goal::Down, reason, now, out);
+                self.advance(&name, now, out);
+            }
+        }
+    }
+
+    fn drop_if_gone(&mut self, name: &ServiceName) {
+        let holds = self.holds(name);
+        if let Some(service) = self.services.get(name)
+            && service.gone
+            && !holds
+            && service.calls.is_empty()
+            && service.restarts.due.is_none()
+        {
+            self.services.remove(name);
+            self.touch(name);
+        }
+    }
+}
+
+impl ServiceState {
+    /// Whether an exit of `container` is ours to answer with a restart.
+    fn is_restarted_by_us(&self, container: &ContainerInfo, code: Option<i64>) -> bool {
+        self.desired == Desired::Running && self.asks_us_to_restart(container, code)
+    }
+
+    fn asks_us_to_restart(&self, container: &ContainerInfo, code: Option<i64>) -> bool {
+        let manifest = &self.wanted.manifest;
+        let part = self.wanted.project.part_of(container);
+        let part = part.and_then(|key| self.wanted.project.parts.get(key));
+        manifest.gpu_required
+            && manifest.restart == RestartMode::Nanny
+            && container.restart == RestartPolicy::No
+            && part.is_some_and(|part| part.restart.answers(code, self.restarts.count()))
+    }
+}

@@ -1,0 +1,214 @@
+//! What the world knows of one service.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::health::Monitor;
+use super::restart::Restarts;
+use super::{CallId, EngineIndex, RequestId};
+use crate::backend::{BackendError, PullProgress};
+use crate::manifest::Service;
+use crate::name::{ContainerId, ServiceName};
+use crate::nanny::{Status, Wait};
+use crate::project::{Goal, Progress, Subject};
+
+/// One service: what is wanted, what is being done about it, what is seen.
+#[derive(Debug)]
+pub(super) struct ServiceState {
+    /// What is wanted, in its latest good version.
+    pub(super) wanted: Service,
+    /// Its manifest is gone; it stays only as long as something of it runs.
+    pub(super) gone: bool,
+    /// Whether it should run, as far as anybody said.
+    pub(super) desired: Desired,
+    /// What is being done.
+    pub(super) work: Work,
+    /// Engine calls under way, by what they are about.
+    pub(super) calls: BTreeMap<Subject, CallId>,
+    /// The engine its containers are on, or else would be on.
+    pub(super) engine: Option<EngineIndex>,
+    /// Its containers, whoever made them.
+    pub(super) containers: BTreeSet<ContainerId>,
+    /// Those that were seen running, so that an exit is noticed.
+    pub(super) seen_up: BTreeSet<ContainerId>,
+    /// The run that its health is about: what runs, and since when.
+    pub(super) run: Vec<(ContainerId, Option<Timestamp>)>,
+    /// Those that somebody asked the engine to stop.
+    pub(super) stop_requested: BTreeSet<ContainerId>,
+    /// Why it does not run although it should.
+    pub(super) failure: Option<String>,
+    /// Its restarts by us.
+    pub(super) restarts: Restarts,
+    /// Its health.
+    pub(super) monitor: Monitor,
+    /// Callers who wait until it is ready.
+    pub(super) ready_waiters: Vec<Waiter>,
+    /// How far the pull of its image is.
+    pub(super) pulling: Option<PullProgress>,
+    /// The status last shown, and since when.
+    pub(super) shown: Option<(Status, Timestamp)>,
+}
+
+impl ServiceState {
+    pub(super) fn new(wanted: Service) -> Self {
+        Self {
+            wanted,
+            gone: false,
+            desired: Desired::Unsaid,
+            work: Work::None,
+            calls: BTreeMap::new(),
+            engine: None,
+            containers: BTreeSet::new(),
+            seen_up: BTreeSet::new(),
+            run: Vec::new(),
+            stop_requested: BTreeSet::new(),
+            failure: None,
+            restarts: Restarts::default(),
+            monitor: Monitor::default(),
+            ready_waiters: Vec::new(),
+            pulling: None,
+            shown: None,
+        }
+    }
+
+    pub(super) fn needs_gpu(&self) -> bool {
+        self.wanted.manifest.gpu_required
+    }
+}
+
+/// Whether a service should run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Desired {
+    /// Nobody told us: what it does is other hands' business.
+    Unsaid,
+    /// It should.
+    Running,
+    /// It should not.
+    Stopped,
+}
+
+/// What is being done with a service.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Nothing.
+    None,
+    /// It is brought up.
+    Up(Up),
+    /// It is brought down.
+    Down(Down),
+}
+
+/// Bringing a service up.
+#[derive(Debug)]
+pub(super) struct Up {
+    /// What has been done so far.
+    pub(super) progress: Progress,
+    /// Callers to be answered.
+    pub(super) waiters: Vec<Waiter>,
+    /// Services whose claims must end first.
+    pub(super) after: BTreeSet<ServiceName>,
+    /// Services that were stopped for it, as the answer reports them.
+    pub(super) stopped: Vec<ServiceName>,
+    /// Services to be started again if it cannot be started.
+    pub(super) restore: Vec<ServiceName>,
+    /// Whether to start them again.
+    pub(super) rollback: bool,
+    /// Make everything anew.
+    pub(super) recreate: bool,
+    /// The rollback it is part of.
+    pub(super) part_of: Option<RollbackId>,
+    /// Containers that ran before it began: not stopped if it fails.
+    pub(super) was_up: BTreeSet<ContainerId>,
+    /// When it must be complete.
+    pub(super) deadline: Duration,
+    /// Its images are there: callers' patience counts.
+    pub(super) images_ready: bool,
+    /// How patient it is with its engine.
+    pub(super) patience: Patience,
+}
+
+/// Bringing a service down.
+#[derive(Debug)]
+pub(super) struct Down {
+    /// How far down.
+    pub(super) goal: Goal,
+    /// What has been done so far.
+    pub(super) progress: Progress,
+    /// Callers to be answered.
+    pub(super) waiters: Vec<RequestId>,
+    /// Whether there was anything to stop.
+    pub(super) was_running: bool,
+    /// Stopping was not enough: kill.
+    pub(super) kill: bool,
+    /// A start that failed, and whose remains are being cleared.
+    pub(super) failed: Option<FailedStart>,
+    /// A start that came meanwhile.
+    pub(super) then: Option<Up>,
+    /// How patient it is with its engine.
+    pub(super) patience: Patience,
+}
+
+impl Down {
+    pub(super) fn new(goal: Goal, was_running: bool) -> Self {
+        Self {
+            goal,
+            progress: Progress::default(),
+            waiters: Vec::new(),
+            was_running,
+            kill: false,
+            failed: None,
+            then: None,
+            patience: Patience::default(),
+        }
+    }
+}
+
+/// How often something failed in a row, and when to try again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Patience {
+    /// Failures in a row that were not the engine's absence.
+    pub(super) failures: u32,
+    /// Not before.
+    pub(super) not_before: Duration,
+    /// Not before a list that was asked for under this number or a later one has arrived.
+    pub(super) after_list: u64,
+}
+
+/// A caller who waits for a start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiter {
+    pub(super) request: RequestId,
+    pub(super) wait: Wait,
+    pub(super) timeout: Duration,
+    /// When its patience ends, once that counts.
+    pub(super) deadline: Option<Duration>,
+}
+
+/// A start that failed.
+#[derive(Debug)]
+pub(super) struct FailedStart {
+    pub(super) reason: String,
+    pub(super) source: Option<BackendError>,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) restore: Vec<ServiceName>,
+    pub(super) part_of: Option<RollbackId>,
+}
+
+/// Which rollback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RollbackId(pub(super) u64);
+
+/// Services that are started again because the one they had to make way for failed.
+#[derive(Debug)]
+pub(super) struct Rollback {
+    /// Who failed.
+    pub(super) newcomer: ServiceName,
+    /// How.
+    pub(super) failed: FailedStart,
+    /// Who is still being started.
+    pub(super) pending: BTreeSet<ServiceName>,
+    /// Who runs again.
+    pub(super) restored: Vec<ServiceName>,
+}

@@ -1,0 +1,274 @@
+//! The world and its one door: [`World::step`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::engines::Engine;
+use super::service::{Desired, Rollback, RollbackId, ServiceState, Work};
+use super::{CallId, Command, Effect, EngineIndex, Input, Now, RequestId};
+use crate::backend::{BackendInfo, ContainerInfo};
+use crate::gpu::{GpuPolicy, Ledger};
+use crate::journal::{Entry, Journal};
+use crate::manifest::Problem;
+use crate::name::ServiceName;
+use crate::project::{Step, Subject};
+
+/// What a step asks for.
+pub(super) type Out = Vec<Effect>;
+
+/// How the world behaves.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Between two lists of an engine's containers.
+    pub relist: Duration,
+    /// Between two looks at the sources, beside what they say themselves.
+    pub rediscover: Duration,
+    /// How long a start may take in all, once its images are there.
+    pub start_limit: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            relist: Duration::from_secs(2),
+            rediscover: Duration::from_secs(60),
+            start_limit: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Everything the nanny knows and decides by.
+#[derive(Debug)]
+pub struct World {
+    pub(super) settings: Settings,
+    pub(super) policy: Arc<dyn GpuPolicy>,
+    pub(super) engines: Vec<Engine>,
+    pub(super) services: BTreeMap<ServiceName, ServiceState>,
+    pub(super) ledger: Ledger,
+    pub(super) problems: Arc<[Problem]>,
+    pub(super) calls: BTreeMap<CallId, Call>,
+    pub(super) rollbacks: BTreeMap<RollbackId, Rollback>,
+    pub(super) probes: usize,
+    pub(super) probe_queue: BTreeSet<ServiceName>,
+    pub(super) discovery: DiscoveryState,
+    /// Grows with every use: numbers calls, lists, claims and everything else.
+    pub(super) sequence: u64,
+    pub(super) boot: String,
+    /// What the journal said at the start, for services that were not yet seen since.
+    pub(super) recorded: Journal,
+    written: Journal,
+    timers: BTreeSet<(Duration, Timer)>,
+    touched: BTreeSet<ServiceName>,
+}
+
+/// An engine call under way.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) service: ServiceName,
+    pub(super) engine: EngineIndex,
+    pub(super) subject: Subject,
+    pub(super) step: Step,
+}
+
+/// Where the discovery is.
+#[derive(Debug, Default)]
+pub(super) struct DiscoveryState {
+    pub(super) running: bool,
+    /// Something changed since it began: once more.
+    pub(super) again: bool,
+    /// Callers whom the one under way answers.
+    pub(super) waiters: Vec<RequestId>,
+    /// Callers whom the next one answers.
+    pub(super) next_waiters: Vec<RequestId>,
+}
+
+/// What to look at when a time comes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Engine(EngineIndex),
+    Service(ServiceName),
+    Discover,
+}
+
+impl World {
+    /// A world with these engines, in order of preference, in which nothing was seen yet.
+    ///
+    /// `journal` is what the last run wrote; `boot` names the machine's present boot.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        policy: Arc<dyn GpuPolicy>,
+        engines: impl IntoIterator<Item = BackendInfo>,
+        journal: Journal,
+        boot: String,
+    ) -> Self {
+        Self {
+            settings,
+            policy,
+            engines: engines.into_iter().map(Engine::new).collect(),
+            services: BTreeMap::new(),
+            ledger: Ledger::default(),
+            problems: Arc::default(),
+            calls: BTreeMap::new(),
+            rollbacks: BTreeMap::new(),
+            probes: 0,
+            probe_queue: BTreeSet::new(),
+            discovery: DiscoveryState::default(),
+            sequence: 0,
+            boot,
+            written: journal.clone(),
+            recorded: journal,
+            timers: BTreeSet::new(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// What to do first: look for services, and list every engine's containers.
+    #[must_use]
+    pub fn begin(&mut self, now: Now) -> Vec<Effect> {
+        let mut out = Out::new();
+        self.discover(now, &mut out);
+        for index in 0..self.engines.len() {
+            self.list(EngineIndex(index), now, &mut out);
+        }
+        out
+    }
+
+    /// Takes one input in, and says what is to be done now.
+    #[must_use]
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut out = Out::new();
+        match input {
+            Input::Command(request, command) => self.on_command(request, command, now, &mut out),
+            Input::Discovered(discovery) => self.on_discovered(discovery, now, &mut out),
+            Input::SourceChanged => self.discover(now, &mut out),
+            Input::Event(engine, event) => self.on_event(engine, &event, now, &mut out),
+            Input::Listed { engine, issued, result } => {
+                self.on_listed(engine, issued, result, now, &mut out);
+            }
+            Input::Done(call, outcome) => self.on_done(call, outcome, now, &mut out),
+            Input::Pulling(call, progress) => self.on_pulling(call, progress),
+            Input::Probed { service, run, health, latency } => {
+                self.on_probed(&service, run, (health, latency), now, &mut out);
+            }
+            Input::Tick => self.on_tick(now, &mut out),
+        }
+        self.write_journal(&mut out);
+        out
+    }
+
+    /// When the world wants the next [`Input::Tick`], if nothing comes before.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Duration> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Services whose view may have changed since this was last asked.
+    #[must_use]
+    pub fn take_touched(&mut self) -> BTreeSet<ServiceName> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// The claims.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn on_command(&mut self, request: RequestId, command: Command, now: Now, out: &mut Out) {
+        match command {
+            Command::Start(name, options) => self.on_start(request, &name, options, now, out),
+            Command::Stop(name, options) => self.on_stop(request, &name, options, now, out),
+            Command::Restart(name, options) => self.on_restart(request, &name, options, now, out),
+            Command::Plan(name, options) => self.on_plan(request, &name, options, out),
+            Command::Rediscover => self.on_rediscover(request, now, out),
+        }
+    }
+
+    fn on_tick(&mut self, now: Now, out: &mut Out) {
+        while let Some((at, _)) = self.timers.first()
+            && *at <= now.mono
+        {
+            let Some((_, timer)) = self.timers.pop_first() else { break };
+            match timer {
+                Timer::Engine(engine) => self.list_if_due(engine, now, out),
+                Timer::Discover => self.discover(now, out),
+                Timer::Service(name) => {
+                    self.expire_waiters(&name, now, out);
+                    self.advance(&name, now, out);
+                    self.probe_due(&name, now, out);
+                }
+            }
+        }
+    }
+
+    /// Does whatever can be done for a service now. Safe to call at any time.
+    pub(super) fn advance(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
+        self.touch(name);
+        match self.services.get(name).map(|service| &service.work) {
+            None => {}
+            Some(Work::None) => self.rest(name, now, out),
+            Some(Work::Up(_)) => self.advance_up(name, now, out),
+            Some(Work::Down(_)) => self.advance_down(name, now, out),
+        }
+    }
+
+    /// The containers of a service, as last seen.
+    pub(super) fn containers(&self, name: &ServiceName) -> Vec<&ContainerInfo> {
+        let Some(service) = self.services.get(name) else { return Vec::new() };
+        let Some(engine) = self.engine_of(service) else { return Vec::new() };
+        let engine = &self.engines[engine.0];
+        service.containers.iter().filter_map(|id| engine.container(id)).collect()
+    }
+
+    /// The engine a service is on: where its containers are, else the one its manifest asks for,
+    /// else the first that answers, else the first.
+    pub(super) fn engine_of(&self, service: &ServiceState) -> Option<EngineIndex> {
+        if let Some(engine) = service.engine {
+            return Some(engine);
+        }
+        if let Some(wanted) = &service.wanted.manifest.backend {
+            return self.engines.iter().position(|e| e.info.name == *wanted).map(EngineIndex);
+        }
+        let up = self.engines.iter().position(Engine::is_up);
+        up.or(if self.engines.is_empty() { None } else { Some(0) }).map(EngineIndex)
+    }
+
+    /// Whether anything of a service runs, or may.
+    pub(super) fn holds(&self, name: &ServiceName) -> bool {
+        self.containers(name).iter().any(|container| container.state.holds())
+    }
+
+    pub(super) fn schedule(&mut self, at: Duration, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+
+    pub(super) fn touch(&mut self, name: &ServiceName) {
+        self.touched.insert(name.clone());
+    }
+
+    pub(super) fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// Writes down what should be, if that changed.
+    fn write_journal(&mut self, out: &mut Out) {
+        let mut services: BTreeMap<_, _> = self.recorded.services.clone();
+        for (name, service) in &self.services {
+            let entry = match (&service.work, service.desired) {
+                (Work::Up(_), Desired::Running) => Entry::Starting,
+                (_, Desired::Running) => Entry::Running,
+                (_, Desired::Unsaid | Desired::Stopped) => continue,
+            };
+            services.insert(name.clone(), entry);
+        }
+        let journal = Journal { boot: self.boot.clone(), services };
+        if journal != self.written {
+            self.written = journal.clone();
+            out.push(Effect::Journal(Arc::new(journal)));
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The project of a manifest: from its Compose file, or from its command.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use nanny_compose::{DiskFiles, Request, dotenv};
+
+use super::scan::{COMPOSE_NAMES, Found};
+use super::{Paths, Settings, clean};
+use crate::backend::ContainerSpec;
+use crate::manifest::parse::{Files, Placed};
+use crate::manifest::{Manifest, Problem};
+use crate::project::{Project, from_compose, labels, spec_hash};
+
+/// One directory while it is read.
+pub(super) struct Loading<'a> {
+    pub(super) paths: &'a Paths,
+    pub(super) settings: &'a Settings,
+    /// The directory, as the user calls it.
+    pub(super) origin: PathBuf,
+    /// The manifest, as the user calls it.
+    pub(super) manifest_file: PathBuf,
+    /// The directory, absolute and clean, links kept: Compose names projects after it.
+    pub(super) absolute: PathBuf,
+    pub(super) found: Found,
+}
+
+/// The project that runs the service; what is wrong goes to the findings.
+pub(super) fn load(
+    loading: &mut Loading<'_>,
+    manifest: &Manifest,
+    files: &Files,
+) -> Option<Project> {
+    let working_dir = loading.working_dir(files.working_dir.as_ref())?;
+    let is_process = manifest.backend.as_deref() == Some("process");
+    let compose_file = match &files.compose_file {
+        Some(named) => loading.named_file("compose_file", named, &working_dir)?,
+        None if is_process && manifest.command.is_some() => {
+            return Some(process(manifest, &working_dir));
+        }
+        None => match loading.standard_file(&working_dir) {
+            Some(file) => loading.inside(&file, "compose_file", (1, 1)).then_some(file)?,
+            None if manifest.command.is_some() => return Some(process(manifest, &working_dir)),
+            None => {
+                let name = working_dir.join(COMPOSE_NAMES[0]);
+                let name = loading.paths.shown(&name);
+                let message = format!(
+                    "there is no {}; write one, name another with 'compose_file', \
+                     or say with 'command' what to run",
+                    name.display()
+                );
+                loading.error((1, 1), message);
+                return None;
+            }
+        },
+    };
+    if let Some(at) = files.process_at {
+        let message = "'command' and 'env' are for processes and do nothing here: \
+                       the Compose file says what runs";
+        let problem = Problem::new(&loading.origin, &loading.manifest_file, at, message);
+        loading.found.problems.push(problem.as_hint());
+    }
+    let variables = loading.env_files(&files.env_files, &working_dir)?;
+    loading.compose(manifest, compose_file, &variables)
+}
+
+/// A project of one plain process.
+fn process(manifest: &Manifest, working_dir: &Path) -> Project {
+    let spec = ContainerSpec {
+        name: manifest.name.as_str().to_owned(),
+        command: manifest.command.clone(),
+        environment: manifest.env.clone(),
+        working_dir: Some(working_dir.to_string_lossy().into_owned()),
+        stop_grace: manifest.stop_timeout,
+        ..ContainerSpec::default()
+    };
+    let mut project = Project::single(manifest.name.as_str(), spec);
+    for part in project.parts.values_mut() {
+        let hash = spec_hash(&part.spec);
+        part.spec.labels.insert(labels::SPEC_HASH.to_owned(), hash);
+    }
+    project
+}
+
+impl Loading<'_> {
+    fn working_dir(&mut self, named: Option<&Placed>) -> Option<PathBuf> {
+        let Some(named) = named else {
+            return Some(self.absolute.clone());
+        };
+        let path = clean(&self.absolute.join(&named.text));
+        if !self.inside(&path, "working_dir", named.at) {
+            return None;
+        }
+        if path.is_dir() {
+            return Some(path);
+        }
+        let message =
+            format!("'working_dir' is '{}', which is no directory; make it one", named.text);
+        self.error(named.at, message);
+        None
+    }
+
+    /// A file that the manifest names: beside the working directory's files, or else beside the
+    /// manifest.
+    fn named_file(&mut self, field: &str, named: &Placed, working_dir: &Path) -> Option<PathBuf> {
+        let places = [working_dir, &self.absolute].map(|place| clean(&place.join(&named.text)));
+        self.found.files.extend(places.clone());
+        let path = places.iter().find(|path| path.exists()).unwrap_or(&places[0]);
+        if !self.inside(path, field, named.at) {
+            return None;
+        }
+        if path.is_file() {
+            return Some(path.clone());
+        }
+        let shown = self.paths.shown(path);
+        let message = format!(
+            "'{field}' names {}, which is no file; write it or name another",
+            shown.display()
+        );
+        self.error(named.at, message);
+        None
+    }
+
+    fn standard_file(&mut self, working_dir: &Path) -> Option<PathBuf> {
+        let places: Vec<_> = COMPOSE_NAMES.iter().map(|name| working_dir.join(name)).collect();
+        self.found.files.extend(places.clone());
+        places.into_iter().find(|path| path.exists())
+    }
+
+    /// Whether `path` lies in the service's directory, wherever links lead; if not, says so. A path
+    /// that is not there is judged by its name.
+    fn inside(&mut self, path: &Path, field: &str, at: (usize, usize)) -> bool {
+        let real = path.canonicalize();
+        let is_inside = match (&real, self.absolute.canonicalize()) {
+            (Ok(real), Ok(directory)) => real.starts_with(directory),
+            _ => path.starts_with(&self.absolute),
+        };
+        if !is_inside {
+            let message = format!(
+                "'{field}' leads out of the service's directory; keep the file inside, \
+                 or link the whole directory"
+            );
+            self.error(at, message);
+        }
+        is_inside
+    }
+
+    /// The variables of the manifest's `env_file`s, later files over earlier ones.
+    fn env_files(
+        &mut self,
+        named: &[Placed],
+        working_dir: &Path,
+    ) -> Option<BTreeMap<String, String>> {
+        let mut variables = BTreeMap::new();
+        for named in named {
+            let path = clean(&working_dir.join(&named.text));
+            self.found.files.push(path.clone());
+            let text = match nanny_compose::Files::read(&DiskFiles, &path, ENV_FILE_BYTES) {
+                Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                Err(error) => {
+                    let message = format!(
+                        "'env_file' {} cannot be read: {error}; write it or take it out",
+                        named.text
+                    );
+                    self.error(named.at, message);
+                    return None;
+                }
+            };
+            let settings = self.settings;
+            let known =
+                |name: &str| settings.variable(name).or_else(|| variables.get(name).cloned());
+            match dotenv::parse(&text, &known) {
+                Ok(found) => variables.extend(found.values),
+                Err(error) => {
+                    let file = self.paths.shown(&path);
+                    let at = (error.line.max(1), 1);
+                    let problem = Problem::new(&self.origin, file, at, error.kind.to_string());
+                    self.found.problems.push(problem);
+                    return None;
+                }
+            }
+        }
+        Some(variables)
+    }
+
+    fn compose(
+        &mut self,
+        manifest: &Manifest,
+        compose_file: PathBuf,
+        variables: &BTreeMap<String, String>,
+    ) -> Option<Project> {
+        let mut request = Request::new(compose_file);
+        request.profiles.clone_from(&manifest.profiles);
+        request.home.clone_from(&self.settings.home);
+        let settings = self.settings;
+        let lookup = |name: &str| settings.variable(name).or_else(|| variables.get(name).cloned());
+        match nanny_compose::load(&request, &lookup, &DiskFiles) {
+            Ok(loaded) => {
+                self.found.files.extend(loaded.files_read);
+                self.say(loaded.warnings, Problem::as_hint);
+                let lowered = from_compose(&loaded.project, manifest);
+                lowered.map_err(|problems| self.adopt(problems)).ok()
+            }
+            Err(problems) => {
+                self.found.files.extend(problems.files_read);
+                self.say(problems.warnings, Problem::as_hint);
+                self.say(problems.problems, |problem| problem);
+                None
+            }
+        }
+    }
+
+    /// Takes over what the Compose loader found, under the names that the user knows.
+    fn say(&mut self, found: Vec<nanny_compose::Problem>, change: impl Fn(Problem) -> Problem) {
+        for problem in found {
+            let path = self.paths.shown(&problem.file);
+            let at = (problem.line.max(1), problem.column.max(1));
+            let place = if problem.path.is_empty() { "" } else { &format!("{}: ", problem.path) };
+            let message = format!("{place}{}", problem.message);
+            self.found.problems.push(change(Problem::new(&self.origin, path, at, message)));
+        }
+    }
+
+    fn adopt(&mut self, problems: Vec<Problem>) {
+        for mut problem in problems {
+            problem.path = self.paths.shown(&problem.path);
+            problem.origin.clone_from(&self.origin);
+            self.found.problems.push(problem);
+        }
+    }
+
+    fn error(&mut self, at: (usize, usize), message: impl Into<String>) {
+        self.found.problems.push(Problem::new(&self.origin, &self.manifest_file, at, message));
+    }
+}
+
+/// As for `.env`.
+const ENV_FILE_BYTES: u64 = 1 << 20;

@@ -1,0 +1,158 @@
+//! Looking through the directories: blocking, and one at a time.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::project::{self, Loading};
+use super::{Paths, Settings};
+use crate::manifest::parse::{self, MAX_BYTES};
+use crate::manifest::{Problem, Service};
+use crate::name::ServiceName;
+
+/// What a manifest may be called; the first that is there counts.
+pub(super) const MANIFEST_NAMES: &[&str] = &["service.yaml", "service.yml"];
+/// What a Compose file may be called if nobody says; the first that is there counts.
+pub(super) const COMPOSE_NAMES: &[&str] =
+    &["docker-compose.yml", "compose.yaml", "compose.yml", "docker-compose.yaml"];
+
+/// What one directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) manifest: Option<FoundManifest>,
+    pub(super) problems: Vec<Problem>,
+    /// Files that were read or looked for.
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// A manifest that could be read.
+#[derive(Debug)]
+pub(super) struct FoundManifest {
+    pub(super) name: ServiceName,
+    /// Where it says the service's name.
+    pub(super) name_at: (usize, usize),
+    pub(super) origin: PathBuf,
+    pub(super) file: PathBuf,
+    /// The service, unless its Compose file is at fault.
+    pub(super) service: Option<Service>,
+}
+
+/// The directories beneath `root` that may hold a service, in the order of their names.
+pub(super) fn service_directories(root: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        // Through a link as well: whoever keeps services elsewhere links them in.
+        if !is_skipped(&entry.file_name()) && entry.path().is_dir() {
+            found.insert(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Templates, hidden directories and the nanny's own are no services.
+pub(super) fn is_skipped(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with(['_', '.']) || name == "service-nanny"
+}
+
+/// Reads what there is in one directory, given by its name beneath the root.
+pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Found {
+    let origin = paths.shown.join(directory);
+    let absolute = paths.absolute.join(directory);
+    let mut found = Found::default();
+    found.files.extend(MANIFEST_NAMES.iter().map(|name| absolute.join(name)));
+    let Some(name) = MANIFEST_NAMES.iter().find(|name| is_there(&absolute.join(name))) else {
+        return found;
+    };
+    let manifest_file = origin.join(name);
+    let text = match read_text(&absolute.join(name)) {
+        Ok(text) => text,
+        Err(Unreadable { at, message }) => {
+            found.problems.push(Problem::new(&origin, &manifest_file, at, message));
+            return found;
+        }
+    };
+    let parsed = match parse::parse(&text, &origin, &manifest_file) {
+        Ok(parsed) => parsed,
+        Err(problems) => {
+            found.problems = problems;
+            return found;
+        }
+    };
+    found.problems = parsed.problems;
+    let mut manifest = parsed.manifest;
+    let mut loading = Loading { paths, settings, origin, manifest_file, absolute, found };
+    let project = project::load(&mut loading, &manifest, &parsed.files);
+    let Loading { origin, manifest_file: file, mut found, .. } = loading;
+    let (name, name_at) = (manifest.name.clone(), parsed.name_at);
+    let service = project.map(|project| {
+        if settings.protected.contains(&project.name) {
+            manifest.protected = Some("the nanny itself runs in its project".to_owned());
+        }
+        if manifest.backend.is_none()
+            && project.parts.values().all(|part| part.spec.image.is_none())
+        {
+            manifest.backend = Some("process".to_owned());
+        }
+        Service::new(manifest, Arc::new(project), origin.clone())
+    });
+    found.manifest = Some(FoundManifest { name, name_at, origin, file, service });
+    found
+}
+
+/// Whether there is anything at `path`, even if it cannot be read: then the reading says why.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
+}
+
+struct Unreadable {
+    at: (usize, usize),
+    message: String,
+}
+
+fn read_text(path: &Path) -> Result<String, Unreadable> {
+    let whole = |message: String| Unreadable { at: (1, 1), message };
+    let bytes = read_bytes(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
+    if bytes.len() > MAX_BYTES {
+        let limit = MAX_BYTES >> 10;
+        return Err(whole(format!("the file is longer than {limit} KiB; make it smaller")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let sound = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(&error.as_bytes()[..sound]).into_owned();
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        let at = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
+        Unreadable { at, message: "this is not UTF-8; save the file as UTF-8".to_owned() }
+    })
+}
+
+/// Up to one byte more than a manifest may have. Pipes and devices are refused, not waited for.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let no_file = || io::Error::other("it is no regular file");
+    if !path.metadata()?.is_file() {
+        return Err(no_file());
+    }
+    let file = open_without_waiting(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(no_file());
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What was a file a moment ago may be a pipe by now, and opening that would wait for a writer.
+#[cfg(unix)]
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    File::open(path)
+}

@@ -1,0 +1,337 @@
+//! The one task that owns the world: it takes in what happens, asks [`World::step`] what to do, and
+//! sees that it is done. Nothing outside is ever awaited in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt as _;
+use futures_util::stream::{SelectAll, select_all};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::changes::{Change, Changes};
+use super::{Request, Result, Snapshot, effects};
+use crate::backend::{ContainerBackend, Event, PullProgress};
+use crate::journal::{Journal, StateDir};
+use crate::lifecycle::{
+    Answer, CallId, Command, Effect, EngineIndex, Input, Now, RequestId, World,
+};
+use crate::manifest::{Changed, ManifestSource};
+use crate::nanny::{Rediscovered, StartPlan, Started, Stopped};
+use crate::probe::HealthProbe;
+
+/// How long engine calls under way may go on at shutdown.
+const LAST_CALLS: Duration = Duration::from_secs(2);
+
+/// Everything the driver works with.
+pub(super) struct Driver {
+    pub(super) world: World,
+    pub(super) backends: Vec<Arc<dyn ContainerBackend>>,
+    pub(super) source: Arc<dyn ManifestSource>,
+    pub(super) probe: Arc<dyn HealthProbe>,
+    pub(super) state: Option<Arc<StateDir>>,
+    pub(super) inbox: mpsc::Receiver<Request>,
+    pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
+    pub(super) changes: Arc<Changes>,
+}
+
+/// A caller who waits for an answer.
+enum Caller {
+    Start(oneshot::Sender<Result<Started>>),
+    Stop(oneshot::Sender<Result<Stopped>>),
+    Plan(oneshot::Sender<Result<StartPlan>>),
+    Rediscover(oneshot::Sender<Result<Rediscovered>>),
+}
+
+/// What a task of the driver came to.
+enum Finished {
+    Input(Input),
+    Journal,
+}
+
+/// What the driver keeps beside the world.
+struct Desk {
+    began: Instant,
+    tasks: JoinSet<Finished>,
+    calls: BTreeMap<CallId, AbortHandle>,
+    callers: BTreeMap<RequestId, Caller>,
+    requests: u64,
+    pulling: mpsc::Sender<(CallId, PullProgress)>,
+    /// The journal being written, and the one to be written after it.
+    writing: bool,
+    to_write: Option<Arc<Journal>>,
+}
+
+impl Driver {
+    /// Drives until every handle is gone or somebody asks for the end.
+    ///
+    /// `ready` is told once the sources and every engine have answered for the first time, or
+    /// failed to.
+    pub(super) async fn run(mut self, ready: oneshot::Sender<()>) {
+        let (pulling, mut pulls) = mpsc::channel(64);
+        let mut desk = Desk {
+            began: Instant::now(),
+            tasks: JoinSet::new(),
+            calls: BTreeMap::new(),
+            callers: BTreeMap::new(),
+            requests: 0,
+            pulling,
+            writing: false,
+            to_write: None,
+        };
+        let mut events = self.events();
+        let mut changed = self.source.watch();
+        let mut ready = Some(ready);
+        let mut unheard = 1 + self.backends.len();
+        let first = self.world.begin(desk.now());
+        self.carry_out(&mut desk, first);
+        loop {
+            let tick = self.world.next_tick().map(|at| desk.began + at);
+            let input = tokio::select! {
+                request = self.inbox.recv() => match request {
+                    None => break,
+                    Some(Request::Shutdown) => break,
+                    Some(request) => desk.register(request),
+                },
+                Some(finished) = desk.tasks.join_next() => match finished {
+                    Ok(Finished::Input(input)) => input,
+                    Ok(Finished::Journal) => {
+                        desk.writing = false;
+                        self.write_journal(&mut desk);
+                        continue;
+                    }
+                    // A call that was given up.
+                    Err(error) if error.is_cancelled() => continue,
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+                Some((engine, event)) = events.next() => Input::Event(engine, event),
+                Some(Changed) = changed.next() => Input::SourceChanged,
+                Some((call, progress)) = pulls.recv() => Input::Pulling(call, progress),
+                () = at(tick) => Input::Tick,
+            };
+            let heard = matches!(input, Input::Discovered(_) | Input::Listed { .. });
+            if let Input::Done(call, _) = &input {
+                desk.calls.remove(call);
+            }
+            let effects = self.world.step(desk.now(), input);
+            self.publish(&desk);
+            self.carry_out(&mut desk, effects);
+            if heard && unheard > 0 {
+                unheard -= 1;
+                if unheard == 0
+                    && let Some(ready) = ready.take()
+                {
+                    // Nobody waits any more: that is their business.
+                    let _ = ready.send(());
+                }
+            }
+        }
+        self.end(desk).await;
+    }
+
+    /// What all engines say, as one stream.
+    fn events(&self) -> SelectAll<BoxStream<'static, (EngineIndex, Event)>> {
+        let tagged = self.backends.iter().enumerate().map(|(index, backend)| {
+            backend.watch().map(move |event| (EngineIndex(index), event)).boxed()
+        });
+        let never = futures_util::stream::pending().boxed();
+        select_all(tagged.chain([never]))
+    }
+
+    /// Shows readers what changed, before anybody is answered.
+    fn publish(&mut self, desk: &Desk) {
+        let now = desk.now();
+        let touched = self.world.take_touched();
+        let engines = self.world.engine_views();
+        let before = Arc::clone(&self.snapshot.borrow());
+        if touched.is_empty()
+            && engines == before.engines
+            && self.world.foreign_gpu_names() == before.foreign_gpu_containers
+            && Arc::ptr_eq(&self.world.problems(), &before.problems)
+        {
+            return;
+        }
+        let mut services = before.services.clone();
+        for name in touched {
+            let Some(view) = self.world.view(&name, now) else {
+                services.remove(&name);
+                continue;
+            };
+            let known = services.get(&name);
+            if known.is_none_or(|known| known.status != view.status) {
+                let change = Change::Status { service: name.clone(), status: view.status };
+                self.changes.announce(now.wall, change);
+            }
+            if known.is_none_or(|known| **known != view) {
+                services.insert(name, Arc::new(view));
+            }
+        }
+        self.snapshot.send_replace(Arc::new(Snapshot {
+            services,
+            engines,
+            gpu_services_running: self.world.gpu_services_running(),
+            foreign_gpu_containers: self.world.foreign_gpu_names(),
+            problems: self.world.problems(),
+        }));
+    }
+
+    fn carry_out(&mut self, desk: &mut Desk, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Call { id, engine, step } => {
+                    let backend = Arc::clone(&self.backends[engine.0]);
+                    let pulling = desk.pulling.clone();
+                    tracing::debug!(call = id.0, %step, "calling the engine");
+                    let task = desk.tasks.spawn(async move {
+                        let outcome = effects::take(backend, id, step, pulling).await;
+                        Finished::Input(Input::Done(id, outcome))
+                    });
+                    desk.calls.insert(id, task);
+                }
+                Effect::Cancel(id) => self.cancel(desk, id),
+                Effect::List { engine, issued } => {
+                    let backend = Arc::clone(&self.backends[engine.0]);
+                    desk.tasks.spawn(async move {
+                        let result = effects::list(backend).await;
+                        Finished::Input(Input::Listed { engine, issued, result })
+                    });
+                }
+                Effect::Probe { target, run } => {
+                    let probe = Arc::clone(&self.probe);
+                    desk.tasks.spawn(async move {
+                        let service = target.service.clone();
+                        let (health, latency) = effects::probe(probe, target).await;
+                        Finished::Input(Input::Probed { service, run, health, latency })
+                    });
+                }
+                Effect::Discover => {
+                    let source = Arc::clone(&self.source);
+                    desk.tasks.spawn(async move {
+                        Finished::Input(Input::Discovered(source.discover().await))
+                    });
+                }
+                Effect::Reply(request, answer) => desk.reply(request, answer),
+                Effect::Journal(journal) => {
+                    desk.to_write = Some(journal);
+                    self.write_journal(desk);
+                }
+                Effect::Announce(change) => {
+                    tracing::info!(change = ?change, "change");
+                    self.changes.announce(desk.now().wall, change);
+                }
+            }
+        }
+    }
+
+    /// Gives a call up. Its outcome comes as the news that it was given up.
+    fn cancel(&mut self, desk: &mut Desk, id: CallId) {
+        if let Some(call) = desk.calls.remove(&id) {
+            call.abort();
+            desk.tasks.spawn(async move {
+                let error = crate::backend::BackendError::new(
+                    crate::backend::ErrorKind::Timeout,
+                    "pull",
+                    "it was given up",
+                );
+                Finished::Input(Input::Done(id, crate::lifecycle::Outcome::Failed(error)))
+            });
+        }
+    }
+
+    /// Writes the latest journal, one write at a time.
+    fn write_journal(&self, desk: &mut Desk) {
+        let Some(state) = &self.state else { return };
+        if desk.writing {
+            return;
+        }
+        let Some(journal) = desk.to_write.take() else { return };
+        desk.writing = true;
+        let state = Arc::clone(state);
+        desk.tasks.spawn_blocking(move || {
+            if let Err(error) = state.write(&journal) {
+                tracing::warn!(%error, "the journal cannot be written; going on without it");
+            }
+            Finished::Journal
+        });
+    }
+
+    /// Lets calls under way come to an end, writes the journal, and leaves all services as they are.
+    async fn end(self, mut desk: Desk) {
+        desk.callers.clear();
+        self.changes.close();
+        let last = async {
+            while !desk.calls.is_empty() || desk.writing {
+                match desk.tasks.join_next().await {
+                    None => break,
+                    Some(Ok(Finished::Journal)) => desk.writing = false,
+                    Some(Ok(Finished::Input(Input::Done(id, _)))) => drop(desk.calls.remove(&id)),
+                    Some(_) => {}
+                }
+            }
+        };
+        // What does not end in time goes on in the engine; the next run finds it there.
+        let _ = timeout(LAST_CALLS, last).await;
+        if let (Some(state), Some(journal)) = (self.state, desk.to_write.take())
+            && let Err(error) = state.write(&journal)
+        {
+            tracing::warn!(%error, "the journal cannot be written");
+        }
+    }
+}
+
+impl Desk {
+    fn now(&self) -> Now {
+        Now::new(self.began.elapsed(), Timestamp::now())
+    }
+
+    /// Notes the way back of a request, and turns it into an input.
+    fn register(&mut self, request: Request) -> Input {
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        let (command, caller) = match request {
+            Request::Start(name, options, caller) => {
+                (Command::Start(name, options), Caller::Start(caller))
+            }
+            Request::Restart(name, options, caller) => {
+                (Command::Restart(name, options), Caller::Start(caller))
+            }
+            Request::Stop(name, options, caller) => {
+                (Command::Stop(name, options), Caller::Stop(caller))
+            }
+            Request::Plan(name, options, caller) => {
+                (Command::Plan(name, options), Caller::Plan(caller))
+            }
+            Request::Rediscover(caller) => (Command::Rediscover, Caller::Rediscover(caller)),
+            Request::Shutdown => return Input::Tick,
+        };
+        self.callers.insert(id, caller);
+        Input::Command(id, command)
+    }
+
+    /// Answers a caller. One who has gone away only misses the answer.
+    fn reply(&mut self, request: RequestId, answer: Answer) {
+        match (self.callers.remove(&request), answer) {
+            (Some(Caller::Start(caller)), Answer::Started(answer)) => drop(caller.send(answer)),
+            (Some(Caller::Stop(caller)), Answer::Stopped(answer)) => drop(caller.send(answer)),
+            (Some(Caller::Plan(caller)), Answer::Plan(answer)) => drop(caller.send(answer)),
+            (Some(Caller::Rediscover(caller)), Answer::Rediscovered(answer)) => {
+                drop(caller.send(Ok(answer)));
+            }
+            (caller, answer) => {
+                debug_assert!(false, "{request:?} was answered twice, or with {answer:?}");
+                drop(caller);
+            }
+        }
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

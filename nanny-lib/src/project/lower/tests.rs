@@ -1,0 +1,210 @@
+use std::time::Duration;
+
+use super::*;
+use crate::name::ServiceName;
+
+fn manifest() -> Manifest {
+    Manifest::new(ServiceName::new("chat").expect("a good name"))
+}
+
+/// A project `ai` of one service `web`, which `change` may change.
+fn lower(
+    manifest: &Manifest,
+    change: impl FnOnce(&mut model::Service),
+) -> Result<Project, Vec<Problem>> {
+    let mut compose = model::Project::new("ai", "/srv/ai");
+    let mut service = model::Service::new("web", "nginx:1");
+    change(&mut service);
+    compose.services.insert("web".to_owned(), service);
+    compose.networks.insert("default".to_owned(), model::Network::new("ai_default"));
+    compose.volumes.insert("models".to_owned(), model::Volume::new("ai_models"));
+    from_compose(&compose, manifest)
+}
+
+fn web(manifest: &Manifest, change: impl FnOnce(&mut model::Service)) -> Part {
+    let mut project = lower(manifest, change).expect("it can be lowered");
+    project.parts.remove("web").expect("it has a web")
+}
+
+#[test]
+fn a_project_is_found_by_the_labels_of_compose() {
+    let project = lower(&manifest(), |_| {}).unwrap();
+    assert_eq!(project.name, "ai");
+    assert_eq!(project.part_label, compose_labels::SERVICE);
+    assert_eq!(project.image_label.as_deref(), Some(compose_labels::IMAGE));
+    let labels = &project.parts["web"].spec.labels;
+    assert!(project.selector.iter().all(|(key, value)| labels.get(key) == Some(value)));
+    assert!(!project.excluded.iter().any(|(key, value)| labels.get(key) == Some(value)));
+    assert_eq!(labels[&project.part_label], "web");
+    assert_eq!(labels[labels::SERVICE], "chat");
+    assert_eq!(labels[labels::SPEC_HASH].len(), 64);
+}
+
+#[test]
+fn a_plain_service_becomes_a_plain_container() {
+    let part = web(&manifest(), |_| {});
+    assert_eq!(part.spec.name, "ai-web-1");
+    let labels = part.spec.labels.clone();
+    let plain = ContainerSpec { labels, ..ContainerSpec::new("ai-web-1", "nginx:1") };
+    assert_eq!(part, Part::new(plain));
+}
+
+#[test]
+fn every_setting_arrives() {
+    let part = web(&manifest(), |service| {
+        service.command = Some(vec!["serve".to_owned()]);
+        service.environment.insert("TOKEN", Some("x".to_owned()));
+        service.environment.insert("UNSET", None);
+        service.ports = vec![model::Port {
+            host_ip: Some("127.0.0.1".to_owned()),
+            published: Some("8000-8010".to_owned()),
+            target: 80,
+            protocol: model::Protocol::Udp,
+        }];
+        service.expose = vec!["9000-9001/tcp".to_owned()];
+        service.networks.insert("default".to_owned(), model::Attachment::default());
+        service.gpus = vec![model::GpuRequest::of_count(model::GpuRequest::ALL)];
+        service.ulimits.insert("memlock".to_owned(), model::Ulimit::both(-1));
+        service.extra_hosts.insert("db".to_owned(), vec!["::1".to_owned()]);
+        service.network_mode = Some(model::NetworkMode::Host);
+        service.shm_size = Some(1 << 30);
+    });
+    let spec = part.spec;
+    assert_eq!(spec.command.unwrap(), ["serve"]);
+    assert_eq!(spec.environment.0["TOKEN"].as_deref(), Some("x"));
+    assert_eq!(spec.environment.0["UNSET"], None);
+    let port = PortMapping {
+        container_port: 80,
+        protocol: Protocol::Udp,
+        host_ip: Some("127.0.0.1".to_owned()),
+        host_ports: Some(HostPorts { first: 8000, last: 8010 }),
+    };
+    assert_eq!(spec.ports, [port]);
+    assert_eq!(spec.expose, ["9000/tcp", "9001/tcp"]);
+    let aliases = vec!["ai-web-1".to_owned(), "web".to_owned()];
+    assert_eq!(spec.networks, [NetworkAttachment::new("ai_default", aliases)]);
+    assert_eq!((spec.gpus[0].count, spec.gpus[0].capabilities.join(",")), (Some(-1), "gpu".into()));
+    assert_eq!(spec.ulimits, [Ulimit::new("memlock", -1, -1)]);
+    assert_eq!(spec.extra_hosts, ["db:::1"]);
+    assert_eq!(spec.network_mode.as_deref(), Some("host"));
+    assert_eq!(spec.shm_size, Some(1 << 30));
+}
+
+#[test]
+fn mounts_name_what_the_engine_knows() {
+    let part = web(&manifest(), |service| {
+        let bind = model::MountSource::Bind { path: "/data".to_owned(), create_host_path: true };
+        let mut bind = model::Mount::new(bind, "/in");
+        bind.read_only = true;
+        bind.selinux = Some(model::Selinux::Private);
+        let volume = model::MountSource::Volume { key: "models".to_owned() };
+        service.mounts = vec![bind, model::Mount::new(volume, "/models")];
+    });
+    let bind = MountKind::Bind {
+        source: "/data".to_owned(),
+        create_source: true,
+        propagation: None,
+        selinux: Some('Z'),
+    };
+    let volume = MountKind::Volume { name: "ai_models".to_owned(), no_copy: false };
+    let expected =
+        [Mount { read_only: true, ..Mount::new("/in", bind) }, Mount::new("/models", volume)];
+    assert_eq!(part.spec.mounts, expected);
+}
+
+#[test]
+fn health_checks_keep_their_kind() {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    for (test, expected) in [
+        (words(&[]), HealthcheckTest::Inherit),
+        (words(&["NONE"]), HealthcheckTest::Disabled),
+        (words(&["CMD", "a", "b c"]), HealthcheckTest::Command(words(&["a", "b c"]))),
+        (words(&["CMD-SHELL", "a | b"]), HealthcheckTest::Shell("a | b".to_owned())),
+    ] {
+        let part = web(&manifest(), |service| {
+            let mut check = model::Healthcheck::default();
+            check.test = test;
+            service.healthcheck = Some(check);
+        });
+        assert_eq!(part.spec.healthcheck.unwrap().test, expected);
+    }
+}
+
+#[test]
+fn a_gpu_service_is_restarted_by_the_nanny_unless_told_otherwise() {
+    let always = |service: &mut model::Service| {
+        service.restart = Some(model::RestartPolicy::OnFailure { max: Some(3) });
+    };
+    let asked = RestartPolicy::OnFailure { max_retries: Some(3) };
+    let cpu = web(&manifest(), always);
+    assert_eq!((cpu.spec.restart, cpu.restart), (asked, asked));
+    assert!(!cpu.spec.labels.contains_key(labels::RESTART));
+
+    let mut gpu = manifest().with_gpu(8);
+    let ours = web(&gpu, always);
+    assert_eq!((ours.spec.restart, ours.restart), (RestartPolicy::No, asked));
+    assert_eq!(ours.spec.labels[labels::RESTART], "on-failure:3");
+
+    gpu.restart = RestartMode::Keep;
+    let kept = web(&gpu, always);
+    assert_eq!((kept.spec.restart, kept.restart), (asked, asked));
+}
+
+#[test]
+fn the_manifest_says_how_long_a_stop_may_take_where_the_file_does_not() {
+    let mut manifest = manifest();
+    manifest.stop_timeout = Some(Duration::from_secs(60));
+    assert_eq!(web(&manifest, |_| {}).spec.stop_grace, Some(Duration::from_secs(60)));
+    let part = web(&manifest, |service| {
+        service.stop_grace_period = Some(Duration::from_secs(5));
+    });
+    assert_eq!(part.spec.stop_grace, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn the_spec_hash_changes_with_the_spec_and_not_by_itself() {
+    let hash = |part: &Part| part.spec.labels[labels::SPEC_HASH].clone();
+    let first = web(&manifest(), |_| {});
+    assert_eq!(hash(&first), hash(&web(&manifest(), |_| {})));
+    let changed = web(&manifest(), |service| service.environment.insert("A", None));
+    assert_ne!(hash(&first), hash(&changed));
+}
+
+#[test]
+fn networks_and_volumes_are_told_by_their_labels() {
+    let project = lower(&manifest(), |_| {}).unwrap();
+    let [network] = &project.networks[..] else { panic!("{:?}", project.networks) };
+    assert_eq!((network.spec.name.as_str(), network.external), ("ai_default", false));
+    assert_eq!(network.identity[compose_labels::NETWORK], "default");
+    let [volume] = &project.volumes[..] else { panic!("{:?}", project.volumes) };
+    assert_eq!(volume.spec.name, "ai_models");
+    assert_eq!(volume.spec.labels[compose_labels::VOLUME], "models");
+}
+
+#[test]
+fn dependencies_on_inactive_services_are_left_out() {
+    let part = web(&manifest(), |service| {
+        let on = |condition| model::Dependency { condition, restart: false, required: false };
+        service.depends_on.insert("debug".to_owned(), on(model::Condition::Started));
+        service.depends_on.insert("web".to_owned(), on(model::Condition::Healthy));
+    });
+    let healthy = Dependency { required: false, ..Dependency::new("web", Condition::Healthy) };
+    assert_eq!(part.depends_on, [healthy]);
+}
+
+#[test]
+fn what_no_backend_can_be_told_is_an_error_and_named() {
+    let problems = lower(&manifest(), |service| {
+        let source = model::MountSource::Tmpfs { size: None, mode: Some(0o700) };
+        service.mounts = vec![model::Mount::new(source, "/tmp")];
+        service.expose = vec!["http".to_owned()];
+    });
+    let messages: Vec<_> = problems.unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        messages,
+        [
+            "/srv/ai:1:1: services.web.expose: 'http' is no port number",
+            "/srv/ai:1:1: services.web.tmpfs: a mode is not supported; leave it out",
+        ]
+    );
+}

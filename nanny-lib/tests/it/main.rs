@@ -1,0 +1,7 @@
+//! Whole nannies on paused time and an engine in memory.
+
+mod adoption;
+mod arbitration;
+mod house;
+mod lifecycle;
+mod outage;

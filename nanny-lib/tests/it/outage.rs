@@ -1,0 +1,68 @@
+//! Engines that do not answer.
+
+use std::time::Duration;
+
+use nanny_lib::backend::MemoryBackend;
+use nanny_lib::{EngineState, Error, StartOptions, Status};
+
+use crate::house::{House, cpu, gpu};
+
+#[tokio::test(start_paused = true)]
+async fn b1_an_engine_out_of_reach_makes_services_unknown_and_keeps_claims() {
+    let house = House::new([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    house.engine.go_down();
+    house.until("a", Status::Unknown).await;
+    let view = house.nanny.snapshot().services["a"].clone();
+    assert!(view.is_running && view.holds_gpu && view.stale_since.is_some());
+    let error = house.nanny.start("b", StartOptions::forced()).await.unwrap_err();
+    assert!(matches!(error, Error::EngineUnavailable { .. }), "{error:?}");
+
+    house.engine.come_back();
+    house.until("a", Status::Running).await;
+    let error = house.nanny.start("b", StartOptions::default()).await.unwrap_err();
+    assert!(matches!(error, Error::GpuConflict { .. }), "{error:?}");
+    assert_eq!(house.engine.runs("a-main-1"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b14_an_engine_that_never_answered_is_absent_and_comes_later() {
+    let engine = MemoryBackend::new();
+    engine.go_down();
+    let house = House::on(engine, [cpu("a")]).await;
+    assert_eq!(house.nanny.snapshot().engines[0].state, EngineState::Absent);
+    let error = house.nanny.start("a", StartOptions::default()).await.unwrap_err();
+    assert!(matches!(error, Error::EngineUnavailable { .. }), "{error:?}");
+    house.engine.come_back();
+    house.until("a", Status::Stopped).await;
+    house.start("a").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_under_way_outlasts_an_outage() {
+    let engine = MemoryBackend::new().with_start_time(Duration::from_secs(2));
+    let house = House::on(engine, [gpu("a")]).await;
+    let start = house.nanny.start("a", StartOptions::default());
+    let cut = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        house.engine.go_down();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        house.engine.come_back();
+    };
+    let (start, ()) = tokio::join!(start, cut);
+    assert!(matches!(start, Err(Error::EngineUnavailable { .. })), "{start:?}");
+    house.until("a", Status::Running).await;
+    assert_eq!(house.engine.running(), ["a-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b2_a_death_during_an_outage_is_noticed() {
+    let house = House::new([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    house.engine.go_down();
+    house.until("a", Status::Unknown).await;
+    house.engine.exit("a-main-1", 137);
+    house.engine.come_back();
+    house.until("a", Status::Failed).await;
+    house.start("b").await;
+}

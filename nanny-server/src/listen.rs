@@ -1,0 +1,162 @@
+//! Where connections come from: a TCP port, or a unix socket.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Anybody who can reach the port.
+    Tcp,
+    /// Somebody whom the socket's file mode lets in.
+    Unix,
+}
+
+/// Accepts connections over TCP or on a unix socket.
+#[derive(Debug)]
+pub struct Listener(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, _file: SocketFile },
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self(Kind::Tcp(listener))
+    }
+}
+
+impl Listener {
+    /// Listens at `address`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the operating system says, in words that name the address.
+    pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await;
+        listener.map(Self::from).map_err(|error| {
+            let reason = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "the port is in use, perhaps by another nanny; choose another with --listen"
+                        .to_owned()
+                }
+                _ => error.to_string(),
+            };
+            io::Error::new(error.kind(), format!("cannot listen on {address}: {reason}"))
+        })
+    }
+
+    /// Listens on a unix socket at `path`, which its owner and group may use. A socket that is left
+    /// over from an earlier run is replaced; the file is removed with the listener.
+    ///
+    /// # Errors
+    ///
+    /// If something else is at `path`, if somebody listens there, or whatever the operating system
+    /// says.
+    pub fn unix(path: &Path) -> io::Result<Self> {
+        let listen = || {
+            remove_stale(path)?;
+            let listener = UnixListener::bind(path)?;
+            let _file = SocketFile(path.to_owned());
+            fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+            Ok(Self(Kind::Unix { listener, _file }))
+        };
+        listen().map_err(|error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
+        })
+    }
+
+    /// The address it listens on; `None` on a unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Kind::Tcp(listener) => listener.local_addr().ok(),
+            Kind::Unix { .. } => None,
+        }
+    }
+
+    /// The next connection.
+    pub(crate) async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
+        match &self.0 {
+            Kind::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Box::new(stream), Peer::Tcp))
+            }
+            Kind::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Box::new(stream), Peer::Unix))
+            }
+        }
+    }
+}
+
+/// Removes a socket that nobody listens on any more, and nothing else.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is another file"));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+    }
+}
+
+/// A socket's file, removed when dropped.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::debug!(path = %self.0.display(), %error, "could not remove the socket");
+        }
+    }
+}
+
+/// A connection, of either kind.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named() {
+        let first = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = first.address().unwrap();
+        let error = Listener::tcp(address).await.unwrap_err();
+        assert!(error.to_string().contains(&address.to_string()));
+        assert!(error.to_string().contains("in use"));
+    }
+
+    #[tokio::test]
+    async fn a_socket_left_over_is_replaced_and_any_other_file_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("nanny.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let listener = Listener::unix(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert!(Listener::unix(&path).is_err(), "it is in use");
+        drop(listener);
+        assert!(!path.exists());
+        fs::write(&path, "precious").unwrap();
+        assert!(Listener::unix(&path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+}

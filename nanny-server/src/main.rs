@@ -1,0 +1,45 @@
+//! The command `nanny`.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use nanny_server::config::{Cli, Command};
+use nanny_server::{check, telemetry};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
+    telemetry::start(&cli.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        match cli.command {
+            #[cfg(feature = "rest")]
+            Command::Serve(args) => Ok(nanny_server::run::serve(*args).await?),
+            Command::Check(args) => Ok(check::check(args).await),
+            command => Err(format!("not in this build: {command:?}").into()),
+        }
+    });
+    // Whatever still runs must not hold up the end.
+    runtime.shutdown_background();
+    ended
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of a command")]
+fn complain(error: &dyn Error) {
+    eprintln!("nanny: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        eprintln!("  because: {cause}");
+        source = cause.source();
+    }
+}

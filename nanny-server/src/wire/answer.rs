@@ -1,0 +1,162 @@
+//! Answers to what was asked of the nanny.
+
+use nanny_lib::manifest::{Problem, Severity};
+use nanny_lib::{
+    EngineView, Rediscovered, ServiceName, Snapshot, StartPlan, Started, Stopped, Verdict,
+};
+use serde::Serialize;
+
+/// `GET /`
+#[derive(Debug, Serialize)]
+pub(crate) struct Welcome {
+    message: &'static str,
+    version: &'static str,
+    services_discovered: usize,
+    gpu_service_running: Option<ServiceName>,
+}
+
+impl From<&Snapshot> for Welcome {
+    fn from(now: &Snapshot) -> Self {
+        Self {
+            message: "Service Nanny is running!",
+            version: env!("CARGO_PKG_VERSION"),
+            services_discovered: now.services.len(),
+            gpu_service_running: now.gpu_service_running().cloned(),
+        }
+    }
+}
+
+/// `GET /health`
+#[derive(Debug, Serialize)]
+pub(crate) struct OwnHealth {
+    status: &'static str,
+    services_discovered: usize,
+    services_running: usize,
+    engines: Vec<EngineView>,
+}
+
+impl From<&Snapshot> for OwnHealth {
+    fn from(now: &Snapshot) -> Self {
+        Self {
+            status: "healthy",
+            services_discovered: now.services.len(),
+            services_running: now.running(),
+            engines: now.engines.clone(),
+        }
+    }
+}
+
+/// `POST /services/{name}/start` and `…/restart`
+#[derive(Debug, Serialize)]
+pub(crate) struct StartAnswer {
+    message: String,
+    status: &'static str,
+    health_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stopped: Vec<ServiceName>,
+}
+
+impl StartAnswer {
+    /// A start of `name` that was answered with `started`.
+    pub(crate) fn started(name: &str, health_endpoint: Option<String>, started: Started) -> Self {
+        let (message, status) = match (started.already_running, started.pending) {
+            (true, _) => (format!("Service '{name}' is already running"), "running"),
+            (false, true) => (format!("Service '{name}' is starting"), "starting"),
+            (false, false) => (format!("Service '{name}' started successfully"), "running"),
+        };
+        Self { message, status, health_endpoint, stopped: started.stopped }
+    }
+
+    /// A restart of `name` that was answered with `started`.
+    pub(crate) fn restarted(name: &str, health_endpoint: Option<String>, started: Started) -> Self {
+        let (message, status) = if started.pending {
+            (format!("Service '{name}' is restarting"), "starting")
+        } else {
+            (format!("Service '{name}' restarted successfully"), "running")
+        };
+        Self { message, status, health_endpoint, stopped: started.stopped }
+    }
+}
+
+/// `POST /services/{name}/stop`
+#[derive(Debug, Serialize)]
+pub(crate) struct StopAnswer {
+    message: String,
+    status: &'static str,
+}
+
+impl StopAnswer {
+    /// A stop of `name` that was answered with `stopped`.
+    pub(crate) fn new(name: &str, stopped: &Stopped) -> Self {
+        let message = if stopped.was_running {
+            format!("Service '{name}' stopped successfully")
+        } else {
+            format!("Service '{name}' is not running")
+        };
+        Self { message, status: "stopped" }
+    }
+}
+
+/// `GET /services/{name}/plan`
+#[derive(Debug, Serialize)]
+pub(crate) struct PlanAnswer {
+    service: String,
+    verdict: &'static str,
+    victims: Vec<ServiceName>,
+    reason: Option<String>,
+    conflicts: Vec<String>,
+    steps: Vec<String>,
+}
+
+impl PlanAnswer {
+    /// What a start of `name` would do.
+    pub(crate) fn new(name: &str, plan: StartPlan) -> Self {
+        let (verdict, victims, reason, conflicts) = match plan.verdict {
+            Verdict::Admit => ("admit", Vec::new(), None, Vec::new()),
+            Verdict::Evict { victims } => ("evict", victims, None, Vec::new()),
+            Verdict::AlreadyRunning => ("already_running", Vec::new(), None, Vec::new()),
+            Verdict::Refuse { reason, holders } => ("refuse", Vec::new(), Some(reason), holders),
+            _ => ("unknown", Vec::new(), None, Vec::new()),
+        };
+        Self { service: name.to_owned(), verdict, victims, reason, conflicts, steps: plan.steps }
+    }
+}
+
+/// `GET /services/{name}/logs`
+#[derive(Debug, Serialize)]
+pub(crate) struct LogsAnswer {
+    pub(crate) service: String,
+    pub(crate) logs: String,
+    /// What was asked for; -1 is everything.
+    pub(crate) tail: i64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) truncated: bool,
+}
+
+/// `POST /rediscover`
+#[derive(Debug, Serialize)]
+pub(crate) struct RediscoverAnswer {
+    message: &'static str,
+    services_discovered: usize,
+    added: Vec<ServiceName>,
+    changed: Vec<ServiceName>,
+    removed: Vec<ServiceName>,
+    errors: Vec<Problem>,
+    hints: Vec<Problem>,
+}
+
+impl From<Rediscovered> for RediscoverAnswer {
+    fn from(found: Rediscovered) -> Self {
+        let (hints, errors) =
+            found.problems.into_iter().partition(|problem| problem.severity == Severity::Hint);
+        Self {
+            message: "Service discovery completed",
+            services_discovered: found.total,
+            added: found.added,
+            changed: found.changed,
+            removed: found.removed,
+            errors,
+            hints,
+        }
+    }
+}

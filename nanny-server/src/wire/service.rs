@@ -1,0 +1,219 @@
+//! Services as the API shows them, built from what was last seen of them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use nanny_lib::backend::{ContainerState, EngineHealth};
+use nanny_lib::{ContainerView, GpuId, HealthView, ServiceName, ServiceView, Snapshot};
+use serde::Serialize;
+use serde_json::{Number, Value};
+
+use crate::uptime::uptime;
+
+/// `GET /services`
+#[derive(Debug, Serialize)]
+pub(crate) struct ServiceList {
+    total: usize,
+    services: Vec<Service>,
+    gpu_service_running: Option<ServiceName>,
+    gpu_services_running: Vec<ServiceName>,
+    foreign_gpu_containers: Vec<String>,
+}
+
+impl ServiceList {
+    /// The services that `wanted` picks; the rest of the answer is about all of them.
+    pub(crate) fn new(now: &Snapshot, wanted: impl Fn(&ServiceView) -> bool) -> Self {
+        let services: Vec<Service> = now
+            .services
+            .values()
+            .filter(|view| wanted(view))
+            .map(|view| (&**view).into())
+            .collect();
+        Self {
+            total: services.len(),
+            services,
+            gpu_service_running: now.gpu_service_running().cloned(),
+            gpu_services_running: now.gpu_services_running.clone(),
+            foreign_gpu_containers: now.foreign_gpu_containers.clone(),
+        }
+    }
+}
+
+/// A service, as a list shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Service {
+    name: ServiceName,
+    description: String,
+    version: String,
+    gpu_required: bool,
+    vram_gb: Number,
+    ports: Vec<String>,
+    health_endpoint: String,
+    tags: Vec<String>,
+    status: &'static str,
+}
+
+impl From<&ServiceView> for Service {
+    fn from(view: &ServiceView) -> Self {
+        let manifest = &view.manifest;
+        Self {
+            name: manifest.name.clone(),
+            description: manifest.description.clone(),
+            version: manifest.version.clone(),
+            gpu_required: manifest.gpu_required,
+            vram_gb: manifest.vram_gb.clone(),
+            ports: manifest.ports.clone(),
+            health_endpoint: manifest.health_endpoint.clone().unwrap_or_default(),
+            tags: manifest.tags.clone(),
+            status: view.status.as_str(),
+        }
+    }
+}
+
+/// `GET /services/{name}`: the same, and what else the manifest says.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServiceDetail {
+    #[serde(flatten)]
+    service: Service,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    author: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    extra: BTreeMap<String, Value>,
+}
+
+impl From<&ServiceView> for ServiceDetail {
+    fn from(view: &ServiceView) -> Self {
+        Self {
+            service: view.into(),
+            author: view.manifest.author.clone(),
+            repository: view.manifest.repository.clone(),
+            backend: view.backend.clone(),
+            extra: view.manifest.extra.clone(),
+        }
+    }
+}
+
+/// `GET /services/{name}/status`
+#[derive(Debug, Serialize)]
+pub(crate) struct ServiceStatus {
+    name: ServiceName,
+    status: &'static str,
+    is_running: bool,
+    is_healthy: bool,
+    uptime: Option<String>,
+    error: Option<String>,
+    ready: bool,
+    state_since: Timestamp,
+    stale_since: Option<Timestamp>,
+    health: Option<Health>,
+    containers: Vec<Container>,
+    gpus: Vec<GpuId>,
+    holds_gpu: bool,
+    drift: bool,
+    backend: Option<String>,
+    pulling: Option<Pulling>,
+}
+
+impl ServiceStatus {
+    /// `view`, as it is at `now`.
+    pub(crate) fn new(view: &ServiceView, now: Timestamp) -> Self {
+        Self {
+            name: view.name().clone(),
+            status: view.status.as_str(),
+            is_running: view.is_running,
+            is_healthy: view.is_healthy,
+            uptime: view
+                .started_at
+                .filter(|_| view.is_running)
+                .map(|started_at| uptime(started_at, now)),
+            error: view.error.clone(),
+            ready: view.is_ready(),
+            state_since: view.state_since,
+            stale_since: view.stale_since,
+            health: view.health.as_ref().map(Health::from),
+            containers: view.containers.iter().map(Container::from).collect(),
+            gpus: view.gpus.clone(),
+            holds_gpu: view.holds_gpu,
+            drift: view.drift,
+            backend: view.backend.clone(),
+            pulling: view.pulling.map(|progress| Pulling {
+                current_bytes: progress.current_bytes,
+                total_bytes: progress.total_bytes,
+            }),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Health {
+    source: &'static str,
+    checked_at: Timestamp,
+    latency_ms: u128,
+    reason: Option<String>,
+}
+
+impl From<&HealthView> for Health {
+    fn from(health: &HealthView) -> Self {
+        Self {
+            source: health.source,
+            checked_at: health.checked_at,
+            latency_ms: health.latency.as_millis(),
+            reason: health.reason.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Container {
+    id: String,
+    name: String,
+    part: String,
+    state: &'static str,
+    health: Option<&'static str>,
+    exit_code: Option<i64>,
+}
+
+impl From<&ContainerView> for Container {
+    fn from(container: &ContainerView) -> Self {
+        Self {
+            id: container.id.to_string(),
+            name: container.name.clone(),
+            part: container.part.clone(),
+            state: state_word(container.state),
+            health: container.health.map(health_word),
+            exit_code: container.exit_code,
+        }
+    }
+}
+
+fn state_word(state: ContainerState) -> &'static str {
+    match state {
+        ContainerState::Created => "created",
+        ContainerState::Running => "running",
+        ContainerState::Paused => "paused",
+        ContainerState::Restarting => "restarting",
+        ContainerState::Stopping => "stopping",
+        ContainerState::Exited => "exited",
+        ContainerState::Removing => "removing",
+        _ => "unknown",
+    }
+}
+
+fn health_word(health: EngineHealth) -> &'static str {
+    match health {
+        EngineHealth::Starting => "starting",
+        EngineHealth::Healthy => "healthy",
+        EngineHealth::Unhealthy => "unhealthy",
+        _ => "unknown",
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Pulling {
+    current_bytes: u64,
+    total_bytes: u64,
+}

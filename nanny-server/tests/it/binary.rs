@@ -1,0 +1,164 @@
+//! The command `nanny` itself.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn nanny(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nanny"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("NANNY_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().expect("the binary was built")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A server that runs, killed at the latest when dropped.
+struct Running {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    address: String,
+}
+
+impl Running {
+    fn start(state: &Path, more: impl FnOnce(&mut Command)) -> Self {
+        let services = state.join("services");
+        fs::create_dir_all(&services).expect("a temporary directory");
+        let mut command = nanny(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json"]);
+        command.arg("--services").arg(services).arg("--state-dir").arg(state.join("state"));
+        more(&mut command);
+        let mut child = command.spawn().expect("the binary was built");
+        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let address = loop {
+            let mut line = String::new();
+            assert_ne!(log.read_line(&mut line).expect("UTF-8"), 0, "it ended before it served");
+            let entry: Value = serde_json::from_str(&line).expect("log lines are JSON");
+            if let Some(address) = entry["fields"]["listen"].as_str() {
+                break address.to_owned();
+            }
+        };
+        Self { child, log, address }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("there is a kill");
+        assert!(sent.success());
+    }
+
+    /// The exit code, and the rest of the log.
+    fn wait(&mut self) -> (Option<i32>, String) {
+        let mut log = String::new();
+        self.log.read_to_string(&mut log).expect("UTF-8");
+        (self.child.wait().expect("it is our child").code(), log)
+    }
+
+    fn get(&self, target: &str, headers: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        let address = &self.address;
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers in UTF-8");
+        answer
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn it_knows_its_version() {
+    let output = run(&mut nanny(&["--version"]));
+    assert_eq!(text(&output.stdout), concat!("nanny ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn it_refuses_to_be_open_to_the_network() {
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let output = run(&mut nanny(&["serve", "--listen", address]));
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("without a token"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_busy_port_is_said_so() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(&mut nanny(&["serve", "--listen", &address]));
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains(&address) && said.contains("in use"), "{said}");
+}
+
+#[test]
+fn l4_a_signal_ends_it_though_a_connection_is_open() {
+    for signal in ["TERM", "INT"] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut running = Running::start(directory.path(), |_| {});
+        assert!(running.get("/health", "").contains("\"status\":\"healthy\""));
+        let mut open = TcpStream::connect(&running.address).unwrap();
+        open.write_all(b"GET /health HT").unwrap();
+        running.signal(signal);
+        let (code, log) = running.wait();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains("shutting down"), "{log}");
+    }
+}
+
+#[test]
+fn g7_a_token_is_asked_for_and_never_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(directory.path(), |command| {
+        command.env("NANNY_TOKEN", "canary-token").args(["--log-level", "trace"]);
+    });
+    assert!(running.get("/health", "").starts_with("HTTP/1.1 401"));
+    let asked = running.get("/health?token=canary-token", "");
+    assert!(asked.starts_with("HTTP/1.1 401") && !asked.contains("canary"));
+    let headers = "authorization: Bearer canary-token\r\n";
+    assert!(running.get("/health", headers).starts_with("HTTP/1.1 200"));
+    running.signal("TERM");
+    let (_, log) = running.wait();
+    assert!(!log.contains("canary"), "{log}");
+}
+
+#[test]
+fn check_passes_what_is_sound_and_names_what_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = directory.path().join("good");
+    fs::create_dir(&good).unwrap();
+    fs::write(good.join("service.yaml"), "name: good\n").unwrap();
+    fs::write(good.join("docker-compose.yml"), "services:\n  web:\n    image: busybox\n").unwrap();
+    let output = run(nanny(&["check"]).arg(directory.path()));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("1 service, 0 errors"), "{}", text(&output.stderr));
+
+    let bad = directory.path().join("bad");
+    fs::create_dir(&bad).unwrap();
+    fs::write(bad.join("service.yaml"), "name: bad\ngpu_required: perhaps\n").unwrap();
+    let output = run(nanny(&["check"]).arg(directory.path()));
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    assert!(said.contains("bad/service.yaml:2:"), "{said}");
+}
