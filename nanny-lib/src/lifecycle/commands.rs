@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::service::{Desired, Down, Patience, Up, Waiter, Work};
+use super::service::{Desired, Down, Patience, ServiceState, Up, Waiter, Work};
 use super::world::{Out, World};
 use super::{Answer, Effect, Now, RequestId};
 use crate::error::Error;
@@ -20,8 +20,7 @@ impl World {
         now: Now,
         out: &mut Out,
     ) {
-        let waiter =
-            Waiter { request, wait: options.wait, timeout: options.timeout, deadline: None };
+        let waiter = Waiter::new(request, options);
         if let Err(error) = self.start(name, options, Some(waiter), now, out) {
             out.push(Effect::Reply(request, Answer::Started(Err(error))));
         }
@@ -47,26 +46,28 @@ impl World {
                 return Ok(());
             }
             Work::Down(Down { then: Some(_), .. }) => {
+                let containers = self.services[&name].containers.keys().cloned().collect();
+                if options.recreate
+                    && let Some(up) = self.up_to_come(&name)
+                {
+                    up.progress.replace = containers;
+                }
                 self.join(&name, waiter, now, out);
                 return Ok(());
             }
-            Work::None if !options.recreate && self.is_complete(&name) => {
+            // A call that is still under way may yet end what runs.
+            Work::None
+                if !options.recreate
+                    && self.services[&name].calls.is_empty()
+                    && self.is_complete(&name) =>
+            {
                 self.take_in_hand(&name, Desired::Running);
                 self.already_running(&name, waiter, now, out);
                 return Ok(());
             }
             Work::None | Work::Up(_) | Work::Down(_) => {}
         }
-        let admitted = self.admit(&name, options)?;
-        let mut up = self.new_up(&name, options, now);
-        match admitted {
-            Admitted::Freely(placement) => self.claim(&name, placement),
-            Admitted::Evicting(victims, placement) => {
-                self.claim(&name, placement);
-                self.evict(&name, &victims, &mut up, now, out);
-            }
-            Admitted::WithoutGpu => {}
-        }
+        let up = self.admitted(&name, options, now, out)?;
         self.take_in_hand(&name, Desired::Running);
         self.begin_up(&name, up, waiter, now, out);
         Ok(())
@@ -109,27 +110,57 @@ impl World {
         now: Now,
         out: &mut Out,
     ) {
-        let resting = self.services.get(name).is_some_and(|s| matches!(s.work, Work::None));
-        let usable = self.usable(name);
-        match usable {
-            Ok(name) if resting && self.holds(&name) => {
-                // Its claim outlasts the stop, because a start follows.
-                let up = self.new_up(&name, options, now);
-                let waiter = Waiter {
-                    request,
-                    wait: options.wait,
-                    timeout: options.timeout,
-                    deadline: None,
-                };
-                self.take_in_hand(&name, Desired::Running);
-                let mut down = Down::new(Goal::Down, true);
-                down.then = Some(Up { waiters: vec![waiter], was_up: BTreeSet::new(), ..up });
-                self.set_work(&name, Work::Down(down));
-                self.advance(&name, now, out);
+        let resting = |service: &ServiceState| matches!(service.work, Work::None);
+        if let Some((name, service)) = self.services.get_key_value(name)
+            && resting(service)
+            && self.holds(name)
+        {
+            // Its claim outlasts the stop, because a start follows.
+            let name = name.clone();
+            let waiter = Waiter::new(request, options);
+            if let Err(error) = self.stop_and_start(&name, options, waiter, now, out) {
+                out.push(Effect::Reply(request, Answer::Started(Err(error))));
             }
-            Ok(_) => self.on_start(request, name, options, now, out),
-            Err(error) => out.push(Effect::Reply(request, Answer::Started(Err(error)))),
+        } else {
+            self.on_start(request, name, options, now, out);
         }
+    }
+
+    fn stop_and_start(
+        &mut self,
+        name: &ServiceName,
+        options: StartOptions,
+        waiter: Waiter,
+        now: Now,
+        out: &mut Out,
+    ) -> Result<(), Error> {
+        self.usable(name.as_str())?;
+        let up = self.admitted(name, options, now, out)?;
+        self.take_in_hand(name, Desired::Running);
+        self.set_work(name, Work::Down(Down::new(Goal::Down, true)));
+        self.begin_up(name, up, Some(waiter), now, out);
+        Ok(())
+    }
+
+    /// Asks for leave to start, claims what it gets, and stops who must make way.
+    fn admitted(
+        &mut self,
+        name: &ServiceName,
+        options: StartOptions,
+        now: Now,
+        out: &mut Out,
+    ) -> Result<Up, Error> {
+        let admitted = self.admit(name, options)?;
+        let mut up = self.new_up(name, options, now);
+        match admitted {
+            Admitted::Freely(placement) => self.claim(name, placement),
+            Admitted::Evicting(victims, placement) => {
+                self.claim(name, placement);
+                self.evict(name, &victims, &mut up, now, out);
+            }
+            Admitted::WithoutGpu => {}
+        }
+        Ok(up)
     }
 
     pub(super) fn on_plan(
@@ -161,7 +192,7 @@ impl World {
         };
         let mut progress = Progress::default();
         if options.recreate {
-            progress.replace = self.services[name].containers.clone();
+            progress.replace = self.services[name].containers.keys().cloned().collect();
         }
         let containers = self.containers(name);
         let steps =
@@ -314,7 +345,7 @@ impl World {
         let was_up = containers.filter(|c| c.state.holds()).map(|c| c.id.clone()).collect();
         let mut progress = Progress::default();
         if options.recreate {
-            progress.replace = self.services[name].containers.clone();
+            progress.replace = self.services[name].containers.keys().cloned().collect();
         }
         Up {
             progress,
@@ -366,11 +397,7 @@ impl World {
     /// Adds a caller to a start under way, or answers who does not want to wait.
     fn join(&mut self, name: &ServiceName, waiter: Option<Waiter>, now: Now, out: &mut Out) {
         let Some(waiter) = waiter else { return };
-        let Some(service) = self.services.get_mut(name) else { return };
-        let up = match &mut service.work {
-            Work::Up(up) | Work::Down(Down { then: Some(up), .. }) => up,
-            Work::None | Work::Down(_) => return,
-        };
+        let Some(up) = self.up_to_come(name) else { return };
         if waiter.wait == crate::nanny::Wait::None {
             let started =
                 Started { already_running: false, pending: true, stopped: up.stopped.clone() };
@@ -378,8 +405,14 @@ impl World {
             return;
         }
         up.waiters.push(waiter);
-        if up.images_ready {
-            self.start_patience(name, now);
+        self.count_patience(name, now);
+    }
+
+    /// The start under way, or to come once the service is down.
+    pub(super) fn up_to_come(&mut self, name: &ServiceName) -> Option<&mut Up> {
+        match &mut self.services.get_mut(name)?.work {
+            Work::Up(up) | Work::Down(Down { then: Some(up), .. }) => Some(up),
+            Work::None | Work::Down(_) => None,
         }
     }
 

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::service::{ServiceState, Work};
+use super::service::ServiceState;
 use super::world::{Out, Timer, World};
 use super::{Answer, Effect, Now, RequestId};
 use crate::manifest::{Discovery, Severity};
-use crate::name::ServiceName;
 use crate::nanny::{Change, Rediscovered};
 
 impl World {
@@ -65,7 +64,9 @@ impl World {
             self.services.insert(name, ServiceState::new(service));
         }
         self.problems = problems.clone().into();
-        self.drop_unused(&report.removed);
+        for name in &report.removed {
+            self.drop_if_gone(name, now, out);
+        }
         if !report.added.is_empty() || !report.changed.is_empty() || !report.removed.is_empty() {
             self.reassign_all();
             out.push(Effect::Announce(Change::Discovered {
@@ -88,20 +89,6 @@ impl World {
         }
         if std::mem::take(&mut self.discovery.again) || !self.discovery.next_waiters.is_empty() {
             self.discover(now, out);
-        }
-    }
-
-    /// Services that are gone and of which nothing runs are forgotten at once.
-    fn drop_unused(&mut self, removed: &[ServiceName]) {
-        for name in removed {
-            let idle = self.services.get(name).is_some_and(|service| {
-                matches!(service.work, Work::None) && service.calls.is_empty()
-            });
-            if idle && !self.holds(name) {
-                self.services.remove(name);
-                self.ledger.release(name);
-                self.touch(name);
-            }
         }
     }
 }

@@ -4,7 +4,7 @@ use super::service::{Down, Up, Work};
 use super::world::{Out, World};
 use super::{Answer, Effect, Now};
 use crate::error::Error;
-use crate::gpu::ClaimPhase;
+use crate::gpu::{ClaimPhase, Placement};
 use crate::name::ServiceName;
 use crate::nanny::{Change, Stopped};
 use crate::project::{Goal, Plan, Step, Subject, plan};
@@ -69,7 +69,13 @@ impl World {
             self.finish_down(name, now, out);
             return;
         };
-        if !self.engines[engine.0].is_up() || !self.may_go_on(name, now) {
+        if !self.engines[engine.0].is_up() {
+            return;
+        }
+        if service.needs_gpu() && self.holds(name) && self.ledger.get(name).is_none() {
+            self.claim(name, Placement::default());
+        }
+        if !self.may_go_on(name, now) {
             return;
         }
         self.ledger.advance(name, ClaimPhase::Stopping);
@@ -128,7 +134,9 @@ impl World {
             self.roll_back(name, failed, now, out);
         }
         self.rest(name, now, out);
-        self.wake_those_after(name, now, out);
+        for newcomer in self.those_after(name) {
+            self.advance(&newcomer, now, out);
+        }
     }
 
     /// It cannot be brought down. Its claim stays as long as anything of it runs.
@@ -156,9 +164,13 @@ impl World {
             restored: Vec::new(),
             source: None,
         };
-        let waiters = down.then.into_iter().flat_map(|up| up.waiters);
-        for waiter in waiters.chain(down.failed.into_iter().flat_map(|failed| failed.waiters)) {
+        for waiter in down.then.iter().flat_map(|up| &up.waiters) {
             out.push(Effect::Reply(waiter.request, Answer::Started(Err(failure(name)))));
+        }
+        self.resolve_rollback(down.then.and_then(|up| up.part_of), name, false, out);
+        if let Some(failed) = down.failed {
+            failed.answer(name, &failed.waiters, &[], out);
+            self.resolve_rollback(failed.part_of, name, false, out);
         }
         for newcomer in self.those_after(name) {
             let reason = format!("'{name}' holds the GPU and could not be stopped: {reason}");

@@ -63,6 +63,11 @@ impl Engine {
         self.state == EngineState::Up
     }
 
+    /// Whether it has answered, or failed to.
+    pub(super) fn was_heard(&self) -> bool {
+        self.state != EngineState::Absent || self.failures > 0
+    }
+
     pub(super) fn container(&self, id: &ContainerId) -> Option<&ContainerInfo> {
         self.containers.get(id).map(|seen| &seen.container)
     }
@@ -154,6 +159,7 @@ impl World {
             Ok(listed) => self.on_list(index, issued, listed, now, out),
             Err(error) => self.on_silence(index, &error, now, out),
         }
+        self.take_up_journal(now, out);
         let engine = &mut self.engines[index.0];
         if std::mem::take(&mut engine.dirty) && engine.is_up() {
             self.list(index, now, out);
@@ -201,9 +207,6 @@ impl World {
         }
         if outage {
             self.resolve_double_holders(now, out);
-        }
-        if before != EngineState::Up {
-            self.take_up_journal(now, out);
         }
     }
 
@@ -265,15 +268,13 @@ impl World {
             && let Some(service) = self.services.get_mut(was)
         {
             service.containers.remove(id);
-            if service.containers.is_empty() {
-                service.engine = None;
-            }
+            service.settle_engine();
         }
         if let Some(is) = &is
             && let Some(service) = self.services.get_mut(is)
         {
-            service.containers.insert(id.clone());
-            service.engine = Some(index);
+            service.containers.insert(id.clone(), index);
+            service.settle_engine();
         }
         let mut both: Vec<_> = was.into_iter().chain(is).collect();
         both.dedup();
@@ -284,7 +285,7 @@ impl World {
     pub(super) fn reassign_all(&mut self) {
         for service in self.services.values_mut() {
             service.containers.clear();
-            service.engine = None;
+            service.settle_engine();
         }
         for index in 0..self.engines.len() {
             let ids: Vec<_> = self.engines[index].containers.keys().cloned().collect();
@@ -308,7 +309,7 @@ impl World {
     /// The service that a container was last assigned to.
     fn owner_of_known(&self, index: EngineIndex, id: &ContainerId) -> Option<ServiceName> {
         let known = |service: &&super::service::ServiceState| {
-            service.engine == Some(index) && service.containers.contains(id)
+            service.containers.get(id) == Some(&index)
         };
         if let Some(owner) = self.engines[index.0].container(id).and_then(|c| self.owner(c))
             && self.services.get(&owner).as_ref().is_some_and(known)

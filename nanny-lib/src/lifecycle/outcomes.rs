@@ -73,10 +73,16 @@ impl World {
     fn on_failure(&mut self, call: &Call, error: BackendError, now: Now, out: &mut Out) {
         let name = &call.service;
         let Some(service) = self.services.get_mut(name) else { return };
+        let coming_down = matches!(service.work, Work::Down(_));
         let Some(patience) = service.patience_mut() else {
             self.list(call.engine, now, out);
             return;
         };
+        // What was begun before the service was to come down need not succeed any more.
+        if coming_down && !call.step.brings_down() {
+            self.look_again(name, call.engine, now, out);
+            return;
+        }
         let cure = cure(&call.step, error.kind(), patience.failures);
         match cure {
             Cure::WaitForEngine => patience.not_before = now.mono + pause(0),

@@ -1,10 +1,12 @@
 //! Services that rest: adopting what runs, noticing what ends, restarting what should not have.
 
 use super::commands::Admitted;
+use super::engines::Engine;
 use super::service::{Desired, ServiceState, Work};
 use super::world::{Out, Timer, World};
 use super::{Effect, Now};
 use crate::backend::{ContainerInfo, RestartPolicy};
+use crate::error::Error;
 use crate::gpu::{ClaimPhase, Placement};
 use crate::journal::Entry;
 use crate::manifest::RestartMode;
@@ -22,6 +24,7 @@ impl World {
         if !reachable || !matches!(service.work, Work::None) {
             return;
         }
+        service.settle_engine();
         service.seen_up = run.iter().map(|(id, _)| id.clone()).collect();
         if service.run != run {
             if run.is_empty() {
@@ -40,7 +43,7 @@ impl World {
         self.restart_if_due(name, now, out);
         self.settle_claim(name, now, out);
         self.answer_ready(name, now, out);
-        self.drop_if_gone(name);
+        self.drop_if_gone(name, now, out);
     }
 
     /// A service that runs has a claim, whoever started it; one that does not and is not due back
@@ -149,12 +152,16 @@ impl World {
     fn restart_if_due(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
         let Some(service) = self.services.get_mut(name) else { return };
         let Some(due) = service.restarts.due else { return };
-        let by_hand = service.containers.iter().any(|id| service.stop_requested.contains(id));
+        let by_hand = service.containers.keys().any(|id| service.stop_requested.contains(id));
         if by_hand {
             // The news that somebody stopped it came after the news that it had ended.
             self.stopped_by_hand(name, out);
         } else if due <= now.mono {
             service.restarts.due = None;
+            if let Err(error) = self.readmit(name) {
+                self.give_up(name, &error.to_string());
+                return;
+            }
             let up = self.new_up(name, StartOptions::default(), now);
             self.set_work(name, Work::Up(up));
             out.push(Effect::Announce(Change::Restarting { service: name.clone() }));
@@ -162,8 +169,34 @@ impl World {
         }
     }
 
+    /// Leave to start beside those who hold a GPU now, strangers aside, who were there before.
+    pub(super) fn readmit(&mut self, name: &ServiceName) -> Result<(), Error> {
+        match self.admit(name, StartOptions::forced())? {
+            Admitted::WithoutGpu => Ok(()),
+            Admitted::Freely(placement) => {
+                self.claim(name, placement);
+                Ok(())
+            }
+            Admitted::Evicting(victims, _) => {
+                let holders = victims.iter().map(ToString::to_string).collect();
+                Err(Error::GpuConflict { holders })
+            }
+        }
+    }
+
+    fn give_up(&mut self, name: &ServiceName, reason: &str) {
+        if let Some(service) = self.services.get_mut(name) {
+            service.desired = Desired::Stopped;
+            service.failure = Some(reason.to_owned());
+        }
+    }
+
     /// Takes up what the last run's journal says, for services that are seen for the first time.
     pub(super) fn take_up_journal(&mut self, now: Now, out: &mut Out) {
+        // Until every engine has answered or failed to, a service may run where none has looked.
+        if !self.engines.iter().all(Engine::was_heard) {
+            return;
+        }
         let rebooted = self.recorded.boot != self.boot;
         let ready = |(name, _): &(&ServiceName, &Entry)| {
             let service = self.services.get(*name);
@@ -243,17 +276,19 @@ impl World {
         }
     }
 
-    fn drop_if_gone(&mut self, name: &ServiceName) {
-        let holds = self.holds(name);
-        if let Some(service) = self.services.get(name)
-            && service.gone
-            && !holds
-            && service.calls.is_empty()
-            && service.restarts.due.is_none()
-        {
-            self.services.remove(name);
-            self.touch(name);
+    /// A service that is gone and of which nothing runs is forgotten.
+    pub(super) fn drop_if_gone(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
+        let unused = self.services.get(name).is_some_and(|service| {
+            service.gone && matches!(service.work, Work::None) && service.calls.is_empty()
+        });
+        if !unused || self.holds(name) {
+            return;
         }
+        self.fail_waiters(name, &Error::NotFound { name: name.to_string() }, out);
+        self.services.remove(name);
+        self.ledger.release(name);
+        self.touch(name);
+        self.wake_those_after(name, now, out);
     }
 }
 

@@ -11,7 +11,7 @@ use super::{CallId, EngineIndex, RequestId};
 use crate::backend::{BackendError, PullProgress};
 use crate::manifest::Service;
 use crate::name::{ContainerId, ServiceName};
-use crate::nanny::{Status, Wait};
+use crate::nanny::{StartOptions, Status, Wait};
 use crate::project::{Goal, Progress, Subject};
 
 /// One service: what is wanted, what is being done about it, what is seen.
@@ -27,10 +27,10 @@ pub(super) struct ServiceState {
     pub(super) work: Work,
     /// Engine calls under way, by what they are about.
     pub(super) calls: BTreeMap<Subject, CallId>,
-    /// The engine its containers are on, or else would be on.
+    /// The engine its containers are on; new ones are made there.
     pub(super) engine: Option<EngineIndex>,
-    /// Its containers, whoever made them.
-    pub(super) containers: BTreeSet<ContainerId>,
+    /// Its containers, whoever made them, and where they are: other hands may use other engines.
+    pub(super) containers: BTreeMap<ContainerId, EngineIndex>,
     /// Those that were seen running, so that an exit is noticed.
     pub(super) seen_up: BTreeSet<ContainerId>,
     /// The run that its health is about: what runs, and since when.
@@ -60,7 +60,7 @@ impl ServiceState {
             work: Work::None,
             calls: BTreeMap::new(),
             engine: None,
-            containers: BTreeSet::new(),
+            containers: BTreeMap::new(),
             seen_up: BTreeSet::new(),
             run: Vec::new(),
             stop_requested: BTreeSet::new(),
@@ -70,6 +70,14 @@ impl ServiceState {
             ready_waiters: Vec::new(),
             pulling: None,
             shown: None,
+        }
+    }
+
+    /// Settles on the engine its containers are on, unless something is being done on another.
+    pub(super) fn settle_engine(&mut self) {
+        let there = self.containers.values().any(|engine| Some(*engine) == self.engine);
+        if !there && matches!(self.work, Work::None) && self.calls.is_empty() {
+            self.engine = self.containers.values().next().copied();
         }
     }
 
@@ -185,6 +193,12 @@ pub(super) struct Waiter {
     pub(super) timeout: Duration,
     /// When its patience ends, once that counts.
     pub(super) deadline: Option<Duration>,
+}
+
+impl Waiter {
+    pub(super) fn new(request: RequestId, options: StartOptions) -> Self {
+        Self { request, wait: options.wait, timeout: options.timeout, deadline: None }
+    }
 }
 
 /// A start that failed.

@@ -18,11 +18,20 @@ use crate::project::{Goal, Plan, Step, Subject, has_completed, plan};
 impl World {
     pub(super) fn advance_up(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
         let Some(service) = self.services.get(name) else { return };
-        let Work::Up(up) = &service.work else { return };
         let Some(engine) = self.engine_of(service).filter(|e| self.engines[e.0].is_up()) else {
             return;
         };
+        // One that came to need a GPU while it was being started needs leave as any other.
+        if service.needs_gpu()
+            && self.ledger.get(name).is_none()
+            && let Err(error) = self.readmit(name)
+        {
+            self.fail_up(name, error.to_string(), None, now, out);
+            return;
+        }
+        let Work::Up(up) = &self.services[name].work else { return };
         if up.after.iter().any(|victim| self.ledger.get(victim).is_some()) {
+            self.wait_for_victims(name, now, out);
             return;
         }
         if now.mono >= up.deadline {
@@ -42,10 +51,29 @@ impl World {
         }
         match plan(&self.services[name].wanted.project, &containers, Goal::Up, &up.progress) {
             Plan::Next(steps) => self.issue(name, engine, steps, now, out),
+            // A call of what went before may still end something.
+            Plan::Done if !self.services[name].calls.is_empty() => {}
             Plan::Done => self.finish_up(name, now, out),
             Plan::Stuck { reason } => self.fail_up(name, reason, None, now, out),
         }
         self.check_images(name, now);
+    }
+
+    /// Whoever must make way is being brought down. Who rests with a claim was started again, or
+    /// could not be stopped, and will not make way.
+    fn wait_for_victims(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
+        let ledger = &self.ledger;
+        let Some(Work::Up(up)) = self.services.get_mut(name).map(|s| &mut s.work) else { return };
+        up.after.retain(|victim| ledger.get(victim).is_some());
+        let after = up.after.clone();
+        let stays = |victim: &&ServiceName| {
+            let work = self.services.get(*victim).map(|service| &service.work);
+            !matches!(work, Some(Work::Down(_)))
+        };
+        if let Some(victim) = after.iter().find(stays) {
+            let reason = format!("'{victim}' holds the GPU and did not make way");
+            self.fail_up(name, reason, None, now, out);
+        }
     }
 
     /// Sends those steps on their way whose subject has no call under way.
@@ -64,7 +92,15 @@ impl World {
             if service.calls.contains_key(&subject) {
                 continue;
             }
+            let engine = match &subject {
+                Subject::Container(id) => service.containers.get(id).copied().unwrap_or(engine),
+                Subject::Part(_) | Subject::Network(_) | Subject::Volume(_) | Subject::Image(_) => {
+                    engine
+                }
+            };
             service.calls.insert(subject.clone(), id);
+            // What was prepared on one engine is of no use on another.
+            service.engine.get_or_insert(engine);
             let call = Call { service: name.clone(), engine, subject, step: step.clone() };
             self.calls.insert(id, call);
             out.push(Effect::Call { id, engine, step });
@@ -95,7 +131,7 @@ impl World {
         let stranger = self.engines[engine.0].containers().find(|container| {
             names.contains(container.name.as_str())
                 && container.state != ContainerState::Removing
-                && !service.containers.contains(&container.id)
+                && !service.containers.contains_key(&container.id)
         })?;
         Some(format!(
             "the container name '{}' is taken by a container that does not belong to it; \
@@ -104,7 +140,7 @@ impl World {
         ))
     }
 
-    /// Once all images are there, callers' patience begins to count.
+    /// Once all images are there, the limit on the start begins to count.
     fn check_images(&mut self, name: &ServiceName, now: Now) {
         let Some(service) = self.services.get_mut(name) else { return };
         let Work::Up(up) = &mut service.work else { return };
@@ -114,22 +150,24 @@ impl World {
         }
         up.images_ready = true;
         service.pulling = None;
-        let deadline = now.mono + self.settings.start_limit;
-        if let Some(Work::Up(up)) = self.services.get_mut(name).map(|service| &mut service.work) {
-            up.deadline = deadline;
-        }
-        self.start_patience(name, now);
+        up.deadline = now.mono + self.settings.start_limit;
     }
 
-    /// Sets the deadlines of callers that have none yet.
-    pub(super) fn start_patience(&mut self, name: &ServiceName, now: Now) {
+    /// Callers' patience counts whenever no image is being pulled: from the beginning, and anew
+    /// once the images are there.
+    pub(super) fn count_patience(&mut self, name: &ServiceName, now: Now) {
         let Some(service) = self.services.get_mut(name) else { return };
-        let Work::Up(up) = &mut service.work else { return };
+        let pulling = service.calls.keys().any(|subject| matches!(subject, Subject::Image(_)));
+        let Some(up) = self.up_to_come(name) else { return };
         let mut deadlines = Vec::new();
-        for waiter in up.waiters.iter_mut().filter(|waiter| waiter.deadline.is_none()) {
-            let deadline = now.mono.saturating_add(waiter.timeout);
-            waiter.deadline = Some(deadline);
-            deadlines.push(deadline);
+        for waiter in &mut up.waiters {
+            if pulling {
+                waiter.deadline = None;
+            } else if waiter.deadline.is_none() {
+                let deadline = now.mono.saturating_add(waiter.timeout);
+                waiter.deadline = Some(deadline);
+                deadlines.push(deadline);
+            }
         }
         for deadline in deadlines {
             self.schedule(deadline, Timer::Service(name.clone()));
@@ -210,7 +248,8 @@ impl World {
             let resting = self.services.get(&name).is_some_and(|s| matches!(s.work, Work::None));
             let engine = self.services.get(&name).and_then(|service| self.engine_of(service));
             let up = engine.is_some_and(|engine| self.engines[engine.0].is_up());
-            if resting && up && !self.holds(&name) {
+            // What was kept of the one that failed, or others, may hold the GPU now.
+            if resting && up && !self.holds(&name) && self.readmit(&name).is_ok() {
                 starting.push(name);
             }
         }
@@ -225,11 +264,6 @@ impl World {
             return;
         }
         self.rollbacks.insert(id, rollback);
-        for name in &starting {
-            if self.services[name].needs_gpu() {
-                self.claim(name, crate::gpu::Placement::default());
-            }
-        }
         for name in &starting {
             self.take_in_hand(name, Desired::Running);
             let mut up = self.new_up(name, StartOptions::default(), now);
@@ -261,21 +295,21 @@ impl World {
 
     fn answer_failed(rollback: Rollback, out: &mut Out) {
         let Rollback { newcomer, failed, restored, .. } = rollback;
-        let error = Error::StartFailed {
-            name: newcomer,
-            reason: failed.reason,
-            restored,
-            source: failed.source.map(Box::new),
-        };
-        for waiter in failed.waiters {
-            out.push(Effect::Reply(waiter.request, Answer::Started(Err(error.clone()))));
-        }
+        failed.answer(&newcomer, &failed.waiters, &restored, out);
     }
 
     /// Answers callers whose patience has ended; what they waited for goes on.
     pub(super) fn expire_waiters(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
-        let Some(service) = self.services.get_mut(name) else { return };
         let expired = |waiter: &Waiter| waiter.deadline.is_some_and(|at| at <= now.mono);
+        for rollback in self.rollbacks.values_mut().filter(|r| r.newcomer == *name) {
+            let late: Vec<_> = rollback.failed.waiters.extract_if(.., |w| expired(w)).collect();
+            rollback.failed.answer(name, &late, &rollback.restored, out);
+        }
+        let Some(service) = self.services.get_mut(name) else { return };
+        if let Work::Down(Down { failed: Some(failed), .. }) = &mut service.work {
+            let late: Vec<_> = failed.waiters.extract_if(.., |w| expired(w)).collect();
+            failed.answer(name, &late, &[], out);
+        }
         let mut late: Vec<_> = service.ready_waiters.extract_if(.., |w| expired(w)).collect();
         if let Work::Up(up) | Work::Down(Down { then: Some(up), .. }) = &mut service.work {
             late.extend(up.waiters.extract_if(.., |waiter| expired(waiter)));
@@ -347,6 +381,10 @@ impl World {
             Work::Down(down) => {
                 stops.append(&mut down.waiters);
                 waiters.extend(down.then.iter_mut().flat_map(|up| std::mem::take(&mut up.waiters)));
+                if let Some(failed) = &mut down.failed {
+                    let callers = std::mem::take(&mut failed.waiters);
+                    failed.answer(name, &callers, &[], out);
+                }
             }
             Work::None => {}
         }
@@ -361,6 +399,27 @@ impl World {
     pub(super) fn set_work(&mut self, name: &ServiceName, work: Work) {
         if let Some(service) = self.services.get_mut(name) {
             service.work = work;
+        }
+    }
+}
+
+impl FailedStart {
+    /// Tells `callers` that the start of `name` failed.
+    pub(super) fn answer(
+        &self,
+        name: &ServiceName,
+        callers: &[Waiter],
+        restored: &[ServiceName],
+        out: &mut Out,
+    ) {
+        for caller in callers {
+            let error = Error::StartFailed {
+                name: name.clone(),
+                reason: self.reason.clone(),
+                restored: restored.to_vec(),
+                source: self.source.clone().map(Box::new),
+            };
+            out.push(Effect::Reply(caller.request, Answer::Started(Err(error))));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engines::Engine;
-use super::service::{Desired, Rollback, RollbackId, ServiceState, Work};
+use super::service::{Desired, Down, Rollback, RollbackId, ServiceState, Work};
 use super::{CallId, Command, Effect, EngineIndex, Input, Now, RequestId};
 use crate::backend::{BackendInfo, ContainerInfo};
 use crate::gpu::{GpuPolicy, Ledger};
@@ -213,14 +213,14 @@ impl World {
             Some(Work::Up(_)) => self.advance_up(name, now, out),
             Some(Work::Down(_)) => self.advance_down(name, now, out),
         }
+        self.count_patience(name, now);
     }
 
     /// The containers of a service, as last seen.
     pub(super) fn containers(&self, name: &ServiceName) -> Vec<&ContainerInfo> {
         let Some(service) = self.services.get(name) else { return Vec::new() };
-        let Some(engine) = self.engine_of(service) else { return Vec::new() };
-        let engine = &self.engines[engine.0];
-        service.containers.iter().filter_map(|id| engine.container(id)).collect()
+        let seen = |(id, engine): (&_, &EngineIndex)| self.engines[engine.0].container(id);
+        service.containers.iter().filter_map(seen).collect()
     }
 
     /// The engine a service is on: where its containers are, else the one its manifest asks for,
@@ -259,7 +259,9 @@ impl World {
         let mut services: BTreeMap<_, _> = self.recorded.services.clone();
         for (name, service) in &self.services {
             let entry = match (&service.work, service.desired) {
-                (Work::Up(_), Desired::Running) => Entry::Starting,
+                (Work::Up(_) | Work::Down(Down { then: Some(_), .. }), Desired::Running) => {
+                    Entry::Starting
+                }
                 (_, Desired::Running) => Entry::Running,
                 (_, Desired::Unsaid | Desired::Stopped) => continue,
             };

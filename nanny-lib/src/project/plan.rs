@@ -140,6 +140,22 @@ impl Step {
     }
 }
 
+impl Step {
+    /// Whether the step ends or removes something.
+    pub(crate) fn brings_down(&self) -> bool {
+        match self {
+            Self::Stop { .. } | Self::Kill { .. } | Self::Remove { .. } | Self::RemoveNetwork(_) => {
+                true
+            }
+            Self::Network(_)
+            | Self::Volume(_)
+            | Self::Image(_)
+            | Self::Create { .. }
+            | Self::Start { .. } => false,
+        }
+    }
+}
+
 /// What a plan comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -282,7 +298,8 @@ impl Up<'_> {
         resources_missing: bool,
     ) -> PartPlan {
         let id = container.id.clone();
-        if self.progress.started.contains(&id) {
+        let replace = self.progress.replace.contains(&id);
+        if self.progress.started.contains(&id) && !replace {
             return if has_completed(self.project, key, container) {
                 PartPlan::Done
             } else {
@@ -292,7 +309,7 @@ impl Up<'_> {
         if resources_missing {
             return PartPlan::Waits;
         }
-        let outdated = self.progress.replace.contains(&id)
+        let outdated = replace
             || has_drifted(self.project, part, container)
             || self.image_changed(part, container);
         if outdated {

@@ -187,7 +187,22 @@ impl Simulation {
         self.calls.clear();
         self.pending.clear();
         self.world = world(self.journal.clone());
+        for engine in self.engines.iter_mut().filter(|engine| !engine.up) {
+            engine.containers.values_mut().for_each(|held| held.starter = Starter::Others);
+        }
         self.begin()
+    }
+
+    /// What runs and is no service's, because its manifest went while we were not there, is as if
+    /// other hands had started it; so is what runs on an engine that was never seen to answer.
+    fn disown_unknown(&mut self, discovery: &Discovery) {
+        for held in self.engines.iter_mut().flat_map(|engine| engine.containers.values_mut()) {
+            let project = held.info.labels.get(services::PROJECT).map_or("", String::as_str);
+            let found = discovery.services.iter().any(|s| s.manifest.name.as_str() == project);
+            if !found && !self.world.services.contains_key(project) {
+                held.starter = Starter::Others;
+            }
+        }
     }
 
     fn mono(&self) -> Duration {
@@ -311,6 +326,9 @@ impl Simulation {
             Happening::Input(epoch, input) if epoch == self.epoch => {
                 if let Input::Done(id, _) = &input {
                     self.calls.remove(id);
+                }
+                if let Input::Discovered(discovery) = &input {
+                    self.disown_unknown(discovery);
                 }
                 return self.step(input);
             }

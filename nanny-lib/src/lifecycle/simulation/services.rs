@@ -1,7 +1,7 @@
 //! The services of the simulation.
 
 use crate::backend::{
-    ContainerSpec, Healthcheck, HealthcheckTest, NetworkSpec, RestartPolicy, VolumeSpec,
+    ContainerSpec, DeviceMapping, Healthcheck, HealthcheckTest, NetworkSpec, RestartPolicy, VolumeSpec,
 };
 use crate::manifest::{Manifest, Service};
 use crate::name::ServiceName;
@@ -30,6 +30,9 @@ pub(super) fn service(name: &str, variant: u64) -> Service {
         let mut spec = ContainerSpec::new(format!("{name}-{part}-1"), "image");
         spec.labels.insert(labels::SPEC_HASH.to_owned(), variant.to_string());
         spec.labels.insert(labels::SERVICE.to_owned(), name.to_owned());
+        if matches!(name, "a" | "b" | "c" | "g") || (name, variant) == ("e", 3) {
+            spec.devices = vec![DeviceMapping::new("/dev/nvidia0")];
+        }
         if (name, *part) == ("d", "db") {
             spec.healthcheck = Some(Healthcheck::new(HealthcheckTest::Inherit));
         }
