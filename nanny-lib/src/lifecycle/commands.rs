@@ -58,7 +58,7 @@ impl World {
             // A call that is still under way may yet end what runs.
             Work::None
                 if !options.recreate
-                    && self.services[&name].calls.is_empty()
+                    && self.services[&name].is_quiet()
                     && self.is_complete(&name) =>
             {
                 self.take_in_hand(&name, Desired::Running);

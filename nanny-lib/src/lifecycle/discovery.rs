@@ -80,10 +80,11 @@ impl World {
                 self.probe_due(&name, now, out);
             }
         }
-        self.take_up_journal(now, out);
         report.total = self.services.values().filter(|service| !service.gone).count();
         report.problems = problems;
         self.discovery.running = false;
+        self.discovery.done = true;
+        self.take_up_journal(now, out);
         for request in std::mem::take(&mut self.discovery.waiters) {
             out.push(Effect::Reply(request, Answer::Rediscovered(report.clone())));
         }

@@ -4,7 +4,7 @@ use super::service::{Down, Up, Work};
 use super::world::{Out, World};
 use super::{Answer, Effect, Now};
 use crate::error::Error;
-use crate::gpu::{ClaimPhase, Placement};
+use crate::gpu::ClaimPhase;
 use crate::name::ServiceName;
 use crate::nanny::{Change, Stopped};
 use crate::project::{Goal, Plan, Step, Subject, plan};
@@ -23,7 +23,7 @@ impl World {
         let holds = self.holds(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let ready_waiters = std::mem::take(&mut service.ready_waiters);
-        let anything = holds || goal == Goal::Removed || !service.calls.is_empty();
+        let anything = holds || goal == Goal::Removed || !service.is_quiet();
         let cancelled = match &mut service.work {
             Work::None => {
                 if anything {
@@ -69,13 +69,7 @@ impl World {
             self.finish_down(name, now, out);
             return;
         };
-        if !self.engines[engine.0].is_up() {
-            return;
-        }
-        if service.needs_gpu() && self.holds(name) && self.ledger.get(name).is_none() {
-            self.claim(name, Placement::default());
-        }
-        if !self.may_go_on(name, now) {
+        if !self.engines[engine.0].is_up() || !self.may_go_on(name, now) {
             return;
         }
         self.ledger.advance(name, ClaimPhase::Stopping);

@@ -189,7 +189,7 @@ impl World {
         }
         if before == EngineState::Up {
             // Whoever waited for a list may go on.
-            let waiting = self.services.iter().filter(|(_, s)| s.waits_for_list(issued));
+            let waiting = self.services.iter().filter(|(_, s)| s.waits_for_list(index, issued));
             affected.extend(waiting.map(|(name, _)| name.clone()));
         } else {
             let name = self.engines[index.0].info.name.clone();
@@ -199,7 +199,7 @@ impl World {
         let outage = before == EngineState::Down;
         for name in affected {
             if let Some(service) = self.services.get_mut(&name) {
-                service.list_arrived(issued);
+                service.list_arrived(index, issued);
             }
             self.observe_exits(&name, outage, now, out);
             self.advance(&name, now, out);

@@ -1,5 +1,7 @@
 //! How engine calls ended, and what that means for the work they were part of.
 
+use std::time::Duration;
+
 use super::service::Work;
 use super::up::pause;
 use super::world::{Call, Out, World};
@@ -10,6 +12,9 @@ use crate::project::Step;
 
 /// So many failures in a row that waiting may cure are tolerated.
 const TOLERATED: u32 = 5;
+
+/// So long after it was given up, a start may still take effect.
+const LATE: Duration = Duration::from_secs(120);
 
 impl World {
     pub(super) fn on_done(&mut self, id: CallId, outcome: Outcome, now: Now, out: &mut Out) {
@@ -73,9 +78,14 @@ impl World {
     fn on_failure(&mut self, call: &Call, error: BackendError, now: Now, out: &mut Out) {
         let name = &call.service;
         let Some(service) = self.services.get_mut(name) else { return };
+        if let Step::Start { id, .. } = &call.step
+            && error.is_retryable()
+        {
+            service.late_starts.insert(id.clone(), now.mono + LATE);
+        }
         let coming_down = matches!(service.work, Work::Down(_));
         let Some(patience) = service.patience_mut() else {
-            self.list(call.engine, now, out);
+            self.look_again(name, call.engine, now, out);
             return;
         };
         // What was begun before the service was to come down need not succeed any more.
@@ -107,7 +117,7 @@ impl World {
             Cure::WaitForEngine | Cure::LookAgain => self.look_again(name, call.engine, now, out),
             Cure::None => {
                 let reason = error.to_string();
-                self.list(call.engine, now, out);
+                self.look_again(name, call.engine, now, out);
                 match self.services.get(name).map(|service| &service.work) {
                     Some(Work::Up(_)) => {
                         self.fail_up(name, error.message().to_owned(), Some(error), now, out);
@@ -122,8 +132,8 @@ impl World {
     /// Goes on only after a list that was asked for from now on.
     fn look_again(&mut self, name: &ServiceName, engine: EngineIndex, now: Now, out: &mut Out) {
         let after_list = self.next_sequence();
-        if let Some(patience) = self.services.get_mut(name).and_then(|s| s.patience_mut()) {
-            patience.after_list = after_list;
+        if let Some(service) = self.services.get_mut(name) {
+            service.after_list.insert(engine, after_list);
         }
         self.list(engine, now, out);
     }

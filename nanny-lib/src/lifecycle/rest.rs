@@ -1,7 +1,6 @@
 //! Services that rest: adopting what runs, noticing what ends, restarting what should not have.
 
 use super::commands::Admitted;
-use super::engines::Engine;
 use super::service::{Desired, ServiceState, Work};
 use super::world::{Out, Timer, World};
 use super::{Effect, Now};
@@ -40,10 +39,30 @@ impl World {
                 service.run = run;
             }
         }
+        if self.undo_late_start(name, now, out) {
+            return;
+        }
         self.restart_if_due(name, now, out);
         self.settle_claim(name, now, out);
         self.answer_ready(name, now, out);
         self.drop_if_gone(name, now, out);
+    }
+
+    /// A start that was given up may take effect after all. What should not run is stopped again.
+    fn undo_late_start(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
+        let Some(service) = self.services.get_mut(name) else { return false };
+        service.late_starts.retain(|_, until| *until > now.mono);
+        if service.desired != Desired::Stopped {
+            return false;
+        }
+        let runs = |(id, _): &(ContainerId, _)| service.late_starts.contains_key(id);
+        let late = service.run.iter().any(runs);
+        if late {
+            service.late_starts.retain(|id, _| !service.run.iter().any(|(run, _)| run == id));
+            self.bring_down(name, Goal::Down, "a start that was given up came late", now, out);
+            self.advance(name, now, out);
+        }
+        late
     }
 
     /// A service that runs has a claim, whoever started it; one that does not and is not due back
@@ -51,15 +70,17 @@ impl World {
     fn settle_claim(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
         let holds = self.holds(name);
         let Some(service) = self.services.get(name) else { return };
-        if !matches!(service.work, Work::None) {
+        if !matches!(service.work, Work::None) || !service.is_quiet() {
             return;
         }
-        if !service.needs_gpu() || !holds && service.restarts.due.is_none() {
+        let due_back = service.needs_gpu() && service.restarts.due.is_some();
+        if !holds && !due_back {
             if self.ledger.get(name).is_some() {
                 self.ledger.release(name);
                 self.wake_those_after(name, now, out);
             }
-        } else if holds {
+        } else if holds && (service.needs_gpu() || self.ledger.get(name).is_some()) {
+            // Files that no longer ask for a GPU take none away from what runs.
             if self.ledger.get(name).is_none() {
                 self.claim(name, Placement::default());
                 let others = self.ledger.iter().filter(|(other, _)| *other != name);
@@ -193,8 +214,8 @@ impl World {
 
     /// Takes up what the last run's journal says, for services that are seen for the first time.
     pub(super) fn take_up_journal(&mut self, now: Now, out: &mut Out) {
-        // Until every engine has answered or failed to, a service may run where none has looked.
-        if !self.engines.iter().all(Engine::was_heard) {
+        // A service may run where nobody has looked yet.
+        if !self.has_looked_around() {
             return;
         }
         let rebooted = self.recorded.boot != self.boot;
@@ -279,7 +300,7 @@ impl World {
     /// A service that is gone and of which nothing runs is forgotten.
     pub(super) fn drop_if_gone(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
         let unused = self.services.get(name).is_some_and(|service| {
-            service.gone && matches!(service.work, Work::None) && service.calls.is_empty()
+            service.gone && matches!(service.work, Work::None) && service.is_quiet()
         });
         if !unused || self.holds(name) {
             return;

@@ -11,7 +11,7 @@ use super::{Answer, CallId, Effect, EngineIndex, Now};
 use crate::backend::{BackendError, ContainerState};
 use crate::error::Error;
 use crate::gpu::ClaimPhase;
-use crate::name::ServiceName;
+use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, StartOptions, Started, Wait};
 use crate::project::{Goal, Plan, Step, Subject, has_completed, plan};
 
@@ -87,11 +87,11 @@ impl World {
     ) {
         for step in steps {
             let subject = step.subject();
-            let id = CallId(self.next_sequence());
-            let Some(service) = self.services.get_mut(name) else { return };
-            if service.calls.contains_key(&subject) {
+            if self.is_busy(name, &subject) {
                 continue;
             }
+            let id = CallId(self.next_sequence());
+            let Some(service) = self.services.get_mut(name) else { return };
             let engine = match &subject {
                 Subject::Container(id) => service.containers.get(id).copied().unwrap_or(engine),
                 Subject::Part(_) | Subject::Network(_) | Subject::Volume(_) | Subject::Image(_) => {
@@ -111,16 +111,29 @@ impl World {
         }
     }
 
+    /// Whether a call on the subject is under way. One that makes a container goes on until it has
+    /// looked at it, and a list may have shown the container before.
+    fn is_busy(&self, name: &ServiceName, subject: &Subject) -> bool {
+        let service = &self.services[name];
+        let made_now = |id: &ContainerId| {
+            let container = self.containers(name).into_iter().find(|c| c.id == *id);
+            let part = container.and_then(|container| service.wanted.project.part_of(container));
+            part.is_some_and(|part| service.calls.contains_key(&Subject::Part(part.to_owned())))
+        };
+        service.calls.contains_key(subject)
+            || matches!(subject, Subject::Container(id) if made_now(id))
+    }
+
     /// Whether a service's patience with its engine allows another try now.
     pub(super) fn may_go_on(&mut self, name: &ServiceName, now: Now) -> bool {
-        let Some(patience) = self.services.get(name).and_then(ServiceState::patience) else {
-            return true;
-        };
+        let Some(service) = self.services.get(name) else { return false };
+        let Some(patience) = service.patience() else { return true };
+        let known = service.after_list.is_empty();
         if now.mono < patience.not_before {
             self.schedule(patience.not_before, Timer::Service(name.clone()));
             return false;
         }
-        patience.after_list == 0
+        known
     }
 
     /// Whether a name the project needs is another container's.
@@ -442,16 +455,13 @@ impl ServiceState {
     }
 
     /// Whether it waits for the list that was asked for under `issued`, or an earlier one.
-    pub(super) fn waits_for_list(&self, issued: u64) -> bool {
-        self.patience()
-            .is_some_and(|patience| patience.after_list != 0 && patience.after_list <= issued)
+    pub(super) fn waits_for_list(&self, engine: EngineIndex, issued: u64) -> bool {
+        self.after_list.get(&engine).is_some_and(|after| *after <= issued)
     }
 
-    pub(super) fn list_arrived(&mut self, issued: u64) {
-        if let Some(patience) = self.patience_mut()
-            && patience.after_list <= issued
-        {
-            patience.after_list = 0;
+    pub(super) fn list_arrived(&mut self, engine: EngineIndex, issued: u64) {
+        if self.waits_for_list(engine, issued) {
+            self.after_list.remove(&engine);
         }
     }
 }

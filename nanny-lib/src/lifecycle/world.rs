@@ -76,6 +76,8 @@ pub(super) struct Call {
 #[derive(Debug, Default)]
 pub(super) struct DiscoveryState {
     pub(super) running: bool,
+    /// It has answered once.
+    pub(super) done: bool,
     /// Something changed since it began: once more.
     pub(super) again: bool,
     /// Callers whom the one under way answers.
@@ -163,6 +165,13 @@ impl World {
     #[must_use]
     pub fn next_tick(&self) -> Option<Duration> {
         self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Whether the sources and every engine have answered, or failed to. Until then nobody can say
+    /// what runs, and nothing must be started.
+    #[must_use]
+    pub fn has_looked_around(&self) -> bool {
+        self.discovery.done && self.engines.iter().all(Engine::was_heard)
     }
 
     /// Services whose view may have changed since this was last asked.

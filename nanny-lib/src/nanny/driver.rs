@@ -87,7 +87,6 @@ impl Driver {
         let mut events = self.events();
         let mut changed = self.source.watch();
         let mut ready = Some(ready);
-        let mut unheard = 1 + self.backends.len();
         let first = self.world.begin(desk.now());
         self.carry_out(&mut desk, first);
         loop {
@@ -114,21 +113,17 @@ impl Driver {
                 Some((call, progress)) = pulls.recv() => Input::Pulling(call, progress),
                 () = at(tick) => Input::Tick,
             };
-            let heard = matches!(input, Input::Discovered(_) | Input::Listed { .. });
             if let Input::Done(call, _) = &input {
                 desk.calls.remove(call);
             }
             let effects = self.world.step(desk.now(), input);
             self.publish(&desk);
             self.carry_out(&mut desk, effects);
-            if heard && unheard > 0 {
-                unheard -= 1;
-                if unheard == 0
-                    && let Some(ready) = ready.take()
-                {
-                    // Nobody waits any more: that is their business.
-                    let _ = ready.send(());
-                }
+            if self.world.has_looked_around()
+                && let Some(ready) = ready.take()
+            {
+                // Nobody waits any more: that is their business.
+                let _ = ready.send(());
             }
         }
         self.end(desk).await;

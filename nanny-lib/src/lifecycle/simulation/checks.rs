@@ -71,17 +71,26 @@ impl Simulation {
         }
         for (id, rollback) in &world.rollbacks {
             for name in &rollback.pending {
-                let part_of = world.services.get(name).and_then(|service| match &service.work {
-                    Work::Up(up) | Work::Down(Down { then: Some(up), .. }) => up.part_of,
-                    Work::Down(Down { failed: Some(failed), .. }) => failed.part_of,
-                    Work::None | Work::Down(_) => None,
+                let part_of = world.services.get(name).map(|service| match &service.work {
+                    Work::None => [None, None],
+                    Work::Up(up) => [up.part_of, None],
+                    Work::Down(Down { then, failed, .. }) => [
+                        then.as_ref().and_then(|up| up.part_of),
+                        failed.as_ref().and_then(|failed| failed.part_of),
+                    ],
                 });
-                ensure(part_of == Some(*id), || format!("a rollback waits for '{name}' in vain"))?;
+                let resolves = part_of.is_some_and(|ids| ids.contains(&Some(*id)));
+                ensure(resolves, || format!("a rollback waits for '{name}' in vain"))?;
             }
         }
         for (name, service) in &world.services {
             let claims = world.ledger.get(name).is_some();
-            let wants = matches!(service.work, Work::Up(_)) || world.holds(name);
+            // What comes down may have been started before its files said that it needs a GPU.
+            let wants = match service.work {
+                Work::None => world.holds(name),
+                Work::Up(_) => true,
+                Work::Down(_) => false,
+            };
             let up = world.engine_of(service).is_some_and(|engine| world.engines[engine.0].is_up());
             ensure(claims || !wants || !up || !service.needs_gpu(), || {
                 format!("'{name}' runs, or is started, without a claim")
@@ -143,7 +152,7 @@ impl Simulation {
             })?;
             let holds = world.holds(name);
             let claim = world.ledger.get(name).is_some();
-            ensure(claim == (holds && service.needs_gpu()), || {
+            ensure(if claim { holds } else { !holds || !service.needs_gpu() }, || {
                 format!("'{name}' has a claim: {claim}, and holds: {holds}")
             })?;
             ensure(!service.gone || holds, || format!("'{name}' is gone and still remembered"))?;

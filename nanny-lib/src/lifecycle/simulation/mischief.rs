@@ -100,6 +100,10 @@ impl Simulation {
             self.edit();
             return if self.random.percent(50) { self.step(Input::SourceChanged) } else { Ok(()) };
         }
+        // Nobody can ask before that.
+        if !self.world.has_looked_around() {
+            return Ok(());
+        }
         let command = self.command();
         self.requests += 1;
         let request = RequestId(self.requests);

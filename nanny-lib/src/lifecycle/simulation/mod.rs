@@ -187,19 +187,24 @@ impl Simulation {
         self.calls.clear();
         self.pending.clear();
         self.world = world(self.journal.clone());
+        // An engine that was never seen to answer is in nobody's way, whatever runs on it.
         for engine in self.engines.iter_mut().filter(|engine| !engine.up) {
             engine.containers.values_mut().for_each(|held| held.starter = Starter::Others);
         }
         self.begin()
     }
 
-    /// What runs and is no service's, because its manifest went while we were not there, is as if
-    /// other hands had started it; so is what runs on an engine that was never seen to answer.
+    /// What runs and is no GPU service's, because its files changed while we were not there, is as
+    /// if other hands had started it.
     fn disown_unknown(&mut self, discovery: &Discovery) {
         for held in self.engines.iter_mut().flat_map(|engine| engine.containers.values_mut()) {
             let project = held.info.labels.get(services::PROJECT).map_or("", String::as_str);
-            let found = discovery.services.iter().any(|s| s.manifest.name.as_str() == project);
-            if !found && !self.world.services.contains_key(project) {
+            if self.world.services.contains_key(project) {
+                continue;
+            }
+            let mut found = discovery.services.iter();
+            let found = found.find(|service| service.manifest.name.as_str() == project);
+            if !found.is_some_and(|service| service.manifest.gpu_required) {
                 held.starter = Starter::Others;
             }
         }
@@ -310,7 +315,7 @@ impl Simulation {
         let delay = self.temper.delay(&mut self.random);
         let arrives = |by| Happening::Arrives { epoch: self.epoch, id, engine: engine.0, step, fate, by };
         if fate == Fate::Late {
-            let arrives = arrives(Starter::UsTooLate);
+            let arrives = arrives(if by == Starter::UsOnGpu { Starter::UsTooLate } else { by });
             self.tell(100, failed(id, ErrorKind::Timeout));
             let at = self.now + 100 + self.random.below(10_000);
             self.at(at, arrives);
