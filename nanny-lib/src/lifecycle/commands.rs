@@ -8,7 +8,7 @@ use super::{Answer, Effect, Now, RequestId};
 use crate::error::Error;
 use crate::gpu::{ClaimPhase, Decision, GpuRequest, GpuSnapshot, Holder, HolderName, arbitrate};
 use crate::name::ServiceName;
-use crate::nanny::{StartOptions, StartPlan, Started, StopOptions, Stopped, Verdict};
+use crate::nanny::{StartOptions, StartPlan, StopOptions, Stopped, Verdict};
 use crate::project::{Goal, Plan, Progress, Step, plan};
 
 impl World {
@@ -392,49 +392,6 @@ impl World {
         }
         self.join(name, waiter, now, out);
         self.advance(name, now, out);
-    }
-
-    /// Adds a caller to a start under way, or answers who does not want to wait.
-    fn join(&mut self, name: &ServiceName, waiter: Option<Waiter>, now: Now, out: &mut Out) {
-        let Some(waiter) = waiter else { return };
-        let Some(up) = self.up_to_come(name) else { return };
-        if waiter.wait == crate::nanny::Wait::None {
-            let started =
-                Started { already_running: false, pending: true, stopped: up.stopped.clone() };
-            out.push(Effect::Reply(waiter.request, Answer::Started(Ok(started))));
-            return;
-        }
-        up.waiters.push(waiter);
-        self.count_patience(name, now);
-    }
-
-    /// The start under way, or to come once the service is down.
-    pub(super) fn up_to_come(&mut self, name: &ServiceName) -> Option<&mut Up> {
-        match &mut self.services.get_mut(name)?.work {
-            Work::Up(up) | Work::Down(Down { then: Some(up), .. }) => Some(up),
-            Work::None | Work::Down(_) => None,
-        }
-    }
-
-    fn already_running(
-        &mut self,
-        name: &ServiceName,
-        waiter: Option<Waiter>,
-        now: Now,
-        out: &mut Out,
-    ) {
-        let Some(mut waiter) = waiter else { return };
-        let Some(service) = self.services.get_mut(name) else { return };
-        let ready = service.monitor.last.as_ref().is_some_and(|last| last.health.is_healthy());
-        if waiter.wait == crate::nanny::Wait::Healthy && !ready {
-            let deadline = now.mono + waiter.timeout;
-            waiter.deadline = Some(deadline);
-            service.ready_waiters.push(waiter);
-            self.schedule(deadline, super::world::Timer::Service(name.clone()));
-            return;
-        }
-        let started = Started { already_running: true, pending: false, stopped: Vec::new() };
-        out.push(Effect::Reply(waiter.request, Answer::Started(Ok(started))));
     }
 }
 

@@ -308,9 +308,8 @@ impl World {
 
     /// The service that a container was last assigned to.
     fn owner_of_known(&self, index: EngineIndex, id: &ContainerId) -> Option<ServiceName> {
-        let known = |service: &&super::service::ServiceState| {
-            service.containers.get(id) == Some(&index)
-        };
+        let known =
+            |service: &&super::service::ServiceState| service.containers.get(id) == Some(&index);
         if let Some(owner) = self.engines[index.0].container(id).and_then(|c| self.owner(c))
             && self.services.get(&owner).as_ref().is_some_and(known)
         {

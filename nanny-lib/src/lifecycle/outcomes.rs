@@ -35,6 +35,7 @@ impl World {
             Outcome::Image(image) => self.record(&name, &call.step, Some(image)),
             Outcome::Failed(error) => self.on_failure(&call, error, now, out),
         }
+        self.observe_exits(&name, false, now, out);
         self.advance(&name, now, out);
     }
 

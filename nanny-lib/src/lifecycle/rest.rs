@@ -70,12 +70,12 @@ impl World {
     fn settle_claim(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
         let holds = self.holds(name);
         let Some(service) = self.services.get(name) else { return };
-        if !matches!(service.work, Work::None) || !service.is_quiet() {
+        if !matches!(service.work, Work::None) {
             return;
         }
         let due_back = service.needs_gpu() && service.restarts.due.is_some();
         if !holds && !due_back {
-            if self.ledger.get(name).is_some() {
+            if service.is_quiet() && self.ledger.get(name).is_some() {
                 self.ledger.release(name);
                 self.wake_those_after(name, now, out);
             }
@@ -149,9 +149,14 @@ impl World {
         reason: &str,
         now: Now,
     ) {
+        let holds = self.holds(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let code = container.exit.as_ref().and_then(|exit| exit.code);
         if service.is_restarted_by_us(container, code) {
+            // One restart answers all that ended together.
+            if service.restarts.due.is_some() {
+                return;
+            }
             if let Some(due) = service.restarts.schedule(now.mono) {
                 service.failure = Some(reason.to_owned());
                 self.schedule(due, Timer::Service(name.clone()));
@@ -161,6 +166,9 @@ impl World {
             }
         } else if code != Some(0) {
             service.failure = Some(reason.to_owned());
+            service.desired = Desired::Stopped;
+        } else if !holds {
+            // It ran to its end.
             service.desired = Desired::Stopped;
         }
     }
@@ -180,7 +188,7 @@ impl World {
         } else if due <= now.mono {
             service.restarts.due = None;
             if let Err(error) = self.readmit(name) {
-                self.give_up(name, &error.to_string());
+                self.give_up_restart(name, error.to_string(), out);
                 return;
             }
             let up = self.new_up(name, StartOptions::default(), now);
@@ -205,11 +213,11 @@ impl World {
         }
     }
 
-    fn give_up(&mut self, name: &ServiceName, reason: &str) {
-        if let Some(service) = self.services.get_mut(name) {
-            service.desired = Desired::Stopped;
-            service.failure = Some(reason.to_owned());
-        }
+    fn give_up_restart(&mut self, name: &ServiceName, reason: String, out: &mut Out) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        service.desired = Desired::Stopped;
+        service.failure = Some(reason.clone());
+        out.push(Effect::Announce(Change::Failed { service: name.clone(), reason }));
     }
 
     /// Takes up what the last run's journal says, for services that are seen for the first time.
@@ -254,8 +262,8 @@ impl World {
             let by_hand = !rebooted && matches!(code, Some(130 | 137 | 143));
             !by_hand && service.asks_us_to_restart(container, code)
         };
-        let due = entry == Entry::Starting
-            || !containers.is_empty() && containers.iter().all(due_back);
+        let due =
+            entry == Entry::Starting || !containers.is_empty() && containers.iter().all(due_back);
         if !due || !matches!(service.work, Work::None) {
             return;
         }

@@ -3,13 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::service::{
-    Desired, Down, FailedStart, Rollback, RollbackId, ServiceState, Waiter, Work,
-};
+use super::service::{Desired, Down, FailedStart, Rollback, RollbackId, ServiceState, Work};
 use super::world::{Call, Out, Timer, World};
 use super::{Answer, CallId, Effect, EngineIndex, Now};
 use crate::backend::{BackendError, ContainerState};
-use crate::error::Error;
 use crate::gpu::ClaimPhase;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, StartOptions, Started, Wait};
@@ -166,27 +163,6 @@ impl World {
         up.deadline = now.mono + self.settings.start_limit;
     }
 
-    /// Callers' patience counts whenever no image is being pulled: from the beginning, and anew
-    /// once the images are there.
-    pub(super) fn count_patience(&mut self, name: &ServiceName, now: Now) {
-        let Some(service) = self.services.get_mut(name) else { return };
-        let pulling = service.calls.keys().any(|subject| matches!(subject, Subject::Image(_)));
-        let Some(up) = self.up_to_come(name) else { return };
-        let mut deadlines = Vec::new();
-        for waiter in &mut up.waiters {
-            if pulling {
-                waiter.deadline = None;
-            } else if waiter.deadline.is_none() {
-                let deadline = now.mono.saturating_add(waiter.timeout);
-                waiter.deadline = Some(deadline);
-                deadlines.push(deadline);
-            }
-        }
-        for deadline in deadlines {
-            self.schedule(deadline, Timer::Service(name.clone()));
-        }
-    }
-
     /// Every part runs, or has completed.
     fn finish_up(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
         let Some(service) = self.services.get_mut(name) else { return };
@@ -222,6 +198,7 @@ impl World {
         now: Now,
         out: &mut Out,
     ) {
+        self.count_patience(name, now);
         let Some(service) = self.services.get_mut(name) else { return };
         let Work::Up(up) = std::mem::replace(&mut service.work, Work::None) else { return };
         service.desired = Desired::Stopped;
@@ -311,58 +288,6 @@ impl World {
         failed.answer(&newcomer, &failed.waiters, &restored, out);
     }
 
-    /// Answers callers whose patience has ended; what they waited for goes on.
-    pub(super) fn expire_waiters(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
-        let expired = |waiter: &Waiter| waiter.deadline.is_some_and(|at| at <= now.mono);
-        for rollback in self.rollbacks.values_mut().filter(|r| r.newcomer == *name) {
-            let late: Vec<_> = rollback.failed.waiters.extract_if(.., |w| expired(w)).collect();
-            rollback.failed.answer(name, &late, &rollback.restored, out);
-        }
-        let Some(service) = self.services.get_mut(name) else { return };
-        if let Work::Down(Down { failed: Some(failed), .. }) = &mut service.work {
-            let late: Vec<_> = failed.waiters.extract_if(.., |w| expired(w)).collect();
-            failed.answer(name, &late, &[], out);
-        }
-        let mut late: Vec<_> = service.ready_waiters.extract_if(.., |w| expired(w)).collect();
-        if let Work::Up(up) | Work::Down(Down { then: Some(up), .. }) = &mut service.work {
-            late.extend(up.waiters.extract_if(.., |waiter| expired(waiter)));
-        }
-        for waiter in late {
-            let error = Error::StartTimeout { name: name.clone() };
-            out.push(Effect::Reply(waiter.request, Answer::Started(Err(error))));
-        }
-    }
-
-    /// Answers callers who waited until the service is ready.
-    pub(super) fn answer_ready(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
-        let ready = self.is_complete(name) && self.is_healthy(name);
-        let holds = self.holds(name);
-        let Some(service) = self.services.get_mut(name) else { return };
-        if service.ready_waiters.is_empty() || !matches!(service.work, Work::None) {
-            return;
-        }
-        let restarting = service.restarts.due.is_some_and(|due| due >= now.mono);
-        if !ready && (holds || restarting) {
-            return;
-        }
-        let reason = service.failure.clone();
-        for waiter in std::mem::take(&mut service.ready_waiters) {
-            let answer = if ready {
-                Ok(Started { already_running: false, pending: false, stopped: Vec::new() })
-            } else {
-                Err(Error::StartFailed {
-                    name: name.clone(),
-                    reason: reason
-                        .clone()
-                        .unwrap_or_else(|| "it ended before it was healthy".into()),
-                    restored: Vec::new(),
-                    source: None,
-                })
-            };
-            out.push(Effect::Reply(waiter.request, Answer::Started(answer)));
-        }
-    }
-
     /// Whether all parts of a service run, or have completed.
     pub(super) fn is_complete(&self, name: &ServiceName) -> bool {
         let Some(service) = self.services.get(name) else { return false };
@@ -384,55 +309,9 @@ impl World {
             && service.monitor.last.as_ref().is_some_and(|last| last.health.is_healthy())
     }
 
-    /// Answers everybody who waits for a service's start: its engine is out of reach.
-    pub(super) fn fail_waiters(&mut self, name: &ServiceName, error: &Error, out: &mut Out) {
-        let Some(service) = self.services.get_mut(name) else { return };
-        let mut waiters = std::mem::take(&mut service.ready_waiters);
-        let mut stops = Vec::new();
-        match &mut service.work {
-            Work::Up(up) => waiters.append(&mut up.waiters),
-            Work::Down(down) => {
-                stops.append(&mut down.waiters);
-                waiters.extend(down.then.iter_mut().flat_map(|up| std::mem::take(&mut up.waiters)));
-                if let Some(failed) = &mut down.failed {
-                    let callers = std::mem::take(&mut failed.waiters);
-                    failed.answer(name, &callers, &[], out);
-                }
-            }
-            Work::None => {}
-        }
-        for waiter in waiters {
-            out.push(Effect::Reply(waiter.request, Answer::Started(Err(error.clone()))));
-        }
-        for request in stops {
-            out.push(Effect::Reply(request, Answer::Stopped(Err(error.clone()))));
-        }
-    }
-
     pub(super) fn set_work(&mut self, name: &ServiceName, work: Work) {
         if let Some(service) = self.services.get_mut(name) {
             service.work = work;
-        }
-    }
-}
-
-impl FailedStart {
-    /// Tells `callers` that the start of `name` failed.
-    pub(super) fn answer(
-        &self,
-        name: &ServiceName,
-        callers: &[Waiter],
-        restored: &[ServiceName],
-        out: &mut Out,
-    ) {
-        for caller in callers {
-            let error = Error::StartFailed {
-                name: name.clone(),
-                reason: self.reason.clone(),
-                restored: restored.to_vec(),
-                source: self.source.clone().map(Box::new),
-            };
-            out.push(Effect::Reply(caller.request, Answer::Started(Err(error))));
         }
     }
 }

@@ -144,9 +144,10 @@ impl Step {
     /// Whether the step ends or removes something.
     pub(crate) fn brings_down(&self) -> bool {
         match self {
-            Self::Stop { .. } | Self::Kill { .. } | Self::Remove { .. } | Self::RemoveNetwork(_) => {
-                true
-            }
+            Self::Stop { .. }
+            | Self::Kill { .. }
+            | Self::Remove { .. }
+            | Self::RemoveNetwork(_) => true,
             Self::Network(_)
             | Self::Volume(_)
             | Self::Image(_)

@@ -49,7 +49,9 @@ impl Simulation {
         if let Answer::Started(Ok(Started { pending: false, .. })) = answer {
             let name = asked.split('"').nth(1).unwrap_or_default();
             let name = self.world.services.get_key_value(name).map(|(name, _)| name);
-            let complete = name.is_some_and(|name| self.world.is_complete(name));
+            let complete = name.is_some_and(|name| {
+                self.world.is_complete(name) || self.world.containers(name).iter().all(ended_well)
+            });
             ensure(complete, || format!("'{asked}' was told it runs, and it does not"))?;
         }
         Ok(())
@@ -160,16 +162,18 @@ impl Simulation {
                 format!("'{name}' is still offered")
             })?;
             let explained = service.failure.is_some() || service.desired != Desired::Running;
-            let ended_well = world.containers(name).iter().all(|container| {
-                let code = container.exit.as_ref().and_then(|exit| exit.code);
-                container.state != ContainerState::Exited || code == Some(0)
-            });
+            let ended_well = world.containers(name).iter().all(ended_well);
             ensure(explained || holds || ended_well, || {
                 format!("'{name}' should run, does not, and nobody knows why")
             })?;
         }
         Ok(())
     }
+}
+
+fn ended_well(container: &&ContainerInfo) -> bool {
+    let code = container.exit.as_ref().and_then(|exit| exit.code);
+    container.state != ContainerState::Exited || code == Some(0)
 }
 
 fn waiting_for(service: &ServiceState) -> Vec<RequestId> {

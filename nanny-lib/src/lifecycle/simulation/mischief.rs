@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::calls::Fate;
 use super::engine::{Random, Starter};
-use super::{CHAOS, Fate, Happening, Simulation, Verdict, services};
+use super::{CHAOS, Happening, Simulation, Verdict, services};
 use crate::backend::{ContainerState, ErrorKind, EventKind};
 use crate::lifecycle::{Command, Input, RequestId};
 use crate::name::ContainerId;

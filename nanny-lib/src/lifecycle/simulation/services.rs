@@ -1,13 +1,12 @@
 //! The services of the simulation.
 
 use crate::backend::{
-    ContainerSpec, DeviceMapping, Healthcheck, HealthcheckTest, NetworkSpec, RestartPolicy, VolumeSpec,
+    ContainerSpec, DeviceMapping, Healthcheck, HealthcheckTest, NetworkSpec, RestartPolicy,
+    VolumeSpec,
 };
 use crate::manifest::{Manifest, Service};
 use crate::name::ServiceName;
-use crate::project::{
-    Condition, Dependency, NetworkWanted, Project, VolumeWanted, labels,
-};
+use crate::project::{Condition, Dependency, NetworkWanted, Project, VolumeWanted, labels};
 
 /// All that there ever are.
 pub(super) const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "g"];
