@@ -48,21 +48,18 @@ impl World {
         self.drop_if_gone(name, now, out);
     }
 
-    /// A start that was given up may take effect after all. What should not run is stopped again.
+    /// A start that was given up may take effect after all. What should not run is stopped again:
+    /// nobody can tell it from a start by hand, so for a while that is undone as well.
     fn undo_late_start(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
         let Some(service) = self.services.get_mut(name) else { return false };
         service.late_starts.retain(|_, until| *until > now.mono);
-        if service.desired != Desired::Stopped {
+        let late = service.run.iter().any(|(id, _)| service.late_starts.contains_key(id));
+        if !late || service.desired != Desired::Stopped {
             return false;
         }
-        let runs = |(id, _): &(ContainerId, _)| service.late_starts.contains_key(id);
-        let late = service.run.iter().any(runs);
-        if late {
-            service.late_starts.retain(|id, _| !service.run.iter().any(|(run, _)| run == id));
-            self.bring_down(name, Goal::Down, "a start that was given up came late", now, out);
-            self.advance(name, now, out);
-        }
-        late
+        self.bring_down(name, Goal::Down, "a start that was given up came late", now, out);
+        self.advance(name, now, out);
+        true
     }
 
     /// A service that runs has a claim, whoever started it; one that does not and is not due back
