@@ -8,6 +8,10 @@ use nanny_server::config::{Cli, Command};
 use nanny_server::{check, telemetry};
 
 fn main() -> ExitCode {
+    // First of all, and the only one: rustls panics where two could be meant. It can fail only if
+    // there is one already.
+    #[cfg(feature = "tls")]
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
