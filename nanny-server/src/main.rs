@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use nanny_server::config::{Cli, Command};
 use nanny_server::{check, telemetry};
 
@@ -12,7 +11,7 @@ fn main() -> ExitCode {
     // there is one already.
     #[cfg(feature = "tls")]
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::parse();
+    let cli = Cli::from_command_line();
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
