@@ -44,7 +44,8 @@ pub struct Request {
     pub compose_file: PathBuf,
     /// Where relative paths start and `.env` lies, absolute; the file's directory by default.
     pub project_dir: Option<PathBuf>,
-    /// The project's name; by default the file's `name`, else the directory's.
+    /// The project's name; by default the `COMPOSE_PROJECT_NAME` in `.env` (an ambient one is
+    /// ignored), else the file's `name`, else the directory's.
     pub project_name: Option<String>,
     /// The profiles to activate, `*` for all; by default those in `COMPOSE_PROFILES`.
     pub profiles: Vec<String>,
@@ -175,8 +176,12 @@ fn read_tree(request: &Request, reading: &Reading<'_>, sink: &Sink) -> Option<No
     }
 }
 
-/// `docker compose` would merge an override file beside a file with one of its default names.
+/// `docker compose` would merge an override file beside a file with one of its default names,
+/// and read other files where `.env` says so.
 fn warn_of_overrides(file: &Path, reading: &Reading<'_>, sink: &Sink) {
+    if reading.dot_env("COMPOSE_FILE").is_some() {
+        sink.warn((0, 0), "", "COMPOSE_FILE in .env has no effect here; only this file is read");
+    }
     let is_default = file.file_name().is_some_and(|name| {
         DEFAULT_STEMS.iter().any(|stem| {
             name == format!("{stem}.yml").as_str() || name == format!("{stem}.yaml").as_str()
@@ -198,7 +203,7 @@ fn warn_of_overrides(file: &Path, reading: &Reading<'_>, sink: &Sink) {
 
 const DEFAULT_STEMS: [&str; 2] = ["compose", "docker-compose"];
 
-/// The project's name: the request's, else the file's, else the directory's.
+/// The project's name: the request's, else that of `.env`, else the file's, else the directory's.
 fn project_name(
     request: &Request,
     root: &Node,
@@ -212,6 +217,14 @@ fn project_name(
             sink.problem((0, 0), "", format!("the project name '{name}' {rule}"));
         }
         return name.clone();
+    }
+    // An ambient one would merge all services into one project; this one lies beside the file.
+    if let Some(name) = reading.dot_env(reading::PROJECT_NAME).filter(|name| !name.is_empty()) {
+        if normalize_project_name(name) != name {
+            let message = format!("the project name in {} {rule}", reading::PROJECT_NAME);
+            reading.report(Problem::of_file(&project_dir.join(".env"), message));
+        }
+        return name.to_owned();
     }
     if let Some(at) = At::root(root, sink).field("name")
         && let Some(text) = at.string()
