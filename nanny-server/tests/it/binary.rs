@@ -173,11 +173,12 @@ fn g7_a_token_is_asked_for_and_never_shown() {
     assert!(running.get("/health", "").starts_with("HTTP/1.1 401"));
     let asked = running.get("/health?token=canary-token", "");
     assert!(asked.starts_with("HTTP/1.1 401") && !asked.contains("canary"));
-    let headers = "authorization: Bearer canary-token\r\n";
+    let headers = "x-request-id: find-me\r\nauthorization: Bearer canary-token\r\n";
     assert!(running.get("/health", headers).starts_with("HTTP/1.1 200"));
     running.signal("TERM");
     let (_, log) = running.wait();
     assert!(!log.contains("canary"), "{log}");
+    assert!(log.contains("find-me"), "the request's id is in its log lines: {log}");
 }
 
 #[test]
