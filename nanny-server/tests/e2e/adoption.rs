@@ -109,3 +109,27 @@ fn what_ended_while_nobody_looked_is_seen_by_the_next_nanny() {
     house.started("rival");
     assert_eq!(house.holder(), "rival");
 }
+
+#[test]
+fn s4_a_service_of_the_same_name_of_another_nanny_is_left_alone() {
+    let Some(mut theirs) = House::new() else { return };
+    theirs.add("web", GPU, &web(IDLE, ""));
+    theirs.open();
+    theirs.started("web");
+    let before = run(&theirs.container("web"));
+    let Some(mut ours) = House::new() else { return };
+    ours.add("web", "", &web(IDLE, ""));
+    let name = theirs.project("web");
+    ours.write("web", "service.yaml", &format!("name: {name}\n{GPU}"));
+    ours.open();
+    let ask = |action: &str, body: &str| ours.ask_as_is("POST", &format!("/services/{name}/{action}"), body);
+    let status = ours.ask_as_is("GET", &format!("/services/{name}/status"), "").expect(200);
+    assert_eq!((&status["status"], &status["containers"]), (&json!("stopped"), &json!([])));
+    ask("stop", r#"{"remove": true}"#).expect(200);
+    assert_eq!(run(&theirs.container("web")), before);
+    ask("start", r#"{"force": true}"#).expect(200);
+    ask("stop", r#"{"remove": true}"#).expect(200);
+    assert_eq!(run(&theirs.container("web")), before);
+    assert!(engine::runs(&theirs.container("web")));
+    assert_eq!(theirs.status("web")["status"], "running");
+}

@@ -29,10 +29,10 @@ fn b16_every_action_by_hand_is_seen() {
 
     let renamed = format!("{container}-renamed");
     engine::docker(&["rename", &container, &renamed]);
-    house.until("web", |now| now["containers"][0]["name"] == renamed);
+    house.until("web", |now| now["containers"][0]["name"] == "web-web-1-renamed");
     assert_eq!(house.status("web")["status"], "running");
     engine::docker(&["rename", &renamed, &container]);
-    house.until("web", |now| now["containers"][0]["name"] == container);
+    house.until("web", |now| now["containers"][0]["name"] == "web-web-1");
 
     engine::docker(&["pause", &container]);
     house.until("web", |now| now["containers"][0]["state"] == "paused");

@@ -68,7 +68,7 @@ fn d1_what_never_gets_healthy_is_unhealthy_and_goes_on() {
 }
 
 #[test]
-fn h5_a_container_of_the_same_name_that_is_not_ours_is_left_alone() {
+fn s4_a_container_of_the_same_name_that_is_not_ours_is_left_alone() {
     let Some(house) = House::with("", &web(IDLE, "")) else { return };
     let container = house.container("web");
     let made = engine::docker(&["create", "--name", &container, "nanny-test/busybox:1", "true"]);
@@ -77,6 +77,6 @@ fn h5_a_container_of_the_same_name_that_is_not_ours_is_left_alone() {
     engine::docker(&["rm", "-f", &container]);
     assert_eq!(id, made.trim());
     let failed = failed.expect(500);
-    assert!(failed["detail"].as_str().unwrap().contains(&container), "{failed}");
+    assert!(failed["detail"].as_str().unwrap().contains("'web-web-1'"), "{failed}");
     house.started("web");
 }

@@ -13,7 +13,7 @@ fn a_new_directory_is_found_without_being_asked_for() {
     house.add("late", "tags: [new]\n", &web(IDLE, ""));
     house.appears("late");
     house.started("late");
-    house.write("late", "service.yaml", "name: late\ndescription: Changed\n");
+    house.manifest("late", "description: Changed\n");
     until(
         || (house.get("/services/late")["description"] == "Changed").then_some(()),
         || "the change is never seen".to_owned(),
@@ -29,25 +29,24 @@ fn a_new_directory_is_found_without_being_asked_for() {
 fn a_broken_manifest_keeps_what_was_good_and_says_where_it_is_broken() {
     let Some(house) = House::with("description: Good\n", &web(IDLE, "")) else { return };
     house.started("web");
-    house.write("web", "service.yaml", "name: web\ndescription: Bad\ngpu_required: perhaps\n");
+    house.manifest("web", "description: Bad\ngpu_required: perhaps\n");
     let found = house.ask("POST", "/rediscover", "").expect(200);
     let error = &found["errors"][0];
     assert_eq!((&error["line"], &error["column"]), (&json!(3), &json!(15)), "{found}");
     let path = error["path"].as_str().unwrap();
-    assert!(path.ends_with(&format!("{}/service.yaml", house.project("web"))), "{path}");
+    assert!(path.ends_with("/web/service.yaml"), "{path}");
     assert!(error["message"].as_str().unwrap().contains("gpu_required"), "{error}");
     assert_eq!(house.get("/services/web")["description"], "Good");
     assert_eq!(house.status("web")["status"], "running");
     house.stop("web", "").expect(200);
     house.started("web");
 
-    house.write("web", "service.yaml", "name: web\ndescription: Better\n");
+    house.manifest("web", "description: Better\n");
     house.write("web", "docker-compose.yml", "services:\n  web:\n    image: [\n");
     let found = house.ask("POST", "/rediscover", "").expect(200);
     let error = &found["errors"][0];
     assert!(error["path"].as_str().unwrap().ends_with("docker-compose.yml"), "{found}");
     assert!(error["line"].as_u64().unwrap() >= 3, "{found}");
-    assert_eq!(house.get("/services/web")["total"], Value::Null);
     assert!(engine::runs(&house.container("web")));
 
     house.write("web", "docker-compose.yml", &web(IDLE, ""));
@@ -96,13 +95,14 @@ fn two_directories_with_one_name_are_an_error_of_both() {
     house.add("two", "", &web(IDLE, ""));
     house.open();
     house.started("one");
-    house.write("two", "service.yaml", "name: one\n");
+    let name = house.project("one");
+    house.write("two", "service.yaml", &format!("name: {name}\n"));
     let found = house.ask("POST", "/rediscover", "").expect(200);
     let errors = found["errors"].as_array().unwrap();
     for service in ["one", "two"] {
-        let directory = house.project(service);
-        let named = |error: &&Value| error["path"].as_str().unwrap().contains(&directory);
-        assert!(errors.iter().any(|error| named(&error)), "{found}");
+        let file = format!("/{service}/service.yaml");
+        let named = |error: &Value| error["path"].as_str().unwrap().ends_with(&file);
+        assert!(errors.iter().any(named), "{found}");
     }
     // What runs can still be stopped.
     assert!(engine::runs(&house.container("one")));

@@ -143,7 +143,13 @@ impl House {
         self.projects.push(self.project(service));
         fs::create_dir(&home).expect("it is new");
         fs::write(home.join("docker-compose.yml"), compose).expect("it is ours");
-        self.write(service, "service.yaml", &format!("name: {service}\n{manifest}"));
+        self.manifest(service, manifest);
+    }
+
+    /// Writes a service's manifest, less its name.
+    pub(crate) fn manifest(&self, service: &str, manifest: &str) {
+        let name = self.project(service);
+        self.write(service, "service.yaml", &format!("name: {name}\n{manifest}"));
     }
 
     /// Writes a file of a service, as an editor does: never half of it.
@@ -218,8 +224,19 @@ impl House {
     }
 
     /// Sends a request as curl does: a body goes as a form, whatever it is.
+    ///
+    /// A service has the name of its project, so that it is nobody else's on this engine. Here and
+    /// in the answer it goes by the name the test gave it.
     #[track_caller]
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        let mut answer = self.ask_as_is(method, &self.path(path), body);
+        answer.text = answer.text.replace(&format!("-{}", self.tag), "");
+        answer
+    }
+
+    /// The same, with names as they are.
+    #[track_caller]
+    pub(crate) fn ask_as_is(&self, method: &str, path: &str, body: &str) -> Answer {
         let form = "content-type: application/x-www-form-urlencoded\r\n";
         let form = if body.is_empty() { "" } else { form };
         let headers = format!("host: {}\r\n{form}", self.address);
@@ -227,10 +244,20 @@ impl House {
             .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
+    fn path(&self, path: &str) -> String {
+        match path.strip_prefix("/services/").map(|rest| (rest, rest.find(['/', '?']))) {
+            None | Some(("", _)) => path.to_owned(),
+            Some((name, None)) => format!("/services/{}", self.project(name)),
+            Some((rest, Some(end))) => {
+                format!("/services/{}{}", self.project(&rest[..end]), &rest[end..])
+            }
+        }
+    }
+
     /// Sends a start and hangs up without waiting for the answer.
     pub(crate) fn start_and_keep(&self, service: &str) -> TcpStream {
         let mut stream = self.connect();
-        let path = format!("/services/{service}/start");
+        let path = self.path(&format!("/services/{service}/start"));
         let request = format!("POST {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
         stream.write_all(request.as_bytes()).expect("it reads");
         stream

@@ -62,7 +62,7 @@ fn c1_of_sixty_starts_of_four_gpu_services_one_service_wins() {
     assert_eq!(count(&answers, 200), 15, "{answers:?}");
     let up = engine::projects_up(&house.tag);
     assert_eq!(up.len(), 1, "{up:?}");
-    assert_eq!(up[0], house.project(house.holder().as_str().unwrap()));
+    assert_eq!(up[0], house.project(house.holder().as_str().expect("somebody has it")));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn c2_a_storm_of_forced_swaps_ends_with_one_and_never_has_two() {
     assert!(count(&answers, 200) >= 1, "{answers:?}");
     let up = engine::projects_up(&house.tag);
     assert_eq!(up.len(), 1, "{up:?}, after {answers:?}");
-    assert_eq!(up[0], house.project(house.holder().as_str().unwrap()));
+    assert_eq!(up[0], house.project(house.holder().as_str().expect("somebody has it")));
     for service in SERVICES {
         let wanted = if up[0] == house.project(service) { "running" } else { "stopped" };
         assert_eq!(house.status(service)["status"], wanted, "{service}");

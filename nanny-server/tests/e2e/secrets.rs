@@ -23,8 +23,6 @@ fn s5_no_secret_shows_in_an_answer_or_in_the_log() {
     house.add("bad-mount", "", &web(IDLE, &format!("{environment}devices: [/dev/kfd]\n")));
     house.write("bad-mount", ".env", &format!("HIDDEN={CANARY}-dotenv\n"));
     house.write("bad-mount", "more.env", &format!("MORE={CANARY}-envfile\n"));
-    let token = house.directory().join("token");
-    std::fs::write(&token, format!("{CANARY}-token")).unwrap();
     house.open_with(|command| {
         command.args(["--log-level", "trace"]).env("CANARY", format!("{CANARY}-inherited"));
     });
