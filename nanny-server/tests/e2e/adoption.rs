@@ -26,9 +26,9 @@ fn house() -> Option<House> {
 
 fn is_adopted(house: &House) {
     for service in ["gpu", "plain"] {
-        let now = house.becomes(service, "running");
+        let now = house.until(service, |now| now["ready"] == true);
         assert!(now["uptime"].is_string() && now["error"].is_null(), "{now}");
-        assert_eq!((&now["drift"], &now["is_healthy"]), (&json!(false), &json!(true)), "{now}");
+        assert_eq!((&now["drift"], &now["status"]), (&json!(false), &json!("running")), "{now}");
     }
     assert_eq!(house.holder(), "gpu");
     assert_eq!(house.start("rival", "").expect(409)["conflicts"], json!(["gpu"]));

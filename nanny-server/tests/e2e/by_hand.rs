@@ -60,8 +60,8 @@ fn a_second_start_after_a_stop_by_hand_is_no_surprise() {
     house.started("web");
     for _ in 0..5 {
         engine::docker(&["kill", &container]);
+        house.until("web", |now| now["is_running"] == false);
         house.started("web");
-        house.becomes("web", "running");
         assert!(engine::runs(&container));
     }
 }

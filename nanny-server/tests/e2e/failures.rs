@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::engine;
-use crate::house::{GPU, House, IDLE, SERVING, free_port, web};
+use crate::house::{GPU, House, IDLE, SERVING, free_port, until, web};
 
 /// A start that fails with a message that has `words`, and leaves the GPU to others.
 fn fails(compose: &str, words: &[&str]) {
@@ -45,8 +45,7 @@ fn b18_an_image_that_is_nowhere_is_named() {
 
 #[test]
 fn b18_a_mount_that_cannot_be_is_said() {
-    let mount = "volumes:\n  - type: bind\n    source: /nowhere/at/all\n    target: /data\n    bind: {create_host_path: false}\n";
-    fails(&web(IDLE, mount), &["/nowhere/at/all"]);
+    fails(&web(IDLE, "volumes: [/etc/passwd/nothing:/data]"), &["/etc/passwd/nothing"]);
 }
 
 #[test]
@@ -78,5 +77,9 @@ fn s4_a_container_of_the_same_name_that_is_not_ours_is_left_alone() {
     assert_eq!(id, made.trim());
     let failed = failed.expect(500);
     assert!(failed["detail"].as_str().unwrap().contains("'web-web-1'"), "{failed}");
-    house.started("web");
+    // The news that it is gone takes a moment.
+    until(
+        || (house.start("web", "").status == 200).then_some(()),
+        || "the name is never free again".to_owned(),
+    );
 }

@@ -118,6 +118,14 @@ fn what_is_not_there_is_said_to_be_not_there() {
     assert_eq!((slash.status, slash.header("location")), (307, Some("/services")));
 }
 
+#[test]
+fn without_anything_to_ask_what_runs_is_healthy() {
+    let Some(house) = House::with("", &web(IDLE, "")) else { return };
+    house.started("web");
+    let now = house.status("web");
+    assert_eq!((&now["is_healthy"], &now["ready"]), (&json!(true), &json!(true)), "{now}");
+}
+
 fn with(object: &Value, key: &str, value: &str) -> Value {
     let mut object = object.clone();
     object[key] = value.into();
