@@ -22,21 +22,12 @@ const CHANGE: std::time::Duration = std::time::Duration::from_secs(30);
 #[async_trait]
 impl Networks for DockerNetworks {
     async fn find(&self, name: &str) -> Result<Vec<NetworkInfo>> {
-        Ok(self
-            .named("find network", name)
-            .await?
-            .into_iter()
-            .filter_map(to_info)
-            .collect())
+        Ok(self.named("find network", name).await?.into_iter().filter_map(to_info).collect())
     }
 
     async fn list(&self, selector: &Selector) -> Result<Vec<NetworkInfo>> {
         let all = self.all("list networks", "", None).await?;
-        Ok(all
-            .into_iter()
-            .filter_map(to_info)
-            .filter(|n| selector.picks(&n.labels))
-            .collect())
+        Ok(all.into_iter().filter_map(to_info).filter(|n| selector.picks(&n.labels)).collect())
     }
 
     async fn create(&self, spec: &NetworkSpec) -> Result<()> {
@@ -66,9 +57,7 @@ impl Networks for DockerNetworks {
             .await?;
         // Two at once both find nothing: the earlier one stays.
         let of_the_name = self.named("create network", &spec.name).await?;
-        let first = of_the_name
-            .iter()
-            .min_by_key(|n| (n.created.clone(), n.id.clone()));
+        let first = of_the_name.iter().min_by_key(|n| (n.created.clone(), n.id.clone()));
         if first.is_none_or(|first| first.id.as_ref() == Some(&created.id)) {
             return Ok(());
         }
@@ -80,12 +69,12 @@ impl Networks for DockerNetworks {
         if !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) || id.is_empty() {
             return Ok(()); // No network has such an id.
         }
-        let removed = self
-            .0
-            .ask("remove network", id, CHANGE, |client| async move {
-                client.remove_network(id).await
-            })
-            .await;
+        let removed =
+            self.0
+                .ask("remove network", id, CHANGE, |client| async move {
+                    client.remove_network(id).await
+                })
+                .await;
         match removed {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other,
@@ -110,9 +99,7 @@ impl DockerNetworks {
         let filters = name.map(|name| HashMap::from([("name".to_owned(), vec![name.to_owned()])]));
         self.0
             .ask(operation, subject, LOOK, |client| async move {
-                client
-                    .list_networks(Some(ListNetworksOptions { filters }))
-                    .await
+                client.list_networks(Some(ListNetworksOptions { filters })).await
             })
             .await
     }
