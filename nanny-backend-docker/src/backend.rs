@@ -71,7 +71,7 @@ impl DockerBackend {
             capabilities,
             listing: Arc::new(Listing::new(Arc::clone(&connection), Arc::clone(&stops))),
             images: DockerImages(Arc::clone(&connection)),
-            networks: DockerNetworks(Arc::clone(&connection)),
+            networks: DockerNetworks::new(Arc::clone(&connection)),
             volumes: DockerVolumes(Arc::clone(&connection)),
             connection,
             stops,
