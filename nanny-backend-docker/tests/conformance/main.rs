@@ -3,6 +3,8 @@
 //! Needs the image `nanny-test/busybox:1`, which `scripts/engines` makes. Without an engine it
 //! says so and passes, unless `CI=true` or `NANNY_TEST_DOCKER=1` ask for more.
 
+mod beyond;
+
 use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -129,6 +131,8 @@ fn main() -> ExitCode {
         eprintln!("\n*** THE DOCKER CONFORMANCE SUITE DID NOT RUN: {reason} ***\n");
         return if must_run { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
+    let beyond = beyond::trials(&config, &backend);
     let harness: Arc<dyn Harness> = Arc::new(Real { config, backend: Arc::new(backend) });
-    libtest_mimic::run(&arguments, conformance::trials(&harness)).exit_code()
+    let trials = conformance::trials(&harness).into_iter().chain(beyond).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
