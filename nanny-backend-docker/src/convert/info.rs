@@ -11,9 +11,8 @@ use nanny_lib::backend::{
 use serde::Deserialize;
 
 /// One entry of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
 pub(crate) struct Summary {
     pub(crate) id: String,
     pub(crate) names: Option<Vec<String>>,

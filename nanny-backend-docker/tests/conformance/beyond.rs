@@ -8,9 +8,12 @@ use libtest_mimic::{Failed, Trial};
 use nanny_backend_docker::{DockerBackend, DockerConfig};
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
-    ContainerBackend as _, ContainerSpec, ContainerState, DeviceMapping, ErrorKind, Healthcheck,
-    HealthcheckTest, LogOptions, Mount, MountKind, PortMapping, Selector, Ulimit, VolumeSpec,
+    ContainerBackend as _, ContainerSpec, ContainerState, DeviceMapping, ErrorKind, EventKind,
+    Healthcheck, HealthcheckTest, LogOptions, Mount, MountKind, PortMapping, Selector, Ulimit,
+    VolumeSpec,
 };
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 type Run = fn(Bench) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -26,10 +29,12 @@ struct Bench {
 const GRACE: Option<Duration> = Some(Duration::from_secs(1));
 
 pub(crate) fn trials(config: &DockerConfig, docker: &DockerBackend) -> Vec<Trial> {
-    let cases: [(&str, Run); 5] = [
+    let cases: [(&str, Run); 7] = [
         ("everything_in_a_spec_reaches_the_engine", |b| Box::pin(everything(b))),
         ("a_paused_container_can_be_stopped_killed_and_removed", |b| Box::pin(paused(b))),
         ("a_restarting_container_can_be_stopped_and_killed", |b| Box::pin(restarting(b))),
+        ("health_and_pauses_are_told_as_changes", |b| Box::pin(changes(b))),
+        ("b1_an_outage_is_survived_and_nothing_is_missed", |b| Box::pin(outage(b))),
         ("a_mount_whose_source_is_missing_is_refused", |b| Box::pin(missing_source(b))),
         ("a_changed_restart_policy_is_seen_at_the_next_inspect", |b| Box::pin(updated(b))),
     ];
@@ -38,7 +43,11 @@ pub(crate) fn trials(config: &DockerConfig, docker: &DockerBackend) -> Vec<Trial
         Trial::test(format!("docker::{name}"), move || {
             let runtime = tokio::runtime::Runtime::new()?;
             runtime.block_on(async {
-                let name = format!("nanny-conf-{}-{}", std::process::id(), &name[..9]);
+                let name = format!(
+                    "nanny-conf-{}-{}",
+                    std::process::id(),
+                    name.split('_').take(2).collect::<String>()
+                );
                 let client = Docker::connect_with_host(&config.host)?;
                 let bench = Bench { docker, client, name };
                 let ran = run(bench.clone()).await;
@@ -199,6 +208,108 @@ async fn restarting(bench: Bench) -> Outcome {
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(bench.state(&id).await?, ContainerState::Exited);
     }
+    Ok(())
+}
+
+async fn changes(bench: Bench) -> Outcome {
+    use futures_util::StreamExt as _;
+    let mut events = bench.docker.watch();
+    assert_eq!(events.next().await.ok_or("ended")?.kind, EventKind::Resync);
+    let mut spec = bench.spec("trap 'exit 0' TERM; sleep 3600 & wait");
+    let mut check = Healthcheck::new(HealthcheckTest::Shell("true".to_owned()));
+    check.interval = Some(Duration::from_secs(1));
+    spec.healthcheck = Some(check);
+    let id = bench.docker.create(&spec).await?;
+    bench.docker.start(&id).await?;
+    for pause in [false, true] {
+        if pause {
+            bench.client.pause_container(id.as_str()).await?;
+        }
+        let changed = async {
+            while let Some(event) = events.next().await {
+                if event.kind == EventKind::Changed && event.container.as_ref() == Some(&id) {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), changed).await?;
+    }
+    Ok(())
+}
+
+/// A socket that leads to the engine, until it is cut.
+struct Wire {
+    path: std::path::PathBuf,
+    tasks: JoinSet<()>,
+}
+
+impl Wire {
+    fn new(path: std::path::PathBuf) -> Self {
+        Self { path, tasks: JoinSet::new() }
+    }
+
+    fn mend(&mut self, engine: String) -> std::io::Result<()> {
+        let listener = UnixListener::bind(&self.path)?;
+        self.tasks.spawn(async move {
+            let mut wires = JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let engine = engine.clone();
+                wires.spawn(async move {
+                    if let Ok(mut far) = UnixStream::connect(engine).await {
+                        drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
+                    }
+                });
+            }
+        });
+        Ok(())
+    }
+
+    async fn cut(&mut self) -> std::io::Result<()> {
+        self.tasks.shutdown().await;
+        std::fs::remove_file(&self.path)
+    }
+}
+
+async fn outage(bench: Bench) -> Outcome {
+    use futures_util::StreamExt as _;
+    let endpoint = bench.docker.info().endpoint.clone();
+    let Some(engine) = endpoint.strip_prefix("unix://").map(str::to_owned) else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let mut wire = Wire::new(folder.path().join("wire.sock"));
+    wire.mend(engine.clone())?;
+    let config = DockerConfig::new(format!("unix://{}", wire.path.display()));
+    let remote = DockerBackend::new(config)?;
+    let mut events = remote.watch();
+    assert_eq!(events.next().await.ok_or("ended")?.kind, EventKind::Resync);
+    let id = bench.started("trap 'exit 7' TERM; sleep 3600 & wait").await?;
+    while events.next().await.ok_or("ended")?.kind != EventKind::Started {}
+
+    wire.cut().await?;
+    let error = remote.list(&Selector::All).await.err().ok_or("a list through a cut wire")?;
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    bench.docker.stop(&id, GRACE).await?;
+    wire.mend(engine)?;
+
+    let told = async {
+        let mut resynced = false;
+        while let Some(event) = events.next().await {
+            resynced |= event.kind == EventKind::Resync;
+            if matches!(event.kind, EventKind::Exited(_)) && event.container.as_ref() == Some(&id) {
+                return resynced;
+            }
+        }
+        false
+    };
+    assert!(
+        tokio::time::timeout(Duration::from_secs(20), told).await?,
+        "no Resync before the exit"
+    );
+    let listed = remote.list(&Selector::All).await?;
+    let info = listed.into_iter().find(|info| info.id == id).ok_or("not listed")?;
+    assert_eq!(
+        (info.state, info.exit.and_then(|exit| exit.code)),
+        (ContainerState::Exited, Some(7))
+    );
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
     ContainerBackend as _, ContainerSpec, ContainerState, ErrorKind, EventKind, LogOptions,
-    NetworkAttachment, Selector,
+    NetworkAttachment, PullProgress, Selector,
 };
 use tokio::time::Instant;
 
@@ -190,6 +190,53 @@ async fn a_container_whose_second_network_is_missing_does_not_stay() {
     let error = engine.backend().create(&spec).await.unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::NotFound, "network b not found"));
     assert_eq!(engine.requests("DELETE /containers/1").len(), 1);
+}
+
+/// What dockerd 20.10.24 says during a pull, shortened; `end` is its last line.
+fn pull(end: &str) -> Vec<u8> {
+    [
+        r#"{"status":"Pulling from a/b","id":"1"}"#,
+        r#"{"status":"Pulling fs layer","progressDetail":{},"id":"f8c2"}"#,
+        r#"{"status":"Downloading","progressDetail":{"current":50,"total":100},"id":"f8c2"}"#,
+        r#"{"status":"Download complete","progressDetail":{},"id":"f8c2"}"#,
+        r#"{"status":"Extracting","progressDetail":{"current":32,"total":100},"id":"f8c2"}"#,
+        end,
+    ]
+    .join("\r\n")
+    .into_bytes()
+}
+
+#[tokio::test]
+async fn a_pull_tells_how_far_it_is() {
+    let done = r#"{"status":"Status: Downloaded newer image for far/a/b:1"}"#;
+    let engine = Fake::new(move |request| match request {
+        "GET /images/far/a/b:1/json" => json(200, r#"{"Id":"sha256:00"}"#),
+        _ => Answer::Says(200, pull(done)),
+    });
+    let engine = engine.up();
+    let docker = engine.backend();
+    let steps = std::sync::Mutex::new(Vec::new());
+    let progress = |step| steps.lock().unwrap().push(step);
+    docker.images().unwrap().pull("far/a/b:1", &progress).await.unwrap();
+    let steps = steps.into_inner().unwrap();
+    assert!(steps.contains(&PullProgress::new(50, 100)), "{steps:?}");
+    assert_eq!(steps.last(), Some(&PullProgress::new(100, 100)));
+}
+
+#[tokio::test]
+async fn a_pull_that_ends_with_an_error_has_failed() {
+    let failed = r#"{"errorDetail":{"message":"manifest unknown"},"error":"manifest unknown"}"#;
+    let engine = Fake::new(move |request| match request {
+        // An older one is here: no reason to call the pull a success.
+        "GET /images/far/a/b/json" => json(200, r#"{"Id":"sha256:00"}"#),
+        _ => Answer::Says(200, pull(failed)),
+    });
+    let engine = engine.up();
+    let docker = engine.backend();
+    let error = docker.images().unwrap().pull("far/a/b", &|_| {}).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::NotFound, "manifest unknown"));
+    let asked = &engine.requests("POST /images/create")[0];
+    assert!(asked.contains("tag=latest"), "all tags would be pulled: {asked}");
 }
 
 #[tokio::test]
