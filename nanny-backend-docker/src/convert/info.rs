@@ -282,5 +282,4 @@ impl Reading {
 }
 
 #[cfg(test)]
-#[path = "info_tests.rs"]
 mod tests;

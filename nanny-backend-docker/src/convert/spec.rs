@@ -424,5 +424,4 @@ pub(crate) fn map(labels: &BTreeMap<String, String>) -> Option<HashMap<String, S
 }
 
 #[cfg(test)]
-#[path = "spec_tests.rs"]
 mod tests;

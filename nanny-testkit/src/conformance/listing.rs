@@ -14,6 +14,7 @@ cases![
     a_list_is_as_complete_as_an_inspect,
     a_list_picks_by_all_labels,
     lists_follow_every_change,
+    what_came_and_went_between_two_lists_shows,
     a_container_that_vanishes_breaks_no_list,
     labels_come_back_as_they_were,
     variables_arrive_as_they_were,
@@ -92,6 +93,22 @@ async fn lists_follow_every_change(context: Arc<Context>) -> Outcome {
     }
     context.backend.remove(&id).await?;
     assert_eq!(named(&context, &spec.name).await?, None);
+    Ok(())
+}
+
+/// The container looks the same in both lists, and is not.
+async fn what_came_and_went_between_two_lists_shows(context: Arc<Context>) -> Outcome {
+    let spec = context.spec(Program::IgnoresStop)?;
+    let id = context.backend.create(&spec).await?;
+    let mut last_start = None;
+    for _ in 0..4 {
+        context.backend.start(&id).await?;
+        let info = named(&context, &spec.name).await?.ok_or_else(|| missing(&spec.name))?;
+        assert!(info.started_at > last_start, "an old start was listed");
+        last_start = info.started_at;
+        context.backend.kill(&id).await?;
+        context.until(&id, "it is down", |info| info.state == ContainerState::Exited).await?;
+    }
     Ok(())
 }
 
