@@ -48,7 +48,7 @@ pub enum Error {
         restored: Vec<ServiceName>,
         /// What the engine said.
         #[source]
-        source: Option<BackendError>,
+        source: Option<Box<BackendError>>,
     },
     /// The service could not be stopped.
     #[error("'{name}' could not be stopped: {reason}")]

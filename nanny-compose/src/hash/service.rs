@@ -220,3 +220,103 @@ fn bind(mount: &Mount) -> String {
     object.flag("create_host_path", create);
     object.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Dependency, Protocol, RestartPolicy, Selinux};
+
+    #[test]
+    fn a_bare_service_shows_its_command_and_entrypoint() {
+        let mut service = Service::new("web", "nginx");
+        assert_eq!(json(&service), r#"{"command":null,"entrypoint":null,"image":"nginx"}"#);
+        service.command = Some(Vec::new());
+        service.image_source = ImageSource::BuiltUnnamed;
+        assert_eq!(json(&service), r#"{"command":[],"entrypoint":null}"#);
+    }
+
+    #[test]
+    fn what_compose_clears_does_not_count() {
+        let plain = Service::new("web", "nginx");
+        let mut other = plain.clone();
+        other.name = "front".to_owned();
+        other.profiles = vec!["gpu".to_owned()];
+        let plain_one = Dependency { condition: Default::default(), restart: true, required: true };
+        other.depends_on.insert("db".to_owned(), plain_one);
+        assert_eq!(json(&plain), json(&other));
+    }
+
+    #[test]
+    fn fields_come_in_the_order_of_composes_struct() {
+        let mut service = Service::new("llm", "vllm");
+        service.cap_add = vec!["SYS_PTRACE".to_owned()];
+        service.has_deploy = true;
+        service.reservations = Some(vec![GpuRequest::of_count(-1)]);
+        service.environment.insert("B", None);
+        service.environment.insert("A", Some("<1>".to_owned()));
+        service
+            .extra_hosts
+            .insert("h".to_owned(), vec!["2.2.2.2".to_owned(), "1.1.1.1".to_owned()]);
+        service.healthcheck = Some(Healthcheck {
+            test: vec!["NONE".to_owned()],
+            interval: Some(Duration::from_secs(90)),
+            retries: Some(0),
+            ..Healthcheck::default()
+        });
+        service.init = Some(false);
+        service.restart = Some(RestartPolicy::OnFailure { max: Some(3) });
+        service.shm_size = Some(1024);
+        service.ulimits.insert("nofile".to_owned(), Ulimit { soft: 1, hard: 2, single: false });
+        assert_eq!(
+            json(&service),
+            concat!(
+                r#"{"cap_add":["SYS_PTRACE"],"command":null,"#,
+                r#""deploy":{"resources":{"reservations":{"devices":[{"count":-1}]}},"placement":{}},"#,
+                r#""entrypoint":null,"environment":{"A":"\u003c1\u003e","B":null},"#,
+                r#""extra_hosts":["h=1.1.1.1","h=2.2.2.2"],"#,
+                r#""healthcheck":{"test":["NONE"],"interval":"1m30s","retries":0},"#,
+                r#""image":"vllm","init":false,"restart":"on-failure:3","shm_size":"1024","#,
+                r#""ulimits":{"nofile":{"soft":1,"hard":2}}}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn networks_ports_and_mounts_have_their_own_orders() {
+        let mut service = Service::new("web", "nginx");
+        service.networks.insert("b".to_owned(), Attachment::default());
+        service.networks.insert(
+            "a".to_owned(),
+            Attachment { is_explicit: true, priority: 5, ..Attachment::default() },
+        );
+        let published = Some("80-81".to_owned());
+        let protocol = Protocol::Udp;
+        service.ports =
+            vec![Port { host_ip: Some("::1".to_owned()), published, target: 8, protocol }];
+        let bind = MountSource::Bind { path: "/h".to_owned(), create_host_path: true };
+        service.mounts = vec![
+            Mount { selinux: Some(Selinux::Shared), read_only: true, ..Mount::new(bind, "/c") },
+            Mount::new(MountSource::Anonymous, "/anon"),
+            Mount::new(MountSource::Anonymous, "/a"),
+            Mount {
+                no_copy: true,
+                ..Mount::new(MountSource::Volume { key: "v".to_owned() }, "/v")
+            },
+        ];
+        assert_eq!(
+            json(&service),
+            concat!(
+                r#"{"command":null,"entrypoint":null,"image":"nginx","#,
+                r#""networks":{"a":{"priority":5},"b":null},"#,
+                r#""ports":[{"mode":"ingress","host_ip":"::1","target":8,"published":"80-81","protocol":"udp"}],"#,
+                r#""volumes":[{"type":"bind","source":"/h","target":"/c","read_only":true,"#,
+                r#""bind":{"selinux":"z","create_host_path":true}},"#,
+                r#"{"type":"volume","target":"/anon","volume":{}},"#,
+                r#"{"type":"volume","target":"/a"},"#,
+                r#"{"type":"volume","source":"v","target":"/v","volume":{"nocopy":true}}]}"#,
+            )
+        );
+    }
+}

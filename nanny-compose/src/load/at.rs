@@ -100,6 +100,11 @@ impl<'a> At<'a> {
         self.sink.warn(self.place, &self.path(), message);
     }
 
+    /// Whether the file has so many problems that no further one would be kept.
+    pub(super) fn is_enough(&self) -> bool {
+        self.sink.count() > MAX_REPORTS
+    }
+
     /// A problem of this value's key, or of the value as a whole.
     pub(super) fn problem_at_key(&self, message: impl Into<String>) {
         self.sink.problem(self.key_place, &self.path(), message);

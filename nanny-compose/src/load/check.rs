@@ -41,7 +41,7 @@ fn known(place: &str, child: &str, key: &Key, value: &At<'_>) -> bool {
         Some(Support::Supported) => return true,
         Some(Support::Ignored(notice)) => value.warn_at_key(notice),
         Some(Support::Refused(reason)) => value.problem_at_key(reason),
-        None if key.text.starts_with("x-") => {}
+        None if key.text.starts_with("x-") || value.is_enough() => {}
         None => {
             let hint = match keys::nearest(place, &key.text) {
                 Some(nearest) => format!("did you mean '{nearest}'?"),

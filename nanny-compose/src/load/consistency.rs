@@ -18,7 +18,7 @@ pub(super) fn dependencies(drafts: &mut BTreeMap<String, Draft<'_>>, inactive: &
             }
             let at = places.get(name).unwrap_or(&draft.at);
             let shown = if at.node.secret { String::new() } else { format!(" '{name}'") };
-            at.problem(if inactive.contains(name) {
+            at.problem_at_key(if inactive.contains(name) {
                 format!("the service{shown} is not active; select one of its profiles, or set 'required: false'")
             } else {
                 format!("there is no service{shown}; define it, or remove this dependency")

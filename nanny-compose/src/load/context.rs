@@ -55,8 +55,8 @@ impl Context<'_> {
         }
         let advice = "define it under the top-level 'networks'";
         match at.node.secret {
-            true => at.problem(format!("the network is not defined; {advice}")),
-            false => at.problem(format!("the network '{key}' is not defined; {advice}")),
+            true => at.problem_at_key(format!("the network is not defined; {advice}")),
+            false => at.problem_at_key(format!("the network '{key}' is not defined; {advice}")),
         }
     }
 

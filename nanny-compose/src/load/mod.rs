@@ -10,6 +10,7 @@ mod context;
 mod environment;
 mod gpus;
 mod mounts;
+mod name;
 mod parts;
 mod ports;
 mod reading;
@@ -30,9 +31,8 @@ use service::Draft;
 
 use crate::dotenv;
 use crate::files::Files;
-use crate::interpolate::interpolate;
-use crate::model::{Network, Project};
-use crate::names::{normalize_project_name, resource_name};
+use crate::model::{Network, Project, Volume};
+use crate::names::resource_name;
 use crate::problem::{Problem, Problems};
 use crate::yaml::{self, Limits, Node};
 
@@ -44,7 +44,8 @@ pub struct Request {
     pub compose_file: PathBuf,
     /// Where relative paths start and `.env` lies, absolute; the file's directory by default.
     pub project_dir: Option<PathBuf>,
-    /// The project's name; by default the file's `name`, else the directory's.
+    /// The project's name; by default the `COMPOSE_PROJECT_NAME` in `.env` (an ambient one is
+    /// ignored), else the file's `name`, else the directory's.
     pub project_name: Option<String>,
     /// The profiles to activate, `*` for all; by default those in `COMPOSE_PROFILES`.
     pub profiles: Vec<String>,
@@ -123,7 +124,7 @@ fn build(request: &Request, reading: &mut Reading<'_>, sink: &Sink) -> Option<Pr
     let mut root = read_tree(request, reading, sink)?;
     warn_of_overrides(file, reading, sink);
     check::keys(&root, sink);
-    let name = project_name(request, &root, &project_dir, reading, sink);
+    let name = name::of_project(request, &root, &project_dir, reading, sink);
     reading.set_project_name(&name);
     let found = sink.count();
     variables::replace(&mut root, sink, &|variable| reading.variable(variable));
@@ -175,8 +176,12 @@ fn read_tree(request: &Request, reading: &Reading<'_>, sink: &Sink) -> Option<No
     }
 }
 
-/// `docker compose` would merge an override file beside a file with one of its default names.
+/// `docker compose` would merge an override file beside a file with one of its default names,
+/// and read other files where `.env` says so.
 fn warn_of_overrides(file: &Path, reading: &Reading<'_>, sink: &Sink) {
+    if reading.dot_env("COMPOSE_FILE").is_some() {
+        sink.warn((0, 0), "", "COMPOSE_FILE in .env has no effect here; only this file is read");
+    }
     let is_default = file.file_name().is_some_and(|name| {
         DEFAULT_STEMS.iter().any(|stem| {
             name == format!("{stem}.yml").as_str() || name == format!("{stem}.yaml").as_str()
@@ -198,46 +203,7 @@ fn warn_of_overrides(file: &Path, reading: &Reading<'_>, sink: &Sink) {
 
 const DEFAULT_STEMS: [&str; 2] = ["compose", "docker-compose"];
 
-/// The project's name: the request's, else the file's, else the directory's.
-fn project_name(
-    request: &Request,
-    root: &Node,
-    project_dir: &Path,
-    reading: &Reading<'_>,
-    sink: &Sink,
-) -> String {
-    let rule = "must hold only a-z, 0-9, _ and -, and begin with a letter or digit";
-    if let Some(name) = &request.project_name {
-        if normalize_project_name(name) != *name || name.is_empty() {
-            sink.problem((0, 0), "", format!("the project name '{name}' {rule}"));
-        }
-        return name.clone();
-    }
-    if let Some(at) = At::root(root, sink).field("name")
-        && let Some(text) = at.string()
-    {
-        // What cannot be interpolated is reported with the rest of the tree.
-        let Ok(done) = interpolate(&text, &|name| reading.variable(name)) else {
-            return String::new();
-        };
-        if !done.text.is_empty() {
-            if normalize_project_name(&done.text) != done.text {
-                let shown =
-                    if done.has_values { String::new() } else { format!(" '{}'", done.text) };
-                at.problem(format!("the project name{shown} {rule}"));
-            }
-            return done.text;
-        }
-    }
-    let directory = project_dir.file_name().unwrap_or_default().to_string_lossy();
-    let name = normalize_project_name(&directory);
-    if name.is_empty() {
-        let message = "the directory's name yields no project name; add a top-level 'name: …'";
-        sink.problem((0, 0), "", message);
-    }
-    name
-}
-
+/// The project, as far as the tree is sound.
 fn model(
     request: &Request,
     root: &At<'_>,
@@ -254,11 +220,8 @@ fn model(
     let (networks, volumes) = (root.field("networks"), root.field("volumes"));
     let keys = |at: &Option<At<'_>>| -> BTreeSet<String> {
         let mapping = at.as_ref().and_then(|at| at.node.as_mapping());
-        mapping
-            .into_iter()
-            .flat_map(|mapping| mapping.iter())
-            .map(|entry| entry.key.text.clone())
-            .collect()
+        let entries = mapping.into_iter().flat_map(|mapping| mapping.iter());
+        entries.map(|entry| entry.key.text.clone()).collect()
     };
     let mut context = Context {
         project: names.project,
@@ -322,7 +285,7 @@ fn is_active(service: &At<'_>, selected: &[String]) -> bool {
 fn keep_used(
     project: &mut Project,
     mut networks: BTreeMap<String, Network>,
-    mut volumes: BTreeMap<String, crate::model::Volume>,
+    mut volumes: BTreeMap<String, Volume>,
     context: &Context<'_>,
 ) {
     for key in context.used_networks.borrow().iter() {

@@ -7,13 +7,14 @@ use indexmap::IndexMap;
 use super::at::At;
 use crate::model::{Port, Protocol};
 
-/// How many ports a service may have: every one there is, and then some.
+/// How many ports a service may list: every one there is, and then some.
 const MAX_PORTS: usize = 70_000;
 
 /// The ports of a service, ranges taken apart. Of two that mean the same the later one counts, in
 /// the earlier one's place.
 pub(super) fn read(list: &At<'_>) -> Vec<Port> {
     let mut ports = IndexMap::new();
+    let mut expanded = 0;
     for item in list.items() {
         if item.node.as_mapping().is_some() {
             item.problem("the long form is not supported yet; write 'published:target'");
@@ -21,10 +22,13 @@ pub(super) fn read(list: &At<'_>) -> Vec<Port> {
         }
         let Some(text) = item.string_or_number() else { continue };
         match parse(&text) {
-            Ok(more) => ports.extend(more.into_iter().map(|port| (identity(&port), port))),
+            Ok(more) => {
+                expanded += more.len();
+                ports.extend(more.into_iter().map(|port| (identity(&port), port)));
+            }
             Err(reason) => item.problem(format!("{} is not a port: {reason}", item.shown())),
         }
-        if ports.len() > MAX_PORTS {
+        if expanded > MAX_PORTS {
             item.problem(format!("with this there are more than {MAX_PORTS} ports; list fewer"));
             break;
         }

@@ -45,7 +45,7 @@ pub(super) struct Unreadable {
 const MAX_READS: usize = 1000;
 
 /// The variable that Compose sets itself. An ambient one would merge all projects into one.
-const PROJECT_NAME: &str = "COMPOSE_PROJECT_NAME";
+pub(super) const PROJECT_NAME: &str = "COMPOSE_PROJECT_NAME";
 
 impl<'a> Reading<'a> {
     pub(super) fn new(
@@ -68,6 +68,11 @@ impl<'a> Reading<'a> {
 
     pub(super) fn set_dot_env(&mut self, variables: BTreeMap<String, String>) {
         self.dot_env = variables;
+    }
+
+    /// A variable of the `.env` file.
+    pub(super) fn dot_env(&self, name: &str) -> Option<&str> {
+        self.dot_env.get(name).map(String::as_str)
     }
 
     pub(super) fn set_project_name(&mut self, name: &str) {

@@ -110,7 +110,7 @@ impl<'l> Builder<'l> {
             Event::Scalar(text, style, anchor, tag) => {
                 let size = Size { bytes: NODE_BYTES + text.len(), height: 1 };
                 let node = place.scalar(text.into_owned(), style, tag.as_deref());
-                self.finished(node, size, anchor, style == ScalarStyle::Plain)
+                self.finished(node, size, anchor, style == ScalarStyle::Plain && tag.is_none())
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.open(place, anchor, tag.as_deref(), Content::Sequence(Vec::new()))
@@ -170,7 +170,8 @@ impl<'l> Builder<'l> {
         self.finished(node, size, 0, false)
     }
 
-    /// Puts a finished node where it belongs: into the open collection or at the root.
+    /// Puts a finished node where it belongs: into the open collection or at the root. A plain
+    /// one is neither quoted nor tagged.
     fn finished(
         &mut self,
         node: Node,
@@ -189,43 +190,40 @@ impl<'l> Builder<'l> {
         open.size.bytes += size.bytes;
         open.size.height = open.size.height.max(size.height + 1);
         match &mut open.content {
-            Content::Sequence(items) => {
-                items.push(node);
-                Ok(())
-            }
-            Content::Mapping { mapping, merges, merge_key, key } => match key.take() {
-                Some(Pending::Merge) => {
-                    merges.push(node);
-                    Ok(())
+            Content::Sequence(items) => items.push(node),
+            Content::Mapping { mapping, merges, key, .. } => match key.take() {
+                Some(Pending::Merge) => merges.push(node),
+                Some(Pending::Plain(key)) => {
+                    mapping.entries.insert(key.text.clone(), Entry { key, value: node });
                 }
-                Some(Pending::Plain(name)) => {
-                    mapping.entries.insert(name.text.clone(), Entry { key: name, value: node });
-                    Ok(())
-                }
-                None => {
-                    let place = Place::of(&node);
-                    let is_merge = node.as_str() == Some("<<") && plain;
-                    let first = match (is_merge, mapping.entries.get(&key_text(&node))) {
-                        (true, _) => *merge_key,
-                        (false, first) => first.map(|entry| entry.key.place()),
-                    };
-                    if let Some(first) = first {
-                        return Err(self.duplicate(place, first, &key_text(&node)));
-                    }
-                    if matches!(node.value, Value::Sequence(_) | Value::Mapping(_)) {
-                        return Err(
-                            self.fail(place, "a key must be a single word, not a list or mapping")
-                        );
-                    }
-                    *key = Some(if is_merge {
-                        *merge_key = Some(place);
-                        Pending::Merge
-                    } else {
-                        Pending::Plain(place.key(&node))
-                    });
-                    Ok(())
-                }
+                None => return self.begin_entry(&node, plain),
             },
+        }
+        Ok(())
+    }
+
+    /// Takes a node for the key of the entry that follows.
+    fn begin_entry(&mut self, node: &Node, plain: bool) -> Result<(), YamlError> {
+        let place = Place::of(node);
+        if matches!(node.value, Value::Sequence(_) | Value::Mapping(_)) {
+            return Err(self.fail(place, "a key must be a single word, not a list or mapping"));
+        }
+        let Some(Open { content: Content::Mapping { mapping, merge_key, key, .. }, .. }) =
+            self.stack.last_mut()
+        else {
+            return Ok(());
+        };
+        let text = key_text(node);
+        let is_merge = plain && text == "<<";
+        let first = if is_merge {
+            merge_key.replace(place)
+        } else {
+            mapping.entries.get(&text).map(|entry| entry.key.place())
+        };
+        *key = Some(if is_merge { Pending::Merge } else { Pending::Plain(place.key(node)) });
+        match first {
+            Some(first) => Err(self.duplicate(place, first, &text)),
+            None => Ok(()),
         }
     }
 
@@ -269,7 +267,11 @@ impl<'l> Builder<'l> {
         Err(self.too_deep(place))
     }
 
-    fn duplicate(&self, place: Place, first: Place, key: &str) -> YamlError {
+    fn duplicate(&mut self, place: Place, first: Place, key: &str) -> YamlError {
+        // The path names the mapping, not the key, which the message names.
+        if let Some(Open { content: Content::Mapping { key, .. }, .. }) = self.stack.last_mut() {
+            *key = None;
+        }
         let Place { line, column } = first;
         let message = format!("'{key}' is already set at {line}:{column}; keep one of the two");
         self.fail(place, message)

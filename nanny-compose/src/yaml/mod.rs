@@ -34,7 +34,7 @@ pub struct Limits {
     pub max_bytes: usize,
     /// The deepest nesting of lists and mappings, aliases included (default 64).
     pub max_depth: usize,
-    /// How many bytes of tree anchors, aliases and merge keys may copy (default 8 MiB). A small
+    /// How many bytes of tree anchors, aliases and merge keys may copy (default 16 MiB). A small
     /// text that names itself over and over runs into this, not into the memory of the machine.
     pub max_expansion: usize,
 }
@@ -48,7 +48,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_bytes: 1 << 20, max_depth: 64, max_expansion: 8 << 20 }
+        Self { max_bytes: 1 << 20, max_depth: 64, max_expansion: 16 << 20 }
     }
 }
 

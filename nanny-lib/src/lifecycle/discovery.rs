@@ -51,7 +51,7 @@ impl World {
                     }
                 }
                 // What cannot be read now keeps its last good version.
-                None if broken.contains(&state.wanted.origin) => {}
+                None if broken.iter().any(|path| state.wanted.origin.starts_with(path)) => {}
                 None => {
                     if !state.gone {
                         report.removed.push(name.clone());

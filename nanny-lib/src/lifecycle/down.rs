@@ -90,7 +90,7 @@ impl World {
             // A call of the start that was cancelled may still start something.
             Plan::Done if !service.calls.is_empty() => {}
             Plan::Done => self.finish_down(name, now, out),
-            Plan::Stuck { reason } => self.fail_down(name, reason, now, out),
+            Plan::Stuck { reason } => self.fail_down(name, &reason, now, out),
         }
     }
 
@@ -135,7 +135,7 @@ impl World {
     pub(super) fn fail_down(
         &mut self,
         name: &ServiceName,
-        reason: String,
+        reason: &str,
         now: Now,
         out: &mut Out,
     ) {
@@ -144,10 +144,10 @@ impl World {
         service.failure = Some(format!("it could not be stopped: {reason}"));
         out.push(Effect::Announce(Change::Failed {
             service: name.clone(),
-            reason: reason.clone(),
+            reason: reason.to_owned(),
         }));
         for request in down.waiters {
-            let error = Error::StopFailed { name: name.clone(), reason: reason.clone() };
+            let error = Error::StopFailed { name: name.clone(), reason: reason.to_owned() };
             out.push(Effect::Reply(request, Answer::Stopped(Err(error))));
         }
         let failure = |name: &ServiceName| Error::StartFailed {

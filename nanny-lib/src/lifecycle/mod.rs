@@ -35,7 +35,7 @@
 //! caller is answered when `a` runs again.
 //!
 //! What runs and exits later is restarted by the engine if the service needs no GPU, and by us, in
-//! [`restart`], if it does. An engine that is out of reach changes nothing: work waits, claims
+//! `restart.rs`, if it does. An engine that is out of reach changes nothing: work waits, claims
 //! stay.
 
 mod commands;

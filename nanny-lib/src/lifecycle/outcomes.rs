@@ -106,7 +106,7 @@ impl World {
                     Some(Work::Up(_)) => {
                         self.fail_up(name, error.message().to_owned(), Some(error), now, out);
                     }
-                    Some(Work::Down(_)) => self.fail_down(name, reason, now, out),
+                    Some(Work::Down(_)) => self.fail_down(name, &reason, now, out),
                     Some(Work::None) | None => {}
                 }
             }

@@ -201,7 +201,7 @@ impl World {
             !by_hand && service.asks_us_to_restart(container, code)
         };
         let due = entry == Entry::Starting
-            || !containers.is_empty() && containers.iter().all(|c| due_back(&c));
+            || !containers.is_empty() && containers.iter().all(due_back);
         if !due || !matches!(service.work, Work::None) {
             return;
         }

@@ -90,6 +90,7 @@ pub(super) enum Desired {
 }
 
 /// What is being done with a service.
+#[expect(clippy::large_enum_variant, reason = "one per service, and changed in place")]
 #[derive(Debug)]
 pub(super) enum Work {
     /// Nothing.

@@ -265,7 +265,7 @@ impl World {
             name: newcomer,
             reason: failed.reason,
             restored,
-            source: failed.source,
+            source: failed.source.map(Box::new),
         };
         for waiter in failed.waiters {
             out.push(Effect::Reply(waiter.request, Answer::Started(Err(error.clone()))));

@@ -48,6 +48,7 @@ enum Caller {
 }
 
 /// What a task of the driver came to.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are inputs")]
 enum Finished {
     Input(Input),
     Journal,

@@ -185,7 +185,9 @@ async fn pull(
     progress: &mpsc::Sender<(CallId, PullProgress)>,
 ) -> Result<()> {
     let (moved, mut moves) = watch::channel(PullProgress::default());
-    let report = move |now: PullProgress| drop(moved.send_replace(now));
+    let report = move |now: PullProgress| {
+        moved.send_replace(now);
+    };
     let mut pull = images.pull(reference, &report);
     loop {
         tokio::select! {

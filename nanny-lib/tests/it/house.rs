@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nanny_lib::backend::{ContainerSpec, Healthcheck, HealthcheckTest, MemoryBackend, RestartPolicy};
+use nanny_lib::backend::{
+    ContainerSpec, Healthcheck, HealthcheckTest, MemoryBackend, RestartPolicy,
+};
 use nanny_lib::manifest::{FixedSource, Manifest, Service};
 use nanny_lib::project::{Condition, Dependency, Project};
 use nanny_lib::{Nanny, ServiceName, Snapshot, StartOptions, Status, Wait};

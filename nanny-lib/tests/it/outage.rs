@@ -13,7 +13,8 @@ async fn b1_an_engine_out_of_reach_makes_services_unknown_and_keeps_claims() {
     house.start("a").await;
     house.engine.go_down();
     house.until("a", Status::Unknown).await;
-    let view = house.nanny.snapshot().services["a"].clone();
+    let snapshot = house.nanny.snapshot();
+    let view = &snapshot.services["a"];
     assert!(view.is_running && view.holds_gpu && view.stale_since.is_some());
     let error = house.nanny.start("b", StartOptions::forced()).await.unwrap_err();
     assert!(matches!(error, Error::EngineUnavailable { .. }), "{error:?}");

@@ -26,6 +26,17 @@ fn an_ambient_project_name_is_ignored_and_ours_is_a_variable() {
 }
 
 #[test]
+fn the_project_name_in_dot_env_counts() {
+    let file = format!("name: chat\n{ONE}");
+    let dot_env = |text: &str| Stage::new(&file).file("/srv/My App/.env", text);
+    assert_eq!(dot_env("COMPOSE_PROJECT_NAME=mine\n").project().name, "mine");
+    assert_eq!(dot_env("COMPOSE_PROJECT_NAME=\n").project().name, "chat");
+    assert!(dot_env("COMPOSE_PROJECT_NAME=No\n").load().is_err());
+    let loaded = dot_env("COMPOSE_FILE=a.yaml:b.yaml\n").load().expect("the file is sound");
+    assert!(loaded.warnings[0].message.starts_with("COMPOSE_FILE in .env has no effect"));
+}
+
+#[test]
 fn a_name_that_compose_would_not_take_is_refused() {
     assert!(
         problems(&format!("name: My App\n{ONE}"))[0]
