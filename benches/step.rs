@@ -13,7 +13,7 @@ use nanny_lib::lifecycle::{
     Command, Effect, Input, Journal, Now, Outcome, RequestId, Settings, World,
 };
 use nanny_lib::manifest::{Discovery, Manifest, Service};
-use nanny_lib::project::{Project, Step};
+use nanny_lib::project::{Project, Step, labels};
 use nanny_lib::{ContainerId, StartOptions, StopOptions};
 
 /// A world, and the engine's side of the talk.
@@ -96,7 +96,7 @@ fn outcome(step: Step) -> Outcome {
     match step {
         Step::Image(_) => Outcome::Image("sha256:0".to_owned()),
         Step::Create { spec, .. } => {
-            let service = spec.name.trim_end_matches("-1").to_owned();
+            let service = spec.labels[labels::SERVICE].clone();
             container(ContainerId::new(service.clone()), &service, ContainerState::Created)
         }
         Step::Start { id, .. } => {

@@ -132,13 +132,7 @@ impl World {
     }
 
     /// It cannot be brought down. Its claim stays as long as anything of it runs.
-    pub(super) fn fail_down(
-        &mut self,
-        name: &ServiceName,
-        reason: &str,
-        now: Now,
-        out: &mut Out,
-    ) {
+    pub(super) fn fail_down(&mut self, name: &ServiceName, reason: &str, now: Now, out: &mut Out) {
         let Some(service) = self.services.get_mut(name) else { return };
         let Work::Down(down) = std::mem::replace(&mut service.work, Work::None) else { return };
         service.failure = Some(format!("it could not be stopped: {reason}"));

@@ -200,8 +200,8 @@ impl World {
             let by_hand = !rebooted && matches!(code, Some(130 | 137 | 143));
             !by_hand && service.asks_us_to_restart(container, code)
         };
-        let due = entry == Entry::Starting
-            || !containers.is_empty() && containers.iter().all(due_back);
+        let due =
+            entry == Entry::Starting || !containers.is_empty() && containers.iter().all(due_back);
         if !due || !matches!(service.work, Work::None) {
             return;
         }
