@@ -64,9 +64,6 @@ const KNOWN: &[(&str, ErrorKind)] = &[
     ("repository does not exist", ErrorKind::NotFound),
     ("unauthorized: ", ErrorKind::Denied),
     ("error gathering device information", ErrorKind::Invalid),
-    ("i/o timeout", ErrorKind::Unavailable),
-    ("no such host", ErrorKind::Unavailable),
-    ("connection refused", ErrorKind::Unavailable),
 ];
 
 fn kind_of(status: u16, message: &str) -> ErrorKind {
@@ -128,6 +125,13 @@ mod tests {
         assert_eq!(answer(500, driver).message(), driver);
         let endpoints = "error while removing network: network x id 1 has active endpoints";
         assert_eq!(answer(403, endpoints).kind(), ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn b18_a_registry_out_of_reach_is_no_engine_out_of_reach() {
+        let registry = r#"Get "http://localhost:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused"#;
+        let error = answer(500, registry);
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Other, registry));
     }
 
     #[test]
