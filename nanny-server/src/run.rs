@@ -137,7 +137,13 @@ pub async fn serve(args: ServeArgs) -> Result<ExitCode, ServeError> {
         };
         servers.spawn(crate::serve(listener, app.clone(), closed));
     }
-    let signal = stop.next().await;
+    let signal = tokio::select! {
+        signal = stop.next() => signal,
+        () = nanny.ended() => {
+            tracing::error!("the nanny has ended by a fault of its own; services go on running");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
     tracing::info!(signal, "shutting down; services go on running");
     let _ = close.send(true);
     tokio::select! {

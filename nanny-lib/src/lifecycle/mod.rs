@@ -47,6 +47,8 @@ mod outcomes;
 mod rest;
 mod restart;
 mod service;
+#[cfg(test)]
+mod simulation;
 
 mod up;
 mod view;

@@ -67,3 +67,33 @@ async fn b2_a_death_during_an_outage_is_noticed() {
     house.until("a", Status::Failed).await;
     house.start("b").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a9_a_plug_in_that_panics_harms_nobody_else() {
+    use nanny_lib::manifest::FixedSource;
+    use nanny_lib::probe::{Health, HealthProbe, ProbeTarget};
+    use nanny_lib::{Nanny, StopOptions};
+
+    #[derive(Debug)]
+    struct Bad;
+
+    #[async_trait::async_trait]
+    impl HealthProbe for Bad {
+        async fn probe(&self, _: &ProbeTarget) -> Health {
+            panic!("a bug in a probe")
+        }
+    }
+
+    let nanny = Nanny::builder()
+        .backend(std::sync::Arc::new(MemoryBackend::new()))
+        .source(FixedSource::new([cpu("a")]))
+        .probe(Bad)
+        .start()
+        .await
+        .unwrap();
+    nanny.start("a", StartOptions::default()).await.unwrap();
+    let seen = nanny.wait_until(|now| now.services["a"].health.is_some()).await.unwrap();
+    let reason = seen.services["a"].health.as_ref().and_then(|health| health.reason.clone());
+    assert_eq!(reason.as_deref(), Some("the probe panicked"));
+    nanny.stop("a", StopOptions::default()).await.unwrap();
+}
