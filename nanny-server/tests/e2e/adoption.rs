@@ -122,7 +122,9 @@ fn s4_a_service_of_the_same_name_of_another_nanny_is_left_alone() {
     let name = theirs.project("web");
     ours.write("web", "service.yaml", &format!("name: {name}\n{GPU}"));
     ours.open();
-    let ask = |action: &str, body: &str| ours.ask_as_is("POST", &format!("/services/{name}/{action}"), body);
+    let ask = |action: &str, body: &str| {
+        ours.ask_as_is("POST", &format!("/services/{name}/{action}"), body)
+    };
     let status = ours.ask_as_is("GET", &format!("/services/{name}/status"), "").expect(200);
     assert_eq!((&status["status"], &status["containers"]), (&json!("stopped"), &json!([])));
     ask("stop", r#"{"remove": true}"#).expect(200);

@@ -36,7 +36,12 @@ fn every_mistake_is_shown_with_its_place() {
     let good = "services:\n  web:\n    image: busybox\n";
     service(root, "good", "name: good\n", good);
     service(root, "manifest", "name: manifest\nports: {a: b}\nhealth_timeout: soon\n", good);
-    service(root, "compose", "name: compose\n", "services:\n  web:\n    image: busybox\n    ports: [a:b]\n");
+    service(
+        root,
+        "compose",
+        "name: compose\n",
+        "services:\n  web:\n    image: busybox\n    ports: [a:b]\n",
+    );
     service(root, "syntax", "name: syntax\n", "services:\n  web: [\n");
     service(root, "typo", "name: typo\n", "services:\n  web:\n    imgae: busybox\n");
     let (code, said) = check(root);

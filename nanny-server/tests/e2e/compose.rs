@@ -19,7 +19,8 @@ fn what_we_start_is_compose_s_own() {
     let names = [format!("{project}-web-1"), format!("{project}-db-1")];
 
     let listed = engine::compose(&home, &["ps", "--format", "json"]);
-    let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let listed: Vec<Value> =
+        listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(listed.len(), 2, "{listed:?}");
     for name in &names {
         assert!(listed.iter().any(|found| found["Name"] == **name), "{listed:?}");

@@ -150,8 +150,7 @@ pub(crate) fn execute(container: &str, script: &str) -> String {
 
 /// Removes everything that belongs to a project.
 pub(crate) fn clean(project: &str) {
-    let Ok(answer) =
-        ask("GET", &format!("/containers/json?all=1&filters={}", of_project(project)))
+    let Ok(answer) = ask("GET", &format!("/containers/json?all=1&filters={}", of_project(project)))
     else {
         return;
     };

@@ -74,7 +74,10 @@ fn a_change_of_the_environment_file_is_drift_until_the_next_start() {
     assert_eq!(house.start("web", r#"{"recreate": true}"#).expect(200)["status"], "running");
     let second = engine::id(&container);
     assert_ne!(second, first);
-    assert_eq!((model(), house.status("web")["drift"].clone()), ("large\n".to_owned(), json!(false)));
+    assert_eq!(
+        (model(), house.status("web")["drift"].clone()),
+        ("large\n".to_owned(), json!(false))
+    );
 
     house.stop("web", "").expect(200);
     house.started("web");

@@ -107,7 +107,8 @@ impl House {
         if !engine::answers() {
             return None;
         }
-        let directory = tempfile::Builder::new().prefix("nanny-e2e-").tempdir().expect("a directory");
+        let directory =
+            tempfile::Builder::new().prefix("nanny-e2e-").tempdir().expect("a directory");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let house = Self {
             tag: format!("e2e{}-{number}", std::process::id()),

@@ -5,7 +5,10 @@ use crate::house::{House, until, web};
 /// What a service's log is, once it has said that it is done.
 fn log(house: &House, query: &str) -> String {
     let read = || house.logs("web", query)["logs"].as_str().expect("it is text").to_owned();
-    until(|| Some(read()).filter(|log| log.contains("done")), || format!("never done: {:.200}", read()))
+    until(
+        || Some(read()).filter(|log| log.contains("done")),
+        || format!("never done: {:.200}", read()),
+    )
 }
 
 #[test]
@@ -41,7 +44,8 @@ fn a_tail_is_of_each_container() {
 
 #[test]
 fn e3_bytes_that_are_no_text_are_still_json() {
-    let script = r"printf 'nul \000 bad \377\376 esc \033[1m tab \t end\n'; echo done; exec sleep 86400";
+    let script =
+        r"printf 'nul \000 bad \377\376 esc \033[1m tab \t end\n'; echo done; exec sleep 86400";
     let Some(house) = House::with("", &web(script, "")) else { return };
     house.started("web");
     let said = log(&house, "");

@@ -70,7 +70,9 @@ fn b1_an_engine_out_of_reach_is_said_so_and_nothing_is_lost() {
     house.add("rival", GPU, &web(IDLE, ""));
     let line = Line::new(house.directory());
     let host = format!("unix://{}", line.path.display());
-    house.open_with(|command| drop(command.args(["--docker-host", &host])));
+    house.open_with(|command| {
+        command.args(["--docker-host", &host]);
+    });
     house.started("web");
     let container = house.container("web");
     let before = engine::inspect(&container)["State"]["StartedAt"].clone();
@@ -111,7 +113,9 @@ fn b14_a_nanny_without_an_engine_serves_and_waits_for_one() {
     house.add("web", "", &web(IDLE, ""));
     let socket = house.directory().join("late/engine.sock");
     let host = format!("unix://{}", socket.display());
-    house.open_with(|command| drop(command.args(["--docker-host", &host])));
+    house.open_with(|command| {
+        command.args(["--docker-host", &host]);
+    });
     assert_eq!(house.get("/health")["engines"][0]["state"], "absent");
     assert_eq!(house.status("web")["status"], "unknown");
     assert_eq!(house.start("web", "").expect(503)["code"], "engine_unavailable");

@@ -33,7 +33,8 @@ fn fails_and_restores(house: &House) -> Value {
 
 #[test]
 fn c3_a_command_that_does_not_exist_is_rolled_back() {
-    let file = "services:\n  web:\n    image: nanny-test/busybox:1\n    command: [no-such-command]\n";
+    let file =
+        "services:\n  web:\n    image: nanny-test/busybox:1\n    command: [no-such-command]\n";
     let Some(house) = house(file) else { return };
     let failed = fails_and_restores(&house);
     assert!(failed["detail"].as_str().unwrap().contains("no-such-command"), "{failed}");

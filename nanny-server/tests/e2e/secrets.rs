@@ -18,7 +18,8 @@ fn s5_no_secret_shows_in_an_answer_or_in_the_log() {
     house.add("bad-port", "", &web(IDLE, &port));
     house.write("bad-port", ".env", &format!("HIDDEN=x\nBAD={CANARY}\n"));
     house.write("bad-port", "more.env", "MORE=x\n");
-    let command = "services:\n  web:\n    image: nanny-test/busybox:1\n    command: [nothing-here]\n";
+    let command =
+        "services:\n  web:\n    image: nanny-test/busybox:1\n    command: [nothing-here]\n";
     house.add("bad-command", GPU, &format!("{command}    environment: {{KEY: {CANARY}-key}}\n"));
     house.add("bad-mount", "", &web(IDLE, &format!("{environment}devices: [/dev/kfd]\n")));
     house.write("bad-mount", ".env", &format!("HIDDEN={CANARY}-dotenv\n"));

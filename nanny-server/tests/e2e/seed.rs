@@ -24,7 +24,10 @@ fn the_readme_goes_as_it_is_written() {
     assert_eq!(house.get("/")["services_discovered"], 3);
     let health = house.get("/health");
     assert_eq!(health["status"], "healthy");
-    assert_eq!((&health["services_discovered"], &health["services_running"]), (&3.into(), &0.into()));
+    assert_eq!(
+        (&health["services_discovered"], &health["services_running"]),
+        (&3.into(), &0.into())
+    );
 
     let all = house.get("/services");
     assert_eq!((&all["total"], &all["gpu_service_running"]), (&3.into(), &Value::Null));
@@ -65,7 +68,10 @@ fn the_readme_goes_as_it_is_written() {
     assert_eq!(refused.header("content-type"), Some("application/problem+json"));
     let refused = refused.expect(409);
     assert_eq!(refused["detail"], "GPU service 'sd-api' is already running");
-    assert_eq!((&refused["code"], &refused["conflicts"]), (&json!("gpu_conflict"), &json!(["sd-api"])));
+    assert_eq!(
+        (&refused["code"], &refused["conflicts"]),
+        (&json!("gpu_conflict"), &json!(["sd-api"]))
+    );
     assert!(!engine::runs(&house.container("other")));
 
     // As the README's own curl sends it, which calls it a form.
@@ -111,7 +117,10 @@ fn what_is_not_there_is_said_to_be_not_there() {
         assert_eq!(problem["code"], "service_not_found");
     }
     assert_eq!(house.ask("GET", "/nowhere", "").expect(404)["code"], "not_found");
-    assert_eq!(house.ask("GET", "/services/web/start", "").expect(405)["code"], "method_not_allowed");
+    assert_eq!(
+        house.ask("GET", "/services/web/start", "").expect(405)["code"],
+        "method_not_allowed"
+    );
     let unknown = house.start("web", r#"{"forced": true}"#).expect(422);
     assert_eq!(unknown["errors"][0]["loc"], json!(["body", "forced"]));
     let slash = house.ask("GET", "/services/", "");
