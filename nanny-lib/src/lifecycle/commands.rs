@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::service::{Desired, Down, Patience, Up, Waiter, Work};
+use super::service::{Desired, Down, Patience, ReadyWaiter, Up, Waiter, Work};
 use super::world::{Out, World};
 use super::{Answer, Effect, Now, RequestId};
 use crate::error::Error;
@@ -302,6 +302,7 @@ impl World {
 
     /// Somebody said what should be: what went before is forgotten.
     pub(super) fn take_in_hand(&mut self, name: &ServiceName, desired: Desired) {
+        self.touch(name);
         if let Some(service) = self.services.get_mut(name) {
             service.desired = desired;
             service.failure = None;
@@ -327,6 +328,7 @@ impl World {
             part_of: None,
             was_up,
             deadline: now.mono + self.settings.start_limit,
+            settled: false,
             images_ready: false,
             patience: Patience::default(),
         }
@@ -396,7 +398,8 @@ impl World {
         if waiter.wait == crate::nanny::Wait::Healthy && !ready {
             let deadline = now.mono + waiter.timeout;
             waiter.deadline = Some(deadline);
-            service.ready_waiters.push(waiter);
+            let ready = ReadyWaiter { waiter, already_running: true, stopped: Vec::new() };
+            service.ready_waiters.push(ready);
             self.schedule(deadline, super::world::Timer::Service(name.clone()));
             return;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::service::{ServiceState, Work};
 use super::world::{Out, Timer, World};
@@ -46,6 +47,9 @@ impl World {
                 Some(service) => {
                     state.gone = false;
                     if state.wanted != service {
+                        if state.wanted.project.selector != service.project.selector {
+                            state.former = Some(Arc::clone(&state.wanted.project));
+                        }
                         state.wanted = service;
                         report.changed.push(name.clone());
                     }

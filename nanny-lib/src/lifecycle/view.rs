@@ -31,6 +31,7 @@ impl World {
         let project = &service.wanted.project;
         Some(ServiceView {
             manifest: Arc::clone(&service.wanted.manifest),
+            gone: service.gone,
             status,
             is_running: running.clone().next().is_some(),
             is_healthy: self.is_healthy(name),
