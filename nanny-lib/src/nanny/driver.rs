@@ -1,7 +1,7 @@
 //! The one task that owns the world: it takes in what happens, asks [`World::step`] what to do, and
 //! sees that it is done. Nothing outside is ever awaited in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +54,13 @@ enum Finished {
     Journal,
 }
 
+/// Who is heard before the nanny is ready.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    Sources,
+    Engine(EngineIndex),
+}
+
 /// What the driver keeps beside the world.
 struct Desk {
     began: Instant,
@@ -87,7 +94,10 @@ impl Driver {
         let mut events = self.events();
         let mut changed = self.source.watch();
         let mut ready = Some(ready);
-        let mut unheard = 1 + self.backends.len();
+        // One that answers twice must not be taken for two.
+        let mut unheard: BTreeSet<_> =
+            (0..self.backends.len()).map(|index| Who::Engine(EngineIndex(index))).collect();
+        unheard.insert(Who::Sources);
         let first = self.world.begin(desk.now());
         self.carry_out(&mut desk, first);
         loop {
@@ -113,21 +123,24 @@ impl Driver {
                 Some((call, progress)) = pulls.recv() => Input::Pulling(call, progress),
                 () = at(tick) => Input::Tick,
             };
-            let heard = matches!(input, Input::Discovered(_) | Input::Listed { .. });
+            let heard = match &input {
+                Input::Discovered(_) => Some(Who::Sources),
+                Input::Listed { engine, .. } => Some(Who::Engine(*engine)),
+                _ => None,
+            };
             if let Input::Done(call, _) = &input {
                 desk.calls.remove(call);
             }
             let effects = self.world.step(desk.now(), input);
             self.publish(&desk);
             self.carry_out(&mut desk, effects);
-            if heard && unheard > 0 {
-                unheard -= 1;
-                if unheard == 0
-                    && let Some(ready) = ready.take()
-                {
-                    // Nobody waits any more: that is their business.
-                    let _ = ready.send(());
-                }
+            if let Some(heard) = heard
+                && unheard.remove(&heard)
+                && unheard.is_empty()
+                && let Some(ready) = ready.take()
+            {
+                // Nobody waits any more: that is their business.
+                let _ = ready.send(());
             }
         }
         self.end(desk).await;

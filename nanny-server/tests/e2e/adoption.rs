@@ -5,7 +5,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use crate::engine;
-use crate::house::{GPU, House, IDLE, web};
+use crate::house::{GPU, House, IDLE, until, web};
 
 /// What tells one run of a container from another.
 fn run(container: &str) -> (Value, Value) {
@@ -132,4 +132,27 @@ fn s4_a_service_of_the_same_name_of_another_nanny_is_left_alone() {
     assert_eq!(run(&theirs.container("web")), before);
     assert!(engine::runs(&theirs.container("web")));
     assert_eq!(theirs.status("web")["status"], "running");
+}
+
+#[test]
+fn a3_who_is_killed_in_a_swap_leaves_one_or_none() {
+    let Some(mut house) = house() else { return };
+    // Killed as soon as the old one is down, which is before the new one is up, or just after.
+    for (old, new) in [("gpu", "rival"), ("rival", "gpu"), ("gpu", "rival"), ("rival", "gpu")] {
+        let container = house.container(old);
+        let client = house.begin_start(new, r#"{"force": true}"#);
+        until(|| (!engine::runs(&container)).then_some(()), || format!("'{old}' never stops"));
+        house.end_with("KILL");
+        drop(client);
+        house.open();
+        let settled = |now: &Value| now["status"] == "running" || now["status"] == "stopped";
+        for service in [old, new] {
+            let now = house.until(service, settled);
+            assert_eq!(now["is_running"], engine::runs(&house.container(service)), "{now}");
+            assert_eq!(now["holds_gpu"], now["is_running"], "{now}");
+        }
+        assert!(!engine::runs(&container), "it was to go");
+        house.started(new);
+        assert_eq!(house.holder(), new);
+    }
 }

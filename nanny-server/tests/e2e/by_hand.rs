@@ -13,41 +13,41 @@ fn b16_every_action_by_hand_is_seen() {
     let first = house.status("web");
 
     engine::docker(&["stop", &container]);
-    let now = house.becomes("web", "stopped");
+    let now = house.sees("web", |now| now["status"] == "stopped");
     assert_eq!((&now["holds_gpu"], &now["uptime"]), (&json!(false), &Value::Null));
     assert_eq!(house.holder(), Value::Null);
 
     engine::docker(&["start", &container]);
-    house.becomes("web", "running");
+    house.sees("web", |now| now["status"] == "running");
     assert_eq!(house.holder(), "web");
 
     engine::docker(&["restart", &container]);
     let started = engine::inspect(&container)["State"]["StartedAt"].clone();
-    house.until("web", |now| now["status"] == "running" && now["is_running"] == true);
+    house.sees("web", |now| now["status"] == "running" && now["is_running"] == true);
     // It was a restart by hand, which we must not answer with one of our own.
     assert_eq!(engine::inspect(&container)["State"]["StartedAt"], started);
 
     let renamed = format!("{container}-renamed");
     engine::docker(&["rename", &container, &renamed]);
-    house.until("web", |now| now["containers"][0]["name"] == "web-web-1-renamed");
+    house.sees("web", |now| now["containers"][0]["name"] == "web-web-1-renamed");
     assert_eq!(house.status("web")["status"], "running");
     engine::docker(&["rename", &renamed, &container]);
-    house.until("web", |now| now["containers"][0]["name"] == "web-web-1");
+    house.sees("web", |now| now["containers"][0]["name"] == "web-web-1");
 
     engine::docker(&["pause", &container]);
-    house.until("web", |now| now["containers"][0]["state"] == "paused");
+    house.sees("web", |now| now["containers"][0]["state"] == "paused");
     assert_eq!(house.holder(), "web", "what is paused keeps its memory");
     engine::docker(&["unpause", &container]);
-    house.until("web", |now| now["containers"][0]["state"] == "running");
+    house.sees("web", |now| now["containers"][0]["state"] == "running");
 
     engine::docker(&["kill", &container]);
-    house.until("web", |now| now["is_running"] == false && now["holds_gpu"] == false);
+    house.sees("web", |now| now["is_running"] == false && now["holds_gpu"] == false);
     assert!(!engine::runs(&container), "a kill by hand is somebody's wish");
 
     house.started("web");
     assert_eq!(house.status("web")["containers"][0]["id"], first["containers"][0]["id"]);
     engine::docker(&["rm", "-f", &container]);
-    let now = house.until("web", |now| now["containers"] == json!([]));
+    let now = house.sees("web", |now| now["containers"] == json!([]));
     assert_eq!((&now["status"], &now["holds_gpu"]), (&json!("stopped"), &json!(false)));
     house.started("web");
     assert!(engine::runs(&container));
@@ -60,7 +60,7 @@ fn a_second_start_after_a_stop_by_hand_is_no_surprise() {
     house.started("web");
     for _ in 0..5 {
         engine::docker(&["kill", &container]);
-        house.until("web", |now| now["is_running"] == false);
+        house.sees("web", |now| now["is_running"] == false);
         house.started("web");
         assert!(engine::runs(&container));
     }

@@ -28,10 +28,14 @@ pub(crate) fn answers() -> bool {
     false
 }
 
-fn ask(method: &str, path: &str) -> std::io::Result<Answer> {
+/// Where the engine listens.
+pub(crate) fn socket() -> String {
     let host = std::env::var("DOCKER_HOST").unwrap_or_default();
-    let socket = host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock");
-    let stream = UnixStream::connect(socket)?;
+    host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned()
+}
+
+fn ask(method: &str, path: &str) -> std::io::Result<Answer> {
+    let stream = UnixStream::connect(socket())?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     // With HTTP/1.0 it sends no chunks.
     exchange(stream, &format!("{method} {path} HTTP/1.0"), "host: docker\r\n", "")

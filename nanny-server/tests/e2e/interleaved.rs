@@ -68,7 +68,7 @@ fn a_stop_during_a_start_cancels_it() {
 #[test]
 fn a_client_that_hangs_up_changes_nothing() {
     let Some(house) = House::with("", &two(PATIENT)) else { return };
-    let client = house.start_and_keep("web");
+    let client = house.begin_start("web", "");
     let database = prepare(&house, "db");
     drop(client);
     engine::execute(&database, "touch /ready");

@@ -17,6 +17,7 @@ mod failures;
 mod files;
 mod interleaved;
 mod logs;
+mod outage;
 mod parts;
 mod races;
 mod restarts;

@@ -81,3 +81,34 @@ fn c2_a_storm_of_forced_swaps_ends_with_one_and_never_has_two() {
         assert_eq!(house.status(service)["status"], wanted, "{service}");
     }
 }
+
+#[test]
+fn c2_a_storm_of_starts_and_stops_of_one_service_ends_as_the_engine_says() {
+    let Some(house) = House::with(GPU, &web(IDLE, "")) else { return };
+    let gate = Barrier::new(24);
+    let answers: Vec<_> = thread::scope(|scope| {
+        let call = |caller: usize| {
+            let (gate, house) = (&gate, &house);
+            scope.spawn(move || {
+                gate.wait();
+                match caller % 3 {
+                    0 => house.start("web", ""),
+                    1 => house.stop("web", ""),
+                    _ => house.ask("POST", "/services/web/restart", ""),
+                }
+            })
+        };
+        let calls: Vec<_> = (0..24).map(call).collect();
+        calls.into_iter().map(|call| call.join().expect("an answer")).collect()
+    });
+    for answer in &answers {
+        assert!(matches!(answer.status, 200 | 409 | 503), "{answer:?}");
+    }
+    let now = house.until("web", |now| now["status"] == "running" || now["status"] == "stopped");
+    assert_eq!(now["is_running"], engine::runs(&house.container("web")), "{now}");
+    assert_eq!(now["holds_gpu"], now["is_running"], "{now}");
+    assert_eq!(engine::containers(&house.project("web")).len(), 1);
+    house.started("web");
+    house.stop("web", "").expect(200);
+    assert!(!engine::runs(&house.container("web")));
+}

@@ -1,9 +1,11 @@
 //! Who brings back what crashes.
 
+use std::thread;
+
 use serde_json::{Value, json};
 
 use crate::engine;
-use crate::house::{GPU, House, pause, until, web};
+use crate::house::{GPU, House, STUBBORN, pause, until, web};
 
 /// Crashes when it is told to by `crash`.
 const FRAGILE: &str = "rm -f /crash; echo up; until test -e /crash; do sleep 0.1; done; exit 7";
@@ -103,5 +105,30 @@ fn a_gpu_service_may_keep_the_engine_s_restarts() {
         || "the engine never restarts it".to_owned(),
     );
     house.becomes("web", "running");
+    assert_eq!(house.holder(), "web");
+}
+
+#[test]
+fn a_restart_keeps_the_claim_between_stop_and_start() {
+    let Some(mut house) = House::new() else { return };
+    let stubborn = web(STUBBORN, "stop_grace_period: 1s").replace("init: true", "init: false");
+    house.add("web", GPU, &stubborn);
+    house.add("rival", GPU, &web(FRAGILE, ""));
+    house.open();
+    house.started("web");
+    let container = house.container("web");
+    let before = engine::inspect(&container);
+    thread::scope(|scope| {
+        let restart = scope.spawn(|| house.ask("POST", "/services/web/restart", ""));
+        house.until("web", |now| now["status"] != "running");
+        while !restart.is_finished() {
+            assert_eq!(house.start("rival", "").expect(409)["conflicts"], json!(["web"]));
+            pause();
+        }
+        restart.join().unwrap().expect(200);
+    });
+    let after = engine::inspect(&container);
+    assert_eq!(after["Id"], before["Id"]);
+    assert_ne!(after["State"]["StartedAt"], before["State"]["StartedAt"]);
     assert_eq!(house.holder(), "web");
 }
