@@ -112,7 +112,7 @@ impl World {
         let resting = self.services.get(name).is_some_and(|s| matches!(s.work, Work::None));
         let usable = self.usable(name);
         match usable {
-            Ok(name) if resting && self.holds(&name) => {
+            Ok(name) if resting && self.holds(&name) && self.is_usable(&name) => {
                 // Its claim outlasts the stop, because a start follows.
                 let up = self.new_up(&name, options, now);
                 let waiter = Waiter {
@@ -191,6 +191,10 @@ impl World {
         }
     }
 
+    fn is_usable(&self, name: &ServiceName) -> bool {
+        self.services.get(name).is_some_and(|service| service.wanted.unusable.is_none())
+    }
+
     /// Asks the policy whether a service may have a GPU, if it needs one.
     pub(super) fn admit(
         &self,
@@ -198,6 +202,10 @@ impl World {
         options: StartOptions,
     ) -> Result<Admitted, Error> {
         let service = &self.services[name];
+        if let Some(reason) = &service.wanted.unusable {
+            let (name, reason) = (name.clone(), reason.clone());
+            return Err(Error::StartFailed { name, reason, restored: Vec::new(), source: None });
+        }
         if !service.needs_gpu() {
             return Ok(Admitted::WithoutGpu);
         }

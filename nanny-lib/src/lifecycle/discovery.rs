@@ -46,7 +46,11 @@ impl World {
             match found.remove(name) {
                 Some(service) => {
                     state.gone = false;
-                    if state.wanted != service {
+                    // What is at fault now keeps its last good version.
+                    let keeps = service.unusable.is_some()
+                        && state.wanted.unusable.is_none()
+                        && state.wanted.origin == service.origin;
+                    if state.wanted != service && !keeps {
                         if state.wanted.project.selector != service.project.selector {
                             state.former = Some(Arc::clone(&state.wanted.project));
                         }
