@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::service::{Desired, Down, Patience, Up, Waiter, Work};
+use super::service::{Desired, Down, Patience, ReadyWaiter, Up, Waiter, Work};
 use super::world::{Out, World};
 use super::{Answer, Effect, Now, RequestId};
 use crate::error::Error;
@@ -112,7 +112,7 @@ impl World {
         let resting = self.services.get(name).is_some_and(|s| matches!(s.work, Work::None));
         let usable = self.usable(name);
         match usable {
-            Ok(name) if resting && self.holds(&name) => {
+            Ok(name) if resting && self.holds(&name) && self.is_usable(&name) => {
                 // Its claim outlasts the stop, because a start follows.
                 let up = self.new_up(&name, options, now);
                 let waiter = Waiter {
@@ -191,6 +191,10 @@ impl World {
         }
     }
 
+    fn is_usable(&self, name: &ServiceName) -> bool {
+        self.services.get(name).is_some_and(|service| service.wanted.unusable.is_none())
+    }
+
     /// Asks the policy whether a service may have a GPU, if it needs one.
     pub(super) fn admit(
         &self,
@@ -198,6 +202,10 @@ impl World {
         options: StartOptions,
     ) -> Result<Admitted, Error> {
         let service = &self.services[name];
+        if let Some(reason) = &service.wanted.unusable {
+            let (name, reason) = (name.clone(), reason.clone());
+            return Err(Error::StartFailed { name, reason, restored: Vec::new(), source: None });
+        }
         if !service.needs_gpu() {
             return Ok(Admitted::WithoutGpu);
         }
@@ -302,6 +310,7 @@ impl World {
 
     /// Somebody said what should be: what went before is forgotten.
     pub(super) fn take_in_hand(&mut self, name: &ServiceName, desired: Desired) {
+        self.touch(name);
         if let Some(service) = self.services.get_mut(name) {
             service.desired = desired;
             service.failure = None;
@@ -327,6 +336,7 @@ impl World {
             part_of: None,
             was_up,
             deadline: now.mono + self.settings.start_limit,
+            settled: false,
             images_ready: false,
             patience: Patience::default(),
         }
@@ -396,7 +406,8 @@ impl World {
         if waiter.wait == crate::nanny::Wait::Healthy && !ready {
             let deadline = now.mono + waiter.timeout;
             waiter.deadline = Some(deadline);
-            service.ready_waiters.push(waiter);
+            let ready = ReadyWaiter { waiter, already_running: true, stopped: Vec::new() };
+            service.ready_waiters.push(ready);
             self.schedule(deadline, super::world::Timer::Service(name.clone()));
             return;
         }

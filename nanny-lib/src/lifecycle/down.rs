@@ -22,7 +22,7 @@ impl World {
     ) {
         let holds = self.holds(name);
         let Some(service) = self.services.get_mut(name) else { return };
-        let ready_waiters = std::mem::take(&mut service.ready_waiters);
+        let ready_waiters = std::mem::take(&mut service.ready_waiters).into_iter();
         let anything = holds || goal == Goal::Removed || !service.calls.is_empty();
         let cancelled = match &mut service.work {
             Work::None => {
@@ -49,7 +49,7 @@ impl World {
         service.pulling = None;
         let pulls = service.calls.iter().filter(|(on, _)| matches!(on, Subject::Image(_)));
         out.extend(pulls.map(|(_, id)| Effect::Cancel(*id)));
-        let mut waiters = ready_waiters;
+        let mut waiters: Vec<_> = ready_waiters.map(|ready| ready.waiter).collect();
         let mut part_of = None;
         if let Some(Up { waiters: cancelled, part_of: rollback, .. }) = cancelled {
             waiters.extend(cancelled);
@@ -150,8 +150,14 @@ impl World {
             restored: Vec::new(),
             source: None,
         };
-        let waiters = down.then.into_iter().flat_map(|up| up.waiters);
-        for waiter in waiters.chain(down.failed.into_iter().flat_map(|failed| failed.waiters)) {
+        let then = down.then.map(|up| (up.part_of, up.waiters));
+        let failed = down.failed.map(|failed| (failed.part_of, failed.waiters));
+        let mut waiters = Vec::new();
+        for (part_of, waiting) in then.into_iter().chain(failed) {
+            self.resolve_rollback(part_of, name, false, out);
+            waiters.extend(waiting);
+        }
+        for waiter in waiters {
             out.push(Effect::Reply(waiter.request, Answer::Started(Err(failure(name)))));
         }
         for newcomer in self.those_after(name) {

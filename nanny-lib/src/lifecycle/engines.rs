@@ -118,6 +118,13 @@ impl World {
         out.push(Effect::List { engine: index, issued });
     }
 
+    /// Asks an engine for a list at a certain time, or before.
+    pub(super) fn list_at(&mut self, index: EngineIndex, at: Duration) {
+        let engine = &mut self.engines[index.0];
+        engine.next_list = engine.next_list.min(at);
+        self.schedule(at, Timer::Engine(index));
+    }
+
     pub(super) fn list_if_due(&mut self, index: EngineIndex, now: Now, out: &mut Out) {
         if self.engines[index.0].next_list <= now.mono {
             self.list(index, now, out);
@@ -199,11 +206,9 @@ impl World {
             self.advance(&name, now, out);
             self.probe_due(&name, now, out);
         }
-        if outage {
-            self.resolve_double_holders(now, out);
-        }
         if before != EngineState::Up {
             self.take_up_journal(now, out);
+            self.resolve_double_holders(now, out);
         }
     }
 
@@ -294,15 +299,17 @@ impl World {
         }
     }
 
-    /// The service a container belongs to: by our label, else by its project.
+    /// The service a container belongs to: the one whose project it is part of. Our label is a
+    /// short cut and no proof: another nanny may have a service of the same name.
     pub(super) fn owner(&self, container: &ContainerInfo) -> Option<ServiceName> {
         if let Some(label) = container.labels.get(labels::SERVICE)
-            && let Some((name, _)) = self.services.get_key_value(label.as_str())
+            && let Some((name, service)) = self.services.get_key_value(label.as_str())
+            && service.owns(container)
         {
             return Some(name.clone());
         }
         let mut services = self.services.iter();
-        services.find(|(_, s)| s.wanted.project.owns(container)).map(|(name, _)| name.clone())
+        services.find(|(_, service)| service.owns(container)).map(|(name, _)| name.clone())
     }
 
     /// The service that a container was last assigned to.

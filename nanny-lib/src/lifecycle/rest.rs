@@ -222,6 +222,13 @@ impl World {
     /// the GPU. The recorded holder stays; another is stopped if we started it, and reported if
     /// not.
     pub(super) fn resolve_double_holders(&mut self, now: Now, out: &mut Out) {
+        let recorded = self.ledger.iter().any(|(name, _)| {
+            self.services.get(name).is_some_and(|s| s.desired == Desired::Running)
+                && self.holds(name)
+        });
+        if !recorded {
+            return;
+        }
         let unrecorded = self.ledger.iter().filter(|(name, claim)| {
             claim.phase == ClaimPhase::Running
                 && self.services.get(*name).is_some_and(|s| s.desired != Desired::Running)

@@ -1,6 +1,7 @@
 //! What the world knows of one service.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,17 +9,19 @@ use jiff::Timestamp;
 use super::health::Monitor;
 use super::restart::Restarts;
 use super::{CallId, EngineIndex, RequestId};
-use crate::backend::{BackendError, PullProgress};
+use crate::backend::{BackendError, ContainerInfo, PullProgress};
 use crate::manifest::Service;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Status, Wait};
-use crate::project::{Goal, Progress, Subject};
+use crate::project::{Goal, Progress, Project, Subject};
 
 /// One service: what is wanted, what is being done about it, what is seen.
 #[derive(Debug)]
 pub(super) struct ServiceState {
     /// What is wanted, in its latest good version.
     pub(super) wanted: Service,
+    /// Its project before its files changed, as long as containers of that may be there.
+    pub(super) former: Option<Arc<Project>>,
     /// Its manifest is gone; it stays only as long as something of it runs.
     pub(super) gone: bool,
     /// Whether it should run, as far as anybody said.
@@ -44,7 +47,7 @@ pub(super) struct ServiceState {
     /// Its health.
     pub(super) monitor: Monitor,
     /// Callers who wait until it is ready.
-    pub(super) ready_waiters: Vec<Waiter>,
+    pub(super) ready_waiters: Vec<ReadyWaiter>,
     /// How far the pull of its image is.
     pub(super) pulling: Option<PullProgress>,
     /// The status last shown, and since when.
@@ -55,6 +58,7 @@ impl ServiceState {
     pub(super) fn new(wanted: Service) -> Self {
         Self {
             wanted,
+            former: None,
             gone: false,
             desired: Desired::Unsaid,
             work: Work::None,
@@ -71,6 +75,12 @@ impl ServiceState {
             pulling: None,
             shown: None,
         }
+    }
+
+    /// Whether `container` is one of its own, whoever made it.
+    pub(super) fn owns(&self, container: &ContainerInfo) -> bool {
+        self.wanted.project.owns(container)
+            || self.former.as_ref().is_some_and(|project| project.owns(container))
     }
 
     pub(super) fn needs_gpu(&self) -> bool {
@@ -124,6 +134,8 @@ pub(super) struct Up {
     pub(super) was_up: BTreeSet<ContainerId>,
     /// When it must be complete.
     pub(super) deadline: Duration,
+    /// It ran for a moment: what ends at once shows.
+    pub(super) settled: bool,
     /// Its images are there: callers' patience counts.
     pub(super) images_ready: bool,
     /// How patient it is with its engine.
@@ -185,6 +197,14 @@ pub(super) struct Waiter {
     pub(super) timeout: Duration,
     /// When its patience ends, once that counts.
     pub(super) deadline: Option<Duration>,
+}
+
+/// A caller who waits until a service that runs is healthy, and what it will be told.
+#[derive(Debug)]
+pub(super) struct ReadyWaiter {
+    pub(super) waiter: Waiter,
+    pub(super) already_running: bool,
+    pub(super) stopped: Vec<ServiceName>,
 }
 
 /// A start that failed.

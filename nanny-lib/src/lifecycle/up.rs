@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::service::{
-    Desired, Down, FailedStart, Rollback, RollbackId, ServiceState, Waiter, Work,
+    Desired, Down, FailedStart, ReadyWaiter, Rollback, RollbackId, ServiceState, Waiter, Work,
 };
 use super::world::{Call, Out, Timer, World};
 use super::{Answer, CallId, Effect, EngineIndex, Now};
@@ -14,6 +14,10 @@ use crate::gpu::ClaimPhase;
 use crate::name::ServiceName;
 use crate::nanny::{Change, StartOptions, Started, Wait};
 use crate::project::{Goal, Plan, Step, Subject, has_completed, plan};
+
+/// How long a start for which others made way is watched before it counts: a program that ends at
+/// once was seen to run for 10 ms.
+const SETTLE: Duration = Duration::from_millis(40);
 
 impl World {
     pub(super) fn advance_up(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
@@ -25,7 +29,7 @@ impl World {
         if up.after.iter().any(|victim| self.ledger.get(victim).is_some()) {
             return;
         }
-        if now.mono >= up.deadline {
+        if up.images_ready && now.mono >= up.deadline {
             let reason = format!("it was not up within {:?}", self.settings.start_limit);
             self.fail_up(name, reason, None, now, out);
             return;
@@ -37,15 +41,37 @@ impl World {
         let containers = self.containers(name);
         let Work::Up(up) = &self.services[name].work else { return };
         if let Some(reason) = self.name_taken(name, engine) {
-            self.fail_up(name, reason, None, now, out);
+            if up.patience.failures == 0 {
+                // It may be free again: the news of that is perhaps on its way.
+                self.try_again_after_list(name, engine, now, out);
+            } else {
+                self.fail_up(name, reason, None, now, out);
+            }
             return;
         }
         match plan(&self.services[name].wanted.project, &containers, Goal::Up, &up.progress) {
             Plan::Next(steps) => self.issue(name, engine, steps, now, out),
+            Plan::Done if !up.settled && !up.restore.is_empty() => {
+                self.settle(name, engine, now);
+            }
             Plan::Done => self.finish_up(name, now, out),
             Plan::Stuck { reason } => self.fail_up(name, reason, None, now, out),
         }
         self.check_images(name, now);
+    }
+
+    /// Looks once more in a moment: others made way for this start, and if it ends at once they are
+    /// to have the GPU back.
+    fn settle(&mut self, name: &ServiceName, engine: EngineIndex, now: Now) {
+        let after_list = self.next_sequence();
+        let at = now.mono + SETTLE;
+        if let Some(Work::Up(up)) = self.services.get_mut(name).map(|service| &mut service.work) {
+            up.settled = true;
+            up.patience.not_before = at;
+            up.patience.after_list = after_list;
+        }
+        self.list_at(engine, at);
+        self.schedule(at, Timer::Service(name.clone()));
     }
 
     /// Sends those steps on their way whose subject has no call under way.
@@ -146,13 +172,14 @@ impl World {
             stopped: up.stopped.clone(),
         }));
         for waiter in up.waiters {
+            let stopped = up.stopped.clone();
             if waiter.wait == Wait::Healthy {
                 if let Some(service) = self.services.get_mut(name) {
-                    service.ready_waiters.push(waiter);
+                    let ready = ReadyWaiter { waiter, already_running: false, stopped };
+                    service.ready_waiters.push(ready);
                 }
                 continue;
             }
-            let stopped = up.stopped.clone();
             let started = Started { already_running: false, pending: false, stopped };
             out.push(Effect::Reply(waiter.request, Answer::Started(Ok(started))));
         }
@@ -172,7 +199,7 @@ impl World {
         out: &mut Out,
     ) {
         let Some(service) = self.services.get_mut(name) else { return };
-        let Work::Up(up) = std::mem::replace(&mut service.work, Work::None) else { return };
+        let Work::Up(mut up) = std::mem::replace(&mut service.work, Work::None) else { return };
         service.desired = Desired::Stopped;
         service.failure = Some(reason.clone());
         service.pulling = None;
@@ -180,6 +207,11 @@ impl World {
             service: name.clone(),
             reason: reason.clone(),
         }));
+        for waiter in &mut up.waiters {
+            let deadline = waiter.deadline.unwrap_or(now.mono.saturating_add(waiter.timeout));
+            waiter.deadline = Some(deadline);
+            self.schedule(deadline, Timer::Service(name.clone()));
+        }
         let mut down = Down::new(Goal::Down, true);
         down.progress.keep = up.was_up;
         down.failed = Some(FailedStart {
@@ -276,7 +308,8 @@ impl World {
     pub(super) fn expire_waiters(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
         let Some(service) = self.services.get_mut(name) else { return };
         let expired = |waiter: &Waiter| waiter.deadline.is_some_and(|at| at <= now.mono);
-        let mut late: Vec<_> = service.ready_waiters.extract_if(.., |w| expired(w)).collect();
+        let ready = service.ready_waiters.extract_if(.., |ready| expired(&ready.waiter));
+        let mut late: Vec<_> = ready.map(|ready| ready.waiter).collect();
         if let Work::Up(up) | Work::Down(Down { then: Some(up), .. }) = &mut service.work {
             late.extend(up.waiters.extract_if(.., |waiter| expired(waiter)));
         }
@@ -284,11 +317,25 @@ impl World {
             let error = Error::StartTimeout { name: name.clone() };
             out.push(Effect::Reply(waiter.request, Answer::Started(Err(error))));
         }
+        let clearing = match &mut service.work {
+            Work::Down(Down { failed: Some(failed), .. }) => Some((failed, Vec::new())),
+            _ => None,
+        };
+        let giving_back = self.rollbacks.values_mut().filter(|r| r.newcomer == *name);
+        let giving_back = giving_back.map(|r| (&mut r.failed, r.restored.clone()));
+        for (failed, restored) in clearing.into_iter().chain(giving_back) {
+            for waiter in failed.waiters.extract_if(.., |waiter| expired(waiter)) {
+                let error = failed_start(name, &failed.reason, restored.clone());
+                out.push(Effect::Reply(waiter.request, Answer::Started(Err(error))));
+            }
+        }
     }
 
     /// Answers callers who waited until the service is ready.
     pub(super) fn answer_ready(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
-        let ready = self.is_complete(name) && self.is_healthy(name);
+        // Not what may be assumed before the first probe: what a probe found.
+        let probed = self.services.get(name).is_some_and(|s| s.monitor.last.is_some());
+        let ready = probed && self.is_complete(name) && self.is_healthy(name);
         let holds = self.holds(name);
         let Some(service) = self.services.get_mut(name) else { return };
         if service.ready_waiters.is_empty() || !matches!(service.work, Work::None) {
@@ -299,9 +346,10 @@ impl World {
             return;
         }
         let reason = service.failure.clone();
-        for waiter in std::mem::take(&mut service.ready_waiters) {
+        for waiting in std::mem::take(&mut service.ready_waiters) {
+            let ReadyWaiter { waiter, already_running, stopped } = waiting;
             let answer = if ready {
-                Ok(Started { already_running: false, pending: false, stopped: Vec::new() })
+                Ok(Started { already_running, pending: false, stopped })
             } else {
                 Err(Error::StartFailed {
                     name: name.clone(),
@@ -333,14 +381,22 @@ impl World {
 
     pub(super) fn is_healthy(&self, name: &ServiceName) -> bool {
         let Some(service) = self.services.get(name) else { return false };
-        self.holds(name)
-            && service.monitor.last.as_ref().is_some_and(|last| last.health.is_healthy())
+        let healthy = match &service.monitor.last {
+            Some(last) => last.health.is_healthy(),
+            // Nothing to ask: what runs is healthy.
+            None => {
+                let endpoint = &service.wanted.manifest.health_endpoint;
+                endpoint.is_none() && self.engine_health(name).is_none()
+            }
+        };
+        healthy && self.holds(name)
     }
 
     /// Answers everybody who waits for a service's start: its engine is out of reach.
     pub(super) fn fail_waiters(&mut self, name: &ServiceName, error: &Error, out: &mut Out) {
         let Some(service) = self.services.get_mut(name) else { return };
-        let mut waiters = std::mem::take(&mut service.ready_waiters);
+        let ready = std::mem::take(&mut service.ready_waiters).into_iter();
+        let mut waiters: Vec<_> = ready.map(|ready| ready.waiter).collect();
         let mut stops = Vec::new();
         match &mut service.work {
             Work::Up(up) => waiters.append(&mut up.waiters),
@@ -395,6 +451,10 @@ impl ServiceState {
             patience.after_list = 0;
         }
     }
+}
+
+fn failed_start(name: &ServiceName, reason: &str, restored: Vec<ServiceName>) -> Error {
+    Error::StartFailed { name: name.clone(), reason: reason.to_owned(), restored, source: None }
 }
 
 /// How long to pause after the `failures`-th failure in a row.

@@ -256,19 +256,24 @@ impl World {
 
     /// Writes down what should be, if that changed.
     fn write_journal(&mut self, out: &mut Out) {
-        let mut services: BTreeMap<_, _> = self.recorded.services.clone();
-        for (name, service) in &self.services {
-            let entry = match (&service.work, service.desired) {
-                (Work::Up(_), Desired::Running) => Entry::Starting,
-                (_, Desired::Running) => Entry::Running,
-                (_, Desired::Unsaid | Desired::Stopped) => continue,
+        let mut changed = self.written.boot != self.boot && !self.touched.is_empty();
+        for name in &self.touched {
+            let entry =
+                match self.services.get(name).map(|service| (&service.work, service.desired)) {
+                    Some((Work::Up(_), Desired::Running)) => Some(Entry::Starting),
+                    Some((_, Desired::Running)) => Some(Entry::Running),
+                    // What was not taken up yet is not forgotten.
+                    _ => self.recorded.services.get(name).copied(),
+                };
+            let before = match entry {
+                Some(entry) => self.written.services.insert(name.clone(), entry),
+                None => self.written.services.remove(name),
             };
-            services.insert(name.clone(), entry);
+            changed |= before != entry;
         }
-        let journal = Journal { boot: self.boot.clone(), services };
-        if journal != self.written {
-            self.written = journal.clone();
-            out.push(Effect::Journal(Arc::new(journal)));
+        if changed {
+            self.written.boot.clone_from(&self.boot);
+            out.push(Effect::Journal(Arc::new(self.written.clone())));
         }
     }
 }

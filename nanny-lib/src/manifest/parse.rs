@@ -138,6 +138,10 @@ fn fill_ours(manifest: &mut Manifest, fields: &mut Fields<'_>, report: &mut Repo
     set(&mut manifest.pinned, fields.read("pinned", report, scalar::flag));
     set(&mut manifest.profiles, fields.read("profiles", report, scalar::texts));
     manifest.stop_timeout = fields.read("stop_timeout", report, scalar::duration);
+    // Who says how many GPUs it wants needs one, unless it says otherwise.
+    if fields.entry("gpus").is_some() && fields.entry("gpu_required").is_none() {
+        manifest.gpu_required = true;
+    }
     manifest.gpus = gpus(fields, report);
     manifest.health = health(fields, report);
     manifest.command = fields.read("command", report, scalar::command);
@@ -146,11 +150,11 @@ fn fill_ours(manifest: &mut Manifest, fields: &mut Fields<'_>, report: &mut Repo
 
 fn gpus(fields: &mut Fields<'_>, report: &mut Report<'_>) -> GpuDemand {
     let mut fields = fields.nested("gpus", "gpus.", report);
-    if let Some(entry) = fields.entry("devices") {
-        report.hint(
-            (entry.key.line, entry.key.column),
-            "'gpus.devices' is read and does not act yet",
-        );
+    for key in ["count", "devices"] {
+        if let Some(entry) = fields.entry(key) {
+            let at = (entry.key.line, entry.key.column);
+            report.hint(at, format!("'gpus.{key}' is read and does not act yet"));
+        }
     }
     let demand = GpuDemand {
         count: fields.read("count", report, |node| scalar::whole(node, 0, 1024)),

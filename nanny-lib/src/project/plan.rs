@@ -122,6 +122,22 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    /// Whether it is a step on the way up.
+    #[must_use]
+    pub fn brings_up(&self) -> bool {
+        match self {
+            Self::Network(_)
+            | Self::Volume(_)
+            | Self::Image(_)
+            | Self::Create { .. }
+            | Self::Start { .. } => true,
+            Self::Stop { .. }
+            | Self::Kill { .. }
+            | Self::Remove { .. }
+            | Self::RemoveNetwork(_) => false,
+        }
+    }
+
     /// What the step is about.
     #[must_use]
     pub fn subject(&self) -> Subject {

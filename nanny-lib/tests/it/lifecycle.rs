@@ -226,3 +226,13 @@ async fn a_nanny_is_ready_when_all_have_answered_however_often_one_did() {
         .unwrap();
     assert!(nanny.snapshot().services.contains_key("web"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_files_are_at_fault_is_shown_and_not_started() {
+    let house = House::new([cpu("a").as_unusable("a/compose.yaml:3:5: not a key")]).await;
+    assert_eq!(house.status("a"), Status::Failed);
+    let error = house.nanny.start("a", StartOptions::default()).await.unwrap_err();
+    assert!(matches!(error, Error::StartFailed { .. }), "{error:?}");
+    assert!(error.to_string().contains("a/compose.yaml:3:5"), "{error}");
+    assert!(!house.nanny.stop("a", StopOptions::default()).await.unwrap().was_running);
+}

@@ -19,7 +19,9 @@ use jiff::Timestamp;
 
 use self::engine::{Engine, Random, Starter};
 use self::mischief::Temper;
-use super::{CallId, Effect, EngineIndex, Input, Journal, Now, Outcome, RequestId, Settings, World};
+use super::{
+    CallId, Effect, EngineIndex, Input, Journal, Now, Outcome, RequestId, Settings, World,
+};
 use crate::backend::{
     BackendError, BackendInfo, ContainerState, EngineHealth, ErrorKind, Event, EventKind,
 };
@@ -46,7 +48,13 @@ fn whatever_happens_the_promises_hold() {
     let to: u64 = to.parse().expect("a number");
     for seed in from..to {
         if let Err(broken) = run(seed, false).0 {
-            if std::env::var("SURVEY").is_ok() { eprintln!("@{seed}: {}", broken.chars().take(200).collect::<String>().replace('\n', " ")); continue; }
+            if std::env::var("SURVEY").is_ok() {
+                eprintln!(
+                    "@{seed}: {}",
+                    broken.chars().take(200).collect::<String>().replace('\n', " ")
+                );
+                continue;
+            }
             let (_, trace) = run(seed, true);
             panic!("{trace}\nseed {seed}: {broken}");
         }
@@ -95,14 +103,38 @@ struct Simulation {
 enum Happening {
     Input(u32, Input),
     /// A call reaches its engine.
-    Arrives { epoch: u32, id: CallId, engine: usize, step: Step, fate: Fate, by: Starter },
+    Arrives {
+        epoch: u32,
+        id: CallId,
+        engine: usize,
+        step: Step,
+        fate: Fate,
+        by: Starter,
+    },
     /// The engine answers a call, with how the container is now.
-    Answers { epoch: u32, id: CallId, engine: usize, container: ContainerId, lost: Option<ErrorKind> },
+    Answers {
+        epoch: u32,
+        id: CallId,
+        engine: usize,
+        container: ContainerId,
+        lost: Option<ErrorKind>,
+    },
     /// A container's run ends.
-    Ends { engine: usize, container: ContainerId, run: u64, code: i64 },
+    Ends {
+        engine: usize,
+        container: ContainerId,
+        run: u64,
+        code: i64,
+    },
     /// An engine brings a container back.
-    Revives { engine: usize, container: ContainerId },
-    Healthy { engine: usize, container: ContainerId },
+    Revives {
+        engine: usize,
+        container: ContainerId,
+    },
+    Healthy {
+        engine: usize,
+        container: ContainerId,
+    },
     Returns(usize),
     Written(u32, Arc<Journal>),
     Mischief,
@@ -154,7 +186,8 @@ impl Simulation {
         self.at(0, Happening::Mischief);
         self.at(CHAOS, Happening::Heal);
         while self.now < END {
-            let tick = self.world.next_tick().map(|at| u64::try_from(at.as_millis()).unwrap_or(END));
+            let tick =
+                self.world.next_tick().map(|at| u64::try_from(at.as_millis()).unwrap_or(END));
             let queued = self.queue.first_key_value().map_or(END, |((at, _), _)| *at);
             // A tick is due at the first whole millisecond at which its time has come.
             let tick = tick.map_or(END, |at| (at + 1).max(self.now));
@@ -195,7 +228,8 @@ impl Simulation {
     }
 
     fn instant(&self) -> Now {
-        let wall = i64::try_from(self.now).ok().and_then(|now| Timestamp::from_millisecond(now).ok());
+        let wall =
+            i64::try_from(self.now).ok().and_then(|now| Timestamp::from_millisecond(now).ok());
         Now::new(self.mono(), wall.expect("a run is short"))
     }
 
@@ -274,14 +308,17 @@ impl Simulation {
                 self.note(|| format!("< {request:?} {answer:?}"));
                 self.check_answer(request, &answer)?;
             }
-            Effect::Journal(journal) => self.at(self.now + 5, Happening::Written(self.epoch, journal)),
+            Effect::Journal(journal) => {
+                self.at(self.now + 5, Happening::Written(self.epoch, journal))
+            }
             Effect::Announce(change) => self.note(|| format!("< {change:?}")),
         }
         Ok(())
     }
 
     fn discovery(&mut self) -> Discovery {
-        let services = self.catalogue.iter().map(|(name, variant)| services::service(name, *variant));
+        let services =
+            self.catalogue.iter().map(|(name, variant)| services::service(name, *variant));
         Discovery::new(services.collect(), Vec::new())
     }
 
@@ -293,7 +330,8 @@ impl Simulation {
         let by = if service.needs_gpu() { Starter::UsOnGpu } else { Starter::Us };
         self.calls.insert(id, (engine, step.clone()));
         let delay = self.temper.delay(&mut self.random);
-        let arrives = |by| Happening::Arrives { epoch: self.epoch, id, engine: engine.0, step, fate, by };
+        let arrives =
+            |by| Happening::Arrives { epoch: self.epoch, id, engine: engine.0, step, fate, by };
         if fate == Fate::Late {
             let arrives = arrives(Starter::UsTooLate);
             self.tell(100, failed(id, ErrorKind::Timeout));
@@ -376,8 +414,7 @@ impl Simulation {
         }
         match executed {
             Ok((Some(container), after)) => {
-                let answers =
-                    Happening::Answers { epoch: self.epoch, id, engine, container, lost };
+                let answers = Happening::Answers { epoch: self.epoch, id, engine, container, lost };
                 self.at(self.now + after, answers);
             }
             Ok((None, after)) => {
@@ -393,7 +430,13 @@ impl Simulation {
         }
     }
 
-    fn answer(&mut self, id: CallId, engine: usize, container: &ContainerId, lost: Option<ErrorKind>) {
+    fn answer(
+        &mut self,
+        id: CallId,
+        engine: usize,
+        container: &ContainerId,
+        lost: Option<ErrorKind>,
+    ) {
         let held = self.engines[engine].containers.get(container);
         let outcome = match (lost, held) {
             (Some(kind), _) => Outcome::Failed(BackendError::new(kind, "call", "lost")),
@@ -461,7 +504,12 @@ impl Simulation {
         }
     }
 
-    fn ask_to_stop(&mut self, engine: usize, id: &ContainerId, after: u64) -> Result<(), BackendError> {
+    fn ask_to_stop(
+        &mut self,
+        engine: usize,
+        id: &ContainerId,
+        after: u64,
+    ) -> Result<(), BackendError> {
         let held = self.engines[engine].containers.get_mut(id);
         let held = held.ok_or_else(|| BackendError::new(ErrorKind::NotFound, "stop", "gone"))?;
         if held.info.state.holds() {

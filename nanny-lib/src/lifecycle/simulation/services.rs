@@ -5,9 +5,7 @@ use crate::backend::{
 };
 use crate::manifest::{Manifest, Service};
 use crate::name::ServiceName;
-use crate::project::{
-    Condition, Dependency, NetworkWanted, Project, VolumeWanted, labels,
-};
+use crate::project::{Condition, Dependency, NetworkWanted, Project, VolumeWanted, labels};
 
 /// All that there ever are.
 pub(super) const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "g"];
