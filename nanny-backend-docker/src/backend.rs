@@ -71,7 +71,7 @@ impl DockerBackend {
             capabilities,
             listing: Arc::new(Listing::new(Arc::clone(&connection), Arc::clone(&stops))),
             images: DockerImages(Arc::clone(&connection)),
-            networks: DockerNetworks(Arc::clone(&connection)),
+            networks: DockerNetworks::new(Arc::clone(&connection)),
             volumes: DockerVolumes(Arc::clone(&connection)),
             connection,
             stops,
@@ -90,10 +90,8 @@ impl DockerBackend {
         networks: Vec<(String, EndpointSettings)>,
     ) -> Result<()> {
         for (network, endpoint) in networks {
-            let request = NetworkConnectRequest {
-                container: id.to_owned(),
-                endpoint_config: Some(endpoint),
-            };
+            let request =
+                NetworkConnectRequest { container: id.to_owned(), endpoint_config: Some(endpoint) };
             let connected = self
                 .connection
                 .ask("create", &spec.name, CREATE, |client| async move {
@@ -136,18 +134,14 @@ impl ContainerBackend for DockerBackend {
 
     async fn ping(&self) -> Result<()> {
         self.connection
-            .ask("ping", "", LOOK, |client| async move {
-                client.ping().await.map(|_| ())
-            })
+            .ask("ping", "", LOOK, |client| async move { client.ping().await.map(|_| ()) })
             .await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         let body = to_body(spec, self.connection.api_minor("create", LOOK).await?)?;
-        let options = CreateContainerOptions {
-            name: Some(spec.name.clone()),
-            ..Default::default()
-        };
+        let options =
+            CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
         let created = self
             .connection
             .ask("create", &spec.name, CREATE, |client| async move {
@@ -155,14 +149,9 @@ impl ContainerBackend for DockerBackend {
             })
             .await?;
         for warning in created.warnings {
-            tracing::warn!(
-                container = spec.name,
-                warning,
-                "the engine warns about a container"
-            );
+            tracing::warn!(container = spec.name, warning, "the engine warns about a container");
         }
-        self.connect_networks(&created.id, spec, body.connect)
-            .await?;
+        self.connect_networks(&created.id, spec, body.connect).await?;
         Ok(ContainerId::new(created.id))
     }
 
@@ -193,14 +182,9 @@ impl ContainerBackend for DockerBackend {
         if container.state() == ContainerState::Paused {
             self.unpause("stop", id).await?;
         }
-        let limit = grace
-            .unwrap_or_else(|| container.grace())
-            .saturating_add(STOP);
+        let limit = grace.unwrap_or_else(|| container.grace()).saturating_add(STOP);
         let seconds = grace.map(|grace| i32::try_from(whole_seconds(grace)).unwrap_or(i32::MAX));
-        let options = StopContainerOptions {
-            t: seconds,
-            ..Default::default()
-        };
+        let options = StopContainerOptions { t: seconds, ..Default::default() };
         self.connection
             .ask("stop", id, limit, |client| async move {
                 client.stop_container(id.as_str(), Some(options)).await
@@ -219,9 +203,7 @@ impl ContainerBackend for DockerBackend {
             ContainerState::Restarting => return self.stop(id, Some(Duration::ZERO)).await,
             _ => {}
         }
-        let options = KillContainerOptions {
-            signal: "KILL".to_owned(),
-        };
+        let options = KillContainerOptions { signal: "KILL".to_owned() };
         let killed = self
             .connection
             .ask("kill", id, STOP, |client| async move {
@@ -237,11 +219,7 @@ impl ContainerBackend for DockerBackend {
 
     async fn remove(&self, id: &ContainerId) -> Result<()> {
         let checked = checked("remove", id);
-        let options = RemoveContainerOptions {
-            force: true,
-            v: true,
-            link: false,
-        };
+        let options = RemoveContainerOptions { force: true, v: true, link: false };
         let removed = match checked {
             Ok(id) => {
                 self.connection
@@ -265,9 +243,7 @@ impl ContainerBackend for DockerBackend {
                         }
                     }
                 };
-                tokio::time::timeout(LOOK * 2, gone)
-                    .await
-                    .unwrap_or(Err(error))
+                tokio::time::timeout(LOOK * 2, gone).await.unwrap_or(Err(error))
             }
             other => other,
         }
@@ -292,10 +268,7 @@ impl ContainerBackend for DockerBackend {
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats> {
         let container = self.look("stats", id).await?;
-        if !matches!(
-            container.state(),
-            ContainerState::Running | ContainerState::Paused
-        ) {
+        if !matches!(container.state(), ContainerState::Running | ContainerState::Paused) {
             return Ok(Stats::default());
         }
         let path = format!("/containers/{id}/stats?stream=false&one-shot=true");
@@ -352,19 +325,13 @@ struct Stopping<'a> {
 
 impl Stops {
     pub(crate) fn is_stopping(&self, id: &ContainerId) -> bool {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(id)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
     fn begin(&self, id: &ContainerId) -> Stopping<'_> {
         let mut stops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *stops.entry(id.clone()).or_default() += 1;
-        Stopping {
-            stops: self,
-            id: id.clone(),
-        }
+        Stopping { stops: self, id: id.clone() }
     }
 }
 

@@ -39,10 +39,7 @@ impl DockerConfig {
     /// The engine at `host`, without TLS.
     #[must_use]
     pub fn new(host: impl Into<String>) -> Self {
-        Self {
-            host: host.into(),
-            tls: None,
-        }
+        Self { host: host.into(), tls: None }
     }
 
     /// The engine that the `docker` command would talk to.
@@ -70,13 +67,9 @@ impl DockerConfig {
             .map(PathBuf::from)
             .or_else(|| home.map(|home| home.join(".docker")));
         if let Some(host) = set("DOCKER_HOST") {
-            let certs = set("DOCKER_CERT_PATH")
-                .map(PathBuf::from)
-                .or_else(|| folder.clone());
+            let certs = set("DOCKER_CERT_PATH").map(PathBuf::from).or_else(|| folder.clone());
             let verified = set("DOCKER_TLS_VERIFY").is_some() && !host.starts_with("unix:");
-            let tls = certs
-                .filter(|_| verified)
-                .map(|certs| TlsFiles::in_folder(&certs));
+            let tls = certs.filter(|_| verified).map(|certs| TlsFiles::in_folder(&certs));
             return Ok(Self { host, tls });
         }
         let Some(folder) = folder else {
@@ -93,13 +86,11 @@ impl DockerConfig {
     }
 
     fn from_context(folder: &Path, context: &str) -> Result<Self> {
-        let key = Sha256::digest(context)
-            .iter()
-            .fold(String::new(), |mut key, byte| {
-                // Writing to a String cannot fail.
-                let _ = write!(key, "{byte:02x}");
-                key
-            });
+        let key = Sha256::digest(context).iter().fold(String::new(), |mut key, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(key, "{byte:02x}");
+            key
+        });
         let path = folder.join("contexts/meta").join(&key).join("meta.json");
         let meta = fs::read_to_string(&path).map_err(|error| {
             invalid(format!("there is no Docker context {context:?}")).caused_by(error)
@@ -108,10 +99,7 @@ impl DockerConfig {
             .map_err(|error| invalid(format!("cannot read {}", path.display())).caused_by(error))?;
         let certs = folder.join("contexts/tls").join(&key).join("docker");
         let tls = certs.is_dir().then(|| TlsFiles::in_folder(&certs));
-        Ok(Self {
-            host: meta.endpoints.docker.host,
-            tls,
-        })
+        Ok(Self { host: meta.endpoints.docker.host, tls })
     }
 }
 
@@ -177,19 +165,13 @@ mod tests {
 
     fn config(variables: &[(&str, &str)]) -> Result<DockerConfig> {
         DockerConfig::from_lookup(&|name| {
-            variables
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
     fn folder_with_context(current: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let key = Sha256::digest("far")
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect::<String>();
+        let key = Sha256::digest("far").iter().map(|b| format!("{b:02x}")).collect::<String>();
         let meta = folder.path().join("contexts/meta").join(&key);
         fs::create_dir_all(&meta).unwrap();
         fs::create_dir_all(folder.path().join("contexts/tls").join(&key).join("docker")).unwrap();
@@ -204,9 +186,7 @@ mod tests {
     fn an_empty_environment_means_the_local_socket() {
         assert_eq!(config(&[]).unwrap().host, DEFAULT_HOST);
         assert_eq!(
-            config(&[("HOME", "/nonexistent"), ("DOCKER_HOST", "")])
-                .unwrap()
-                .host,
+            config(&[("HOME", "/nonexistent"), ("DOCKER_HOST", "")]).unwrap().host,
             DEFAULT_HOST
         );
     }

@@ -43,20 +43,14 @@ impl Connection {
                 return fail(ErrorKind::Unsupported, format!("no {scheme}:// hosts"));
             }
             _ => {
-                return fail(
-                    ErrorKind::Invalid,
-                    "not the address of an engine".to_owned(),
-                );
+                return fail(ErrorKind::Invalid, "not the address of an engine".to_owned());
             }
         }
         if cfg!(not(feature = "tls")) && (config.tls.is_some() || config.host.starts_with("https:"))
         {
             return fail(ErrorKind::Unsupported, "built without TLS".to_owned());
         }
-        Ok(Self {
-            config,
-            client: Mutex::new(None),
-        })
+        Ok(Self { config, client: Mutex::new(None) })
     }
 
     /// Where the engine is, without credentials.
@@ -113,13 +107,9 @@ impl Connection {
             })
             .await?;
         serde_json::from_slice(&bytes).map_err(|error| {
-            BackendError::new(
-                ErrorKind::Other,
-                operation,
-                "the engine's answer makes no sense",
-            )
-            .on(&subject)
-            .caused_by(error)
+            BackendError::new(ErrorKind::Other, operation, "the engine's answer makes no sense")
+                .on(&subject)
+                .caused_by(error)
         })
     }
 
@@ -132,9 +122,7 @@ impl Connection {
         path: String,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
         let subject = subject.to_string();
-        let client = self
-            .ask(operation, &subject, limit, |client| async { Ok(client) })
-            .await?;
+        let client = self.ask(operation, &subject, limit, |client| async { Ok(client) }).await?;
         Ok(open(client, path)
             .map(move |chunk| chunk.map_err(|e| error::from_client(operation, &subject, e)))
             .boxed())
@@ -146,9 +134,12 @@ impl Connection {
         operation: &'static str,
         limit: Duration,
     ) -> Result<usize> {
-        self.ask(operation, "", limit, |client| async move {
-            Ok(client.client_version().minor_version)
-        })
+        self.ask(
+            operation,
+            "",
+            limit,
+            |client| async move { Ok(client.client_version().minor_version) },
+        )
         .await
     }
 
@@ -158,19 +149,11 @@ impl Connection {
     }
 
     async fn client(&self) -> Result<Docker, Error> {
-        let known = self
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let known = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(client) = known {
             return Ok(client);
         }
-        let client = self
-            .connect()?
-            .with_timeout(NO_LIMIT)
-            .negotiate_version()
-            .await?;
+        let client = self.connect()?.with_timeout(NO_LIMIT).negotiate_version().await?;
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         Ok(client)
     }
@@ -197,9 +180,7 @@ fn open(client: Docker, path: String) -> BoxStream<'static, Result<Bytes, Error>
     const DETOUR: &str = "/containers/none/export";
     let client = client.with_request_modifier(move |mut request| {
         let uri = request.uri().to_string();
-        let target = uri
-            .strip_suffix(DETOUR)
-            .map(|base| format!("{base}{path}").parse());
+        let target = uri.strip_suffix(DETOUR).map(|base| format!("{base}{path}").parse());
         if let Some(Ok(target)) = target {
             *request.uri_mut() = target;
         }
@@ -224,12 +205,7 @@ mod tests {
 
     #[test]
     fn addresses_are_checked_before_any_engine_is_asked() {
-        let kind = |host| {
-            Connection::new(DockerConfig::new(host))
-                .map(|_| ())
-                .unwrap_err()
-                .kind()
-        };
+        let kind = |host| Connection::new(DockerConfig::new(host)).map(|_| ()).unwrap_err().kind();
         assert_eq!(kind("ssh://me@far"), ErrorKind::Unsupported);
         assert_eq!(kind("far:2375"), ErrorKind::Invalid);
         assert_eq!(kind("unix://"), ErrorKind::Invalid);

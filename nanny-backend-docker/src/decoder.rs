@@ -77,10 +77,7 @@ impl Decoder {
 
     /// For the log of a container without one.
     pub(crate) fn for_frames() -> Self {
-        let header = Frame::Header {
-            bytes: [0; HEADER_BYTES],
-            len: 0,
-        };
+        let header = Frame::Header { bytes: [0; HEADER_BYTES], len: 0 };
         Self::new(header, LogStream::Stdout)
     }
 
@@ -130,8 +127,7 @@ impl Decoder {
                         Part::Complaint => {
                             let chunk = self.input.split_to(limit.min(self.input.len()));
                             let room = MAX_LINE_BYTES - self.complaint.len();
-                            self.complaint
-                                .extend_from_slice(&chunk[..chunk.len().min(room)]);
+                            self.complaint.extend_from_slice(&chunk[..chunk.len().min(room)]);
                             None
                         }
                     };
@@ -172,15 +168,8 @@ impl Decoder {
             Part::Stderr => self.stderr.begin_message(),
             Part::Complaint => {}
         }
-        self.frame = Frame::Body {
-            of,
-            left: u32::from_be_bytes(length),
-        };
-        if u32::from_be_bytes(length) == 0 {
-            self.end_frame(of)
-        } else {
-            Ok(())
-        }
+        self.frame = Frame::Body { of, left: u32::from_be_bytes(length) };
+        if u32::from_be_bytes(length) == 0 { self.end_frame(of) } else { Ok(()) }
     }
 
     fn end_frame(&mut self, of: Part) -> Result<(), Broken> {
@@ -189,10 +178,7 @@ impl Decoder {
             let text = String::from_utf8_lossy(&self.complaint);
             return Err(Broken::Complaint(text.trim().to_owned()));
         }
-        self.frame = Frame::Header {
-            bytes: [0; HEADER_BYTES],
-            len: 0,
-        };
+        self.frame = Frame::Header { bytes: [0; HEADER_BYTES], len: 0 };
         Ok(())
     }
 
@@ -204,13 +190,7 @@ impl Decoder {
 
 impl Line {
     fn new(stream: LogStream) -> Self {
-        Self {
-            stream,
-            prefix: Some(Vec::new()),
-            at: None,
-            bytes: Vec::new(),
-            continued: false,
-        }
+        Self { stream, prefix: Some(Vec::new()), at: None, bytes: Vec::new(), continued: false }
     }
 
     /// A message begins, which has its time in front; the line may have begun before.

@@ -8,47 +8,33 @@ use nanny_lib::backend::{BackendError, ErrorKind};
 /// What `error` means to a caller of `operation` on `subject`.
 pub(crate) fn from_client(operation: &'static str, subject: &str, error: Error) -> BackendError {
     let (kind, message) = match &error {
-        Error::DockerResponseServerError {
-            status_code,
-            message,
-        } => (kind_of(*status_code, message), one_line(message)),
+        Error::DockerResponseServerError { status_code, message } => {
+            (kind_of(*status_code, message), one_line(message))
+        }
         Error::DockerStreamError { error } => (kind_of(500, error), one_line(error)),
         Error::RequestTimeoutError => (ErrorKind::Timeout, "no answer in time".to_owned()),
         Error::SocketNotFoundError(path) => {
             (ErrorKind::Unavailable, format!("there is no socket {path}"))
         }
-        Error::HyperLegacyError { err } if err.is_connect() => (
-            ErrorKind::Unavailable,
-            "cannot connect to the engine".to_owned(),
-        ),
-        Error::HyperLegacyError { .. } | Error::HyperResponseError { .. } => (
-            ErrorKind::Unavailable,
-            "the connection to the engine broke".to_owned(),
-        ),
-        Error::IOError { .. } => (
-            ErrorKind::Unavailable,
-            "the connection to the engine broke".to_owned(),
-        ),
-        Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => (
-            ErrorKind::Other,
-            "the engine's answer makes no sense".to_owned(),
-        ),
-        _ => (
-            ErrorKind::Other,
-            "the request to the engine failed".to_owned(),
-        ),
+        Error::HyperLegacyError { err } if err.is_connect() => {
+            (ErrorKind::Unavailable, "cannot connect to the engine".to_owned())
+        }
+        Error::HyperLegacyError { .. } | Error::HyperResponseError { .. } => {
+            (ErrorKind::Unavailable, "the connection to the engine broke".to_owned())
+        }
+        Error::IOError { .. } => {
+            (ErrorKind::Unavailable, "the connection to the engine broke".to_owned())
+        }
+        Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => {
+            (ErrorKind::Other, "the engine's answer makes no sense".to_owned())
+        }
+        _ => (ErrorKind::Other, "the request to the engine failed".to_owned()),
     };
     // The engine's own words are the message already; repeating them as a source would double them.
-    let from_engine = matches!(
-        error,
-        Error::DockerResponseServerError { .. } | Error::DockerStreamError { .. }
-    );
+    let from_engine =
+        matches!(error, Error::DockerResponseServerError { .. } | Error::DockerStreamError { .. });
     let answer = BackendError::new(kind, operation, message).on(subject);
-    if from_engine {
-        answer
-    } else {
-        answer.caused_by(error)
-    }
+    if from_engine { answer } else { answer.caused_by(error) }
 }
 
 /// No answer within `limit`: what was asked for may still happen.
@@ -78,9 +64,6 @@ const KNOWN: &[(&str, ErrorKind)] = &[
     ("repository does not exist", ErrorKind::NotFound),
     ("unauthorized: ", ErrorKind::Denied),
     ("error gathering device information", ErrorKind::Invalid),
-    ("i/o timeout", ErrorKind::Unavailable),
-    ("no such host", ErrorKind::Unavailable),
-    ("connection refused", ErrorKind::Unavailable),
 ];
 
 fn kind_of(status: u16, message: &str) -> ErrorKind {
@@ -89,30 +72,21 @@ fn kind_of(status: u16, message: &str) -> ErrorKind {
         401 => ErrorKind::Denied,
         404 => ErrorKind::NotFound,
         409 => ErrorKind::Conflict,
-        _ => KNOWN
-            .iter()
-            .find(|(text, _)| message.contains(text))
-            .map_or(
-                match status {
-                    403 => ErrorKind::Denied,
-                    501 => ErrorKind::Unsupported,
-                    502..=504 => ErrorKind::Unavailable,
-                    _ => ErrorKind::Other,
-                },
-                |(_, kind)| *kind,
-            ),
+        _ => KNOWN.iter().find(|(text, _)| message.contains(text)).map_or(
+            match status {
+                403 => ErrorKind::Denied,
+                501 => ErrorKind::Unsupported,
+                502..=504 => ErrorKind::Unavailable,
+                _ => ErrorKind::Other,
+            },
+            |(_, kind)| *kind,
+        ),
     }
 }
 
 fn one_line(message: &str) -> String {
     const MAX_CHARS: usize = 1000;
-    message
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .take(MAX_CHARS)
-        .collect()
+    message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -120,10 +94,7 @@ mod tests {
     use super::*;
 
     fn answer(status_code: u16, message: &str) -> BackendError {
-        let error = Error::DockerResponseServerError {
-            status_code,
-            message: message.to_owned(),
-        };
+        let error = Error::DockerResponseServerError { status_code, message: message.to_owned() };
         from_client("start", "web", error)
     }
 
@@ -157,12 +128,16 @@ mod tests {
     }
 
     #[test]
+    fn b18_a_registry_out_of_reach_is_no_engine_out_of_reach() {
+        let registry =
+            r#"Get "http://localhost:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused"#;
+        let error = answer(500, registry);
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Other, registry));
+    }
+
+    #[test]
     fn a_missing_socket_is_an_engine_out_of_reach() {
-        let error = from_client(
-            "list",
-            "",
-            Error::SocketNotFoundError("/nowhere".to_owned()),
-        );
+        let error = from_client("list", "", Error::SocketNotFoundError("/nowhere".to_owned()));
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.is_retryable());
     }

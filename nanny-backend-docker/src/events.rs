@@ -77,10 +77,7 @@ impl Watcher {
         loop {
             let Some(messages) = &mut self.messages else {
                 if self.connect().await {
-                    return Event {
-                        kind: EventKind::Resync,
-                        container: None,
-                    };
+                    return Event { kind: EventKind::Resync, container: None };
                 }
                 self.failures = self.failures.saturating_add(1);
                 tokio::time::sleep(delay(self.failures)).await;
@@ -109,21 +106,16 @@ impl Watcher {
     }
 
     async fn connect(&mut self) -> bool {
-        let since = self
-            .last
-            .unwrap_or_else(Timestamp::now)
-            .checked_sub(OVERLAP);
+        let since = self.last.unwrap_or_else(Timestamp::now).checked_sub(OVERLAP);
         let options = EventsOptions {
             since: since.ok().map(|since| since.as_second().to_string()),
             filters: Some(filters(None)),
             ..EventsOptions::default()
         };
-        let opened = self
-            .connection
-            .ask("events", "", LOOK, |client| async move {
-                client.ping().await?;
-                Ok(client)
-            });
+        let opened = self.connection.ask("events", "", LOOK, |client| async move {
+            client.ping().await?;
+            Ok(client)
+        });
         let Ok(client) = opened.await else {
             return false;
         };
@@ -159,10 +151,7 @@ impl Watcher {
             self.seen.pop_front();
         }
         self.listing.forget(&container);
-        Some(Event {
-            kind: kind?,
-            container: Some(container),
-        })
+        Some(Event { kind: kind?, container: Some(container) })
     }
 }
 
@@ -191,13 +180,7 @@ fn asks_for_the_end(signal: Option<&str>) -> bool {
 }
 
 fn attribute<'a>(message: &'a EventMessage, name: &str) -> Option<&'a str> {
-    message
-        .actor
-        .as_ref()?
-        .attributes
-        .as_ref()?
-        .get(name)
-        .map(String::as_str)
+    message.actor.as_ref()?.attributes.as_ref()?.get(name).map(String::as_str)
 }
 
 /// Health checks flood the unfiltered stream with `exec_*`; other types than containers may have
@@ -228,12 +211,8 @@ pub(crate) async fn is_being_stopped(
 ) -> bool {
     let now = Timestamp::now();
     let stops_take = SignedDuration::try_from(container.grace() + Duration::from_secs(1));
-    let earliest = now
-        .checked_sub(stops_take.unwrap_or(SignedDuration::ZERO))
-        .unwrap_or(now);
-    let since = container
-        .started_at()
-        .map_or(earliest, |started| started.max(earliest));
+    let earliest = now.checked_sub(stops_take.unwrap_or(SignedDuration::ZERO)).unwrap_or(now);
+    let since = container.started_at().map_or(earliest, |started| started.max(earliest));
     let seconds = |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
     let options = EventsOptions {
         since: Some(seconds(since)),
@@ -248,16 +227,12 @@ pub(crate) async fn is_being_stopped(
         }
         Ok(signals)
     });
-    asked
-        .await
-        .is_ok_and(|signals| signals.iter().any(|s| asks_for_the_end(s.as_deref())))
+    asked.await.is_ok_and(|signals| signals.iter().any(|s| asks_for_the_end(s.as_deref())))
 }
 
 /// Full jitter: anything up to a limit that doubles.
 fn delay(failures: u32) -> Duration {
-    let limit = FIRST_DELAY
-        .saturating_mul(1 << failures.saturating_sub(1).min(6))
-        .min(MAX_DELAY);
+    let limit = FIRST_DELAY.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(MAX_DELAY);
     // Two hashers of one key differ: randomness for those who need no more than that.
     let random = RandomState::new().hash_one(failures) >> 32;
     limit.mul_f64(random as f64 / f64::from(u32::MAX))

@@ -48,10 +48,7 @@ impl Images for DockerImages {
             tag: (!has_tag(reference)).then(|| "latest".to_owned()),
             ..CreateImageOptions::default()
         };
-        let client = self
-            .0
-            .ask("pull", reference, LOOK, |client| async { Ok(client) })
-            .await?;
+        let client = self.0.ask("pull", reference, LOOK, |client| async { Ok(client) }).await?;
         let mut messages = client.create_image(Some(options), None, None);
         let mut layers = Layers::default();
         loop {
@@ -111,9 +108,7 @@ impl Layers {
 
 /// A tag or a digest, and not the port of a registry.
 fn has_tag(reference: &str) -> bool {
-    let name = reference
-        .rsplit_once('/')
-        .map_or(reference, |(_, name)| name);
+    let name = reference.rsplit_once('/').map_or(reference, |(_, name)| name);
     name.contains([':', '@'])
 }
 

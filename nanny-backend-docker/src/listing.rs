@@ -34,11 +34,7 @@ const MAX_INSPECTS: usize = 8;
 
 impl Listing {
     pub(crate) fn new(connection: Arc<Connection>, stops: Arc<Stops>) -> Self {
-        Self {
-            connection,
-            stops,
-            known: Mutex::new(HashMap::new()),
-        }
+        Self { connection, stops, known: Mutex::new(HashMap::new()) }
     }
 
     pub(crate) async fn list(&self, selector: &Selector) -> Result<Vec<ContainerInfo>> {
@@ -60,10 +56,7 @@ impl Listing {
 
     /// Something happened to it.
     pub(crate) fn forget(&self, id: &ContainerId) {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id.as_str());
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(id.as_str());
     }
 
     /// `None`: it vanished meanwhile.
@@ -94,23 +87,13 @@ impl Listing {
     fn remember(&self, summary: Summary, inspected: Arc<Inspected>) {
         if summary.is_telling() {
             let id = summary.id.clone();
-            let known = Known {
-                summary,
-                inspected,
-                since: Instant::now(),
-            };
-            self.known
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(id, known);
+            let known = Known { summary, inspected, since: Instant::now() };
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(id, known);
         }
     }
 
     fn forget_all_but(&self, summaries: &[Summary]) {
-        let ids: HashSet<_> = summaries
-            .iter()
-            .map(|summary| summary.id.as_str())
-            .collect();
+        let ids: HashSet<_> = summaries.iter().map(|summary| summary.id.as_str()).collect();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|id, _| ids.contains(id.as_str()));
     }

@@ -58,25 +58,13 @@ async fn open(
         path.push_str(&format!("&tail={lines}"));
     }
     if let Some(since) = options.since {
-        path.push_str(&format!(
-            "&since={}.{:09}",
-            since.as_second(),
-            since.subsec_nanosecond()
-        ));
+        path.push_str(&format!("&since={}.{:09}", since.as_second(), since.subsec_nanosecond()));
     }
-    let decoder = if container.has_terminal() {
-        Decoder::for_terminal()
-    } else {
-        Decoder::for_frames()
-    };
+    let decoder =
+        if container.has_terminal() { Decoder::for_terminal() } else { Decoder::for_frames() };
     // A log may be silent for days, headers included.
     let body = connection.stream("logs", id, LOOK, path).await?;
-    Ok(Some(Reader {
-        id: id.clone(),
-        body,
-        decoder,
-        state: State::Reading,
-    }))
+    Ok(Some(Reader { id: id.clone(), body, decoder, state: State::Reading }))
 }
 
 impl Reader {

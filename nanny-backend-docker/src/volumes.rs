@@ -24,17 +24,16 @@ impl Volumes for DockerVolumes {
         if !name.bytes().all(is_plain) || name.is_empty() || name.starts_with('.') {
             return Ok(None);
         }
-        let inspected = self
-            .0
-            .ask("find volume", name, LOOK, |client| async move {
-                client.inspect_volume(name).await
-            })
-            .await;
+        let inspected =
+            self.0
+                .ask("find volume", name, LOOK, |client| async move {
+                    client.inspect_volume(name).await
+                })
+                .await;
         match inspected {
-            Ok(volume) => Ok(Some(VolumeInfo::new(
-                volume.name,
-                volume.labels.into_iter().collect(),
-            ))),
+            Ok(volume) => {
+                Ok(Some(VolumeInfo::new(volume.name, volume.labels.into_iter().collect())))
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

@@ -1,11 +1,12 @@
 //! The command line. Every flag has a variable; a flag goes first.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::telemetry::LogFormat;
 
@@ -20,6 +21,27 @@ pub struct Cli {
     /// How to log.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+impl Cli {
+    /// Reads this process's command line; ends the process if it asks for help or is wrong.
+    ///
+    /// A variable that is set but empty counts as not set, as `${NAME:-}` in a Compose file has it.
+    #[must_use]
+    pub fn from_command_line() -> Self {
+        let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+        let matches = command(is_empty).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+fn command(is_empty: impl Fn(&OsStr) -> bool) -> clap::Command {
+    let skip_empty = |flag: Arg| match flag.get_env() {
+        Some(name) if is_empty(name) => flag.env(Resettable::Reset),
+        _ => flag,
+    };
+    let command = Cli::command().mut_args(skip_empty);
+    command.mut_subcommands(|command| command.mut_args(skip_empty))
 }
 
 /// The subcommands.
@@ -114,8 +136,6 @@ fn is_root() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -134,6 +154,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_none() {
+        let variables = |command: &clap::Command| -> usize {
+            let of = |command: &clap::Command| {
+                command.get_arguments().filter(|flag| flag.get_env().is_some()).count()
+            };
+            of(command) + command.get_subcommands().map(of).sum::<usize>()
+        };
+        assert!(variables(&command(|_| false)) > 4);
+        assert_eq!(variables(&command(|_| true)), 0);
     }
 
     fn bare() -> Places {

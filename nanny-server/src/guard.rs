@@ -15,9 +15,10 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use crate::edge::{EdgeConfig, HostPort, Origin, Token};
+use crate::edge::{EdgeConfig, HostPort, Origin};
 use crate::error::ApiError;
 use crate::listen::Peer;
+use crate::token::Token;
 
 /// Why the guard turned a request away.
 #[derive(Debug, Clone, PartialEq, Eq)]

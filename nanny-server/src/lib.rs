@@ -40,6 +40,8 @@ pub mod run;
 #[cfg(feature = "rest")]
 mod stall;
 #[cfg(feature = "rest")]
+mod token;
+#[cfg(feature = "rest")]
 mod transcript;
 #[cfg(feature = "rest")]
 mod uptime;
@@ -51,6 +53,8 @@ pub use self::accept::{Limits, serve, serve_within};
 #[cfg(feature = "rest")]
 pub use self::app::app;
 #[cfg(feature = "rest")]
-pub use self::edge::{AllowedHost, AllowedOrigin, EdgeConfig, InvalidEdge, Token};
+pub use self::edge::{AllowedHost, AllowedOrigin, EdgeConfig, InvalidEdge};
 #[cfg(feature = "rest")]
 pub use self::listen::Listener;
+#[cfg(feature = "rest")]
+pub use self::token::{Token, UnusableToken};

@@ -3,12 +3,15 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use nanny_server::config::{Cli, Command};
 use nanny_server::{check, telemetry};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // First of all, and the only one: rustls panics where two could be meant. It can fail only if
+    // there is one already.
+    #[cfg(feature = "tls")]
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::from_command_line();
     match run(cli) {
         Ok(code) => code,
         Err(error) => {

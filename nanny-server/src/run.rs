@@ -1,10 +1,8 @@
 //! `nanny serve`: from flags to a running server, and its orderly end.
 
-use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,10 +15,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Places;
-use crate::edge::{AllowedHost, AllowedOrigin, EdgeConfig, Token};
+use crate::edge::{AllowedHost, AllowedOrigin, EdgeConfig};
 use crate::engine::{EngineArgs, backends};
 use crate::listen::Listener;
 use crate::own;
+use crate::token::{self, UnusableToken};
 
 /// How to serve.
 #[derive(Debug, Clone, Args)]
@@ -70,8 +69,8 @@ pub struct ServeArgs {
 #[non_exhaustive]
 pub enum ServeError {
     /// The token cannot be used.
-    #[error("{0}")]
-    Token(String),
+    #[error(transparent)]
+    Token(#[from] UnusableToken),
     /// Everybody on the network could do as they please.
     #[error(
         "refusing to listen on {0} without a token: give one with --token-file or NANNY_TOKEN, \
@@ -98,7 +97,8 @@ pub enum ServeError {
 ///
 /// If the server cannot start.
 pub async fn serve(args: ServeArgs) -> Result<ExitCode, ServeError> {
-    let token = token(args.token_file.as_deref(), std::env::var("NANNY_TOKEN").ok().as_deref())?;
+    let variable = std::env::var("NANNY_TOKEN").ok();
+    let token = token::configured(args.token_file.as_deref(), variable.as_deref())?;
     if token.is_none() && !args.allow_unauthenticated && !args.listen.ip().is_loopback() {
         return Err(ServeError::Open(args.listen));
     }
@@ -137,7 +137,13 @@ pub async fn serve(args: ServeArgs) -> Result<ExitCode, ServeError> {
         };
         servers.spawn(crate::serve(listener, app.clone(), closed));
     }
-    let signal = stop.next().await;
+    let signal = tokio::select! {
+        signal = stop.next() => signal,
+        () = nanny.ended() => {
+            tracing::error!("the nanny has ended by a fault of its own; services go on running");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
     tracing::info!(signal, "shutting down; services go on running");
     let _ = close.send(true);
     tokio::select! {
@@ -187,35 +193,6 @@ async fn start(args: &ServeArgs) -> Result<Nanny, ServeError> {
     builder.start().await.map_err(|error| ServeError::Nanny(Box::new(error)))
 }
 
-/// The token from a file, or else from the environment.
-fn token(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Token>, ServeError> {
-    let (text, place) = match (file, variable) {
-        (Some(path), _) => {
-            let unusable = |why: String| {
-                ServeError::Token(format!("cannot use the token file {}: {why}", path.display()))
-            };
-            let text = read_token(path).map_err(|error| unusable(error.to_string()))?;
-            (text, format!("the token file {}", path.display()))
-        }
-        (None, Some(text)) if !text.is_empty() => (text.to_owned(), "NANNY_TOKEN".to_owned()),
-        (None, _) => return Ok(None),
-    };
-    let invalid = || ServeError::Token(format!("{place} must hold one word of visible ASCII"));
-    Token::new(text.trim()).map(Some).ok_or_else(invalid)
-}
-
-fn read_token(path: &Path) -> io::Result<String> {
-    let file = fs::File::open(path)?;
-    if file.metadata()?.permissions().mode() & 0o007 != 0 {
-        return Err(io::Error::other("everybody on this machine may use it; chmod 600 would help"));
-    }
-    let mut text = String::new();
-    file.take(LONGEST_TOKEN).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-const LONGEST_TOKEN: u64 = 4096;
-
 /// The signals that end the server.
 #[derive(Debug)]
 struct StopSignals {
@@ -234,44 +211,5 @@ impl StopSignals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn token_file(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("token");
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        (directory, path)
-    }
-
-    #[test]
-    fn a_token_comes_from_a_file_or_a_variable() {
-        assert!(token(None, None).unwrap().is_none());
-        assert!(token(None, Some("")).unwrap().is_none());
-        assert!(token(None, Some("abc")).unwrap().unwrap().matches(b"abc"));
-        let (_directory, path) = token_file("from-file\n", 0o600);
-        assert!(token(Some(&path), Some("abc")).unwrap().unwrap().matches(b"from-file"));
-    }
-
-    #[test]
-    fn a_token_that_is_none_is_refused_without_being_shown() {
-        for text in ["canary canary", "\n", "canary\ncanary"] {
-            let (_directory, path) = token_file(text, 0o600);
-            let error = token(Some(&path), None).unwrap_err().to_string();
-            assert!(!error.contains("canary"), "{error}");
-        }
-        assert!(token(None, Some("canary canary")).is_err());
-        assert!(token(Some(Path::new("/nonexistent")), None).is_err());
-    }
-
-    #[test]
-    fn j3_a_token_file_that_everybody_may_read_is_refused() {
-        let (_directory, path) = token_file("abc", 0o644);
-        assert!(token(Some(&path), None).unwrap_err().to_string().contains("chmod 600"));
     }
 }

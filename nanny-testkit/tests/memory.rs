@@ -42,10 +42,7 @@ impl Harness for Memory {
             Program::PrintsWithoutEnd => prints(vec![(LogStream::Stdout, "no end".to_owned())]),
             Program::ForgesFrames => {
                 let forged = String::from_utf8_lossy(FORGED).into_owned();
-                prints(vec![
-                    (LogStream::Stdout, forged),
-                    (LogStream::Stdout, "honest".to_owned()),
-                ]);
+                prints(vec![(LogStream::Stdout, forged), (LogStream::Stdout, "honest".to_owned())]);
             }
             Program::Missing => {
                 let error = BackendError::new(ErrorKind::Invalid, "start", "no such program");
@@ -78,9 +75,7 @@ fn printed(line: Printed) -> Option<(LogStream, String)> {
 }
 
 fn main() {
-    let engine = MemoryBackend::new()
-        .with_images([IMAGE])
-        .with_registry([IMAGE]);
+    let engine = MemoryBackend::new().with_images([IMAGE]).with_registry([IMAGE]);
     let harness: Arc<dyn Harness> = Arc::new(Memory(engine));
     let arguments = libtest_mimic::Arguments::from_args();
     libtest_mimic::run(&arguments, conformance::trials(&harness)).exit();

@@ -11,9 +11,8 @@ use nanny_lib::backend::{
 use serde::Deserialize;
 
 /// One entry of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
 pub(crate) struct Summary {
     pub(crate) id: String,
     pub(crate) names: Option<Vec<String>>,
@@ -29,10 +28,7 @@ impl Summary {
     /// `Up 2 seconds` can follow `Up 2 seconds` with a restart in between, and a start that
     /// failed leaves `Created` as it was.
     pub(crate) fn is_telling(&self) -> bool {
-        let (state, status) = (
-            self.state.as_deref(),
-            self.status.as_deref().unwrap_or_default(),
-        );
+        let (state, status) = (self.state.as_deref(), self.status.as_deref().unwrap_or_default());
         matches!(state, Some("running" | "exited" | "paused"))
             && !status.is_empty()
             && !status.contains("second")
@@ -159,9 +155,7 @@ impl Inspected {
 
     /// How long the container may take to obey a stop.
     pub(crate) fn grace(&self) -> Duration {
-        self.config
-            .stop_timeout
-            .map_or(DEFAULT_GRACE, Duration::from_secs)
+        self.config.stop_timeout.map_or(DEFAULT_GRACE, Duration::from_secs)
     }
 
     pub(crate) fn memory_limit_bytes(&self) -> Option<u64> {
@@ -169,10 +163,7 @@ impl Inspected {
     }
 
     fn health(&self) -> Option<EngineHealth> {
-        if !matches!(
-            self.state(),
-            ContainerState::Running | ContainerState::Paused
-        ) {
+        if !matches!(self.state(), ContainerState::Running | ContainerState::Paused) {
             return None;
         }
         match self.state.health.as_ref()?.status.as_str() {
@@ -225,12 +216,7 @@ impl Inspected {
         let requested = host.device_requests.iter().flatten().any(|request| {
             let driver = request.driver.as_deref().unwrap_or_default();
             matches!(driver, "nvidia" | "amd" | "cdi")
-                || request
-                    .capabilities
-                    .iter()
-                    .flatten()
-                    .flatten()
-                    .any(|what| what == "gpu")
+                || request.capabilities.iter().flatten().flatten().any(|what| what == "gpu")
         });
         let by_runtime = host.runtime.as_deref() == Some("nvidia")
             && self
@@ -245,17 +231,13 @@ impl Inspected {
 
     fn variable(&self, name: &str) -> Option<&str> {
         let variables = self.config.env.iter().flatten();
-        variables
-            .filter_map(|line| line.split_once('='))
-            .find(|(key, _)| *key == name)
-            .map(|v| v.1)
+        variables.filter_map(|line| line.split_once('=')).find(|(key, _)| *key == name).map(|v| v.1)
     }
 }
 
 /// The engine's year 1 means never.
 fn time(text: Option<&str>) -> Option<Timestamp> {
-    text.filter(|text| !text.starts_with("0001-"))
-        .and_then(|text| text.parse().ok())
+    text.filter(|text| !text.starts_with("0001-")).and_then(|text| text.parse().ok())
 }
 
 /// One reading of what a container uses.
@@ -293,20 +275,11 @@ impl Reading {
     /// Without what the page cache could give back, whichever version of cgroups counts it.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let memory = &self.memory_stats;
-        let of = |name| {
-            memory
-                .stats
-                .as_ref()
-                .and_then(|stats| stats.get(name))
-                .copied()
-        };
-        let cache = of("total_inactive_file")
-            .or_else(|| of("inactive_file"))
-            .unwrap_or(0);
+        let of = |name| memory.stats.as_ref().and_then(|stats| stats.get(name)).copied();
+        let cache = of("total_inactive_file").or_else(|| of("inactive_file")).unwrap_or(0);
         memory.usage.saturating_sub(cache)
     }
 }
 
 #[cfg(test)]
-#[path = "info_tests.rs"]
 mod tests;

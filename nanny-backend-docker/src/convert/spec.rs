@@ -53,9 +53,8 @@ pub(crate) fn to_body(spec: &ContainerSpec, minor: usize) -> Result<Body> {
         stop_signal: spec.stop_signal.clone(),
         stop_timeout: spec.stop_grace.map(whole_seconds),
         host_config: Some(convert.host_config(bindings)?),
-        networking_config: (!first.is_empty()).then_some(NetworkingConfig {
-            endpoints_config: Some(first),
-        }),
+        networking_config: (!first.is_empty())
+            .then_some(NetworkingConfig { endpoints_config: Some(first) }),
         ..ContainerCreateBody::default()
     };
     Ok(Body { create, connect })
@@ -91,10 +90,9 @@ impl Convert<'_> {
     fn environment(&self) -> Result<Vec<String>> {
         let lines = self.spec.environment.0.iter().map(|(name, value)| {
             if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(self.fail(
-                    ErrorKind::Invalid,
-                    "an environment variable has no proper name",
-                ));
+                return Err(
+                    self.fail(ErrorKind::Invalid, "an environment variable has no proper name")
+                );
             }
             Ok(match value {
                 Some(value) => format!("{name}={value}"),
@@ -109,11 +107,7 @@ impl Convert<'_> {
         let spec = self.spec;
         let (binds, mounts) = self.mounts()?;
         let (devices, by_cdi) = self.devices();
-        let mut requests = spec
-            .gpus
-            .iter()
-            .map(|gpu| self.gpu(gpu))
-            .collect::<Result<Vec<_>>>()?;
+        let mut requests = spec.gpus.iter().map(|gpu| self.gpu(gpu)).collect::<Result<Vec<_>>>()?;
         requests.extend(by_cdi);
         let (security_opt, unmasked) = self.security()?;
         Ok(HostConfig {
@@ -146,11 +140,7 @@ impl Convert<'_> {
     }
 
     fn network_mode(&self) -> Option<String> {
-        let first = self
-            .spec
-            .networks
-            .first()
-            .map(|attachment| attachment.network.clone());
+        let first = self.spec.networks.first().map(|attachment| attachment.network.clone());
         self.spec.network_mode.clone().or(first)
     }
 
@@ -184,22 +174,16 @@ impl Convert<'_> {
         let mut bindings = Bindings::new();
         for port in &self.spec.ports {
             let inside = format!("{}/{}", port.container_port, port.protocol);
-            let outside = port
-                .host_ports
-                .map(|range| match range.first == range.last {
-                    true => range.first.to_string(),
-                    false => format!("{}-{}", range.first, range.last),
-                });
+            let outside = port.host_ports.map(|range| match range.first == range.last {
+                true => range.first.to_string(),
+                false => format!("{}-{}", range.first, range.last),
+            });
             let binding = PortBinding {
                 host_ip: Some(port.host_ip.clone().unwrap_or_default()),
                 host_port: Some(outside.unwrap_or_default()),
             };
             exposed.insert(inside.clone());
-            bindings
-                .entry(inside)
-                .or_default()
-                .get_or_insert_default()
-                .push(binding);
+            bindings.entry(inside).or_default().get_or_insert_default().push(binding);
         }
         Ok((exposed, bindings))
     }
@@ -214,12 +198,7 @@ impl Convert<'_> {
                 ..EngineMount::default()
             };
             match &mount.kind {
-                MountKind::Bind {
-                    source,
-                    create_source,
-                    propagation,
-                    selinux,
-                } => {
+                MountKind::Bind { source, create_source, propagation, selinux } => {
                     if *create_source {
                         let selinux = selinux.map(String::from);
                         let options = [selinux, propagation.clone()];
@@ -242,12 +221,10 @@ impl Convert<'_> {
                 }
                 MountKind::Anonymous => mounts.push(plain(MountType::VOLUME)),
                 MountKind::Tmpfs { size } => mounts.push(EngineMount {
-                    tmpfs_options: self
-                        .bytes("tmpfs size", *size)?
-                        .map(|size| MountTmpfsOptions {
-                            size_bytes: Some(size),
-                            ..MountTmpfsOptions::default()
-                        }),
+                    tmpfs_options: self.bytes("tmpfs size", *size)?.map(|size| MountTmpfsOptions {
+                        size_bytes: Some(size),
+                        ..MountTmpfsOptions::default()
+                    }),
                     ..plain(MountType::TMPFS)
                 }),
                 other => {
@@ -295,10 +272,7 @@ impl Convert<'_> {
             }
         };
         let propagation = Some(propagation);
-        Ok(Some(MountBindOptions {
-            propagation,
-            ..MountBindOptions::default()
-        }))
+        Ok(Some(MountBindOptions { propagation, ..MountBindOptions::default() }))
     }
 
     /// Device nodes, and requests for those that have a CDI name.
@@ -365,10 +339,8 @@ impl Convert<'_> {
             return Ok(None);
         };
         if check.start_interval.is_some() && self.minor < MINOR_1_44 {
-            let message = format!(
-                "healthcheck start_interval: needs API 1.44, this is 1.{}",
-                self.minor
-            );
+            let message =
+                format!("healthcheck start_interval: needs API 1.44, this is 1.{}", self.minor);
             return Err(self.fail(ErrorKind::Unsupported, message));
         }
         Ok(Some(HealthConfig {
@@ -414,10 +386,7 @@ impl Convert<'_> {
 }
 
 fn endpoint(attachment: &NetworkAttachment) -> EndpointSettings {
-    EndpointSettings {
-        aliases: some(attachment.aliases.clone()),
-        ..EndpointSettings::default()
-    }
+    EndpointSettings { aliases: some(attachment.aliases.clone()), ..EndpointSettings::default() }
 }
 
 fn restart_policy(policy: RestartPolicy) -> EnginePolicy {
@@ -425,29 +394,20 @@ fn restart_policy(policy: RestartPolicy) -> EnginePolicy {
         RestartPolicy::Always => (RestartPolicyNameEnum::ALWAYS, None),
         RestartPolicy::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
         // To the engine, a limit of zero is none.
-        RestartPolicy::OnFailure {
-            max_retries: Some(0),
-        } => (RestartPolicyNameEnum::NO, None),
+        RestartPolicy::OnFailure { max_retries: Some(0) } => (RestartPolicyNameEnum::NO, None),
         RestartPolicy::OnFailure { max_retries } => {
             (RestartPolicyNameEnum::ON_FAILURE, max_retries)
         }
         _ => (RestartPolicyNameEnum::NO, None),
     };
-    EnginePolicy {
-        name: Some(name),
-        maximum_retry_count: retries.map(i64::from),
-    }
+    EnginePolicy { name: Some(name), maximum_retry_count: retries.map(i64::from) }
 }
 
 /// `SYS_NICE` is `CAP_SYS_NICE`; the engine keeps what it is given, so it is given one spelling.
 fn capabilities(names: &[String]) -> BTreeSet<String> {
     let canonical = |name: &String| {
         let name = name.to_uppercase();
-        if name == "ALL" || name.starts_with("CAP_") {
-            name
-        } else {
-            format!("CAP_{name}")
-        }
+        if name == "ALL" || name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
     };
     names.iter().map(canonical).collect()
 }
@@ -464,5 +424,4 @@ pub(crate) fn map(labels: &BTreeMap<String, String>) -> Option<HashMap<String, S
 }
 
 #[cfg(test)]
-#[path = "spec_tests.rs"]
 mod tests;

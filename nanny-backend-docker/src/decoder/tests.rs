@@ -50,10 +50,7 @@ fn frames_become_lines_with_their_times() {
     ];
     let (out, _) = decode(Decoder::for_frames(), [log.concat()]);
     let out: Vec<_> = out.into_iter().map(Result::unwrap).collect();
-    assert!(
-        out.iter()
-            .all(|line| line.at == Some(TIME.parse().unwrap()))
-    );
+    assert!(out.iter().all(|line| line.at == Some(TIME.parse().unwrap())));
     let texts: Vec<_> = out.iter().map(|line| (line.stream, &*line.bytes)).collect();
     assert_eq!(
         texts,
@@ -68,10 +65,7 @@ fn frames_become_lines_with_their_times() {
 
 #[test]
 fn a_container_cannot_forge_its_times() {
-    let log = frame(
-        1,
-        format!("{TIME} 1999-01-01T00:00:00.000000000Z mine\n").as_bytes(),
-    );
+    let log = frame(1, format!("{TIME} 1999-01-01T00:00:00.000000000Z mine\n").as_bytes());
     let (out, _) = decode(Decoder::for_frames(), [log]);
     let line = out[0].as_ref().unwrap();
     assert_eq!(line.at, Some(TIME.parse().unwrap()));
@@ -81,53 +75,30 @@ fn a_container_cannot_forge_its_times() {
 #[test]
 fn a_long_line_is_split_and_its_later_times_are_not_text() {
     let part = "x".repeat(MAX_LINE_BYTES);
-    let messages = [
-        format!("{TIME} {part}"),
-        format!("{TIME} {part}"),
-        format!("{TIME} end\n"),
-    ];
-    let log: Vec<_> = messages
-        .iter()
-        .flat_map(|message| frame(1, message.as_bytes()))
-        .collect();
-    let lengths: Vec<_> = texts(Decoder::for_frames(), &log)
-        .iter()
-        .map(|(_, text)| text.len())
-        .collect();
+    let messages = [format!("{TIME} {part}"), format!("{TIME} {part}"), format!("{TIME} end\n")];
+    let log: Vec<_> = messages.iter().flat_map(|message| frame(1, message.as_bytes())).collect();
+    let lengths: Vec<_> =
+        texts(Decoder::for_frames(), &log).iter().map(|(_, text)| text.len()).collect();
     assert_eq!(lengths, [MAX_LINE_BYTES, MAX_LINE_BYTES, 3]);
 
     let log = messages.concat();
-    let lengths: Vec<_> = texts(Decoder::for_terminal(), log.as_bytes())
-        .iter()
-        .map(|(_, text)| text.len())
-        .collect();
+    let lengths: Vec<_> =
+        texts(Decoder::for_terminal(), log.as_bytes()).iter().map(|(_, text)| text.len()).collect();
     assert_eq!(lengths, [MAX_LINE_BYTES, MAX_LINE_BYTES, 3]);
 }
 
 #[test]
 fn a_line_of_exactly_the_limit_is_one_line() {
-    let log = frame(
-        1,
-        format!("{TIME} {}\nnext\n", "x".repeat(MAX_LINE_BYTES)).as_bytes(),
-    );
-    let lengths: Vec<_> = texts(Decoder::for_frames(), &log)
-        .iter()
-        .map(|(_, text)| text.len())
-        .collect();
+    let log = frame(1, format!("{TIME} {}\nnext\n", "x".repeat(MAX_LINE_BYTES)).as_bytes());
+    let lengths: Vec<_> =
+        texts(Decoder::for_frames(), &log).iter().map(|(_, text)| text.len()).collect();
     assert_eq!(lengths, [MAX_LINE_BYTES, 4]);
 }
 
 #[test]
 fn a_terminal_may_write_what_looks_like_a_frame() {
     let forged = [b"\x01\0\0\0\xff\xff\xff\xff".as_slice(), b"ha\r\n"].concat();
-    let log = [
-        TIME.as_bytes(),
-        b" ",
-        &forged,
-        TIME.as_bytes(),
-        b" next\r\n",
-    ]
-    .concat();
+    let log = [TIME.as_bytes(), b" ", &forged, TIME.as_bytes(), b" next\r\n"].concat();
     let (out, _) = decode(Decoder::for_terminal(), [log]);
     let lines: Vec<_> = out.into_iter().map(|line| line.unwrap().bytes).collect();
     assert_eq!(lines, [&forged[..forged.len() - 2], b"next"]);
@@ -135,11 +106,7 @@ fn a_terminal_may_write_what_looks_like_a_frame() {
 
 #[test]
 fn a_header_may_claim_what_it_likes() {
-    let log = [
-        b"\x01\0\0\0\xff\xff\xff\xff".as_slice(),
-        &vec![b'x'; 1 << 20],
-    ]
-    .concat();
+    let log = [b"\x01\0\0\0\xff\xff\xff\xff".as_slice(), &vec![b'x'; 1 << 20]].concat();
     let (out, held) = decode(Decoder::for_frames(), log.chunks(8192).map(<[u8]>::to_vec));
     assert_eq!(out.len(), 64);
     assert!(held < 64 << 10, "{held} bytes were held");
@@ -147,12 +114,7 @@ fn a_header_may_claim_what_it_likes() {
 
 #[test]
 fn what_is_no_log_is_an_error_and_then_the_end() {
-    let log = [
-        frame(1, b"fine\n"),
-        b"HTTP/1.1 500".to_vec(),
-        frame(1, b"more\n"),
-    ]
-    .concat();
+    let log = [frame(1, b"fine\n"), b"HTTP/1.1 500".to_vec(), frame(1, b"more\n")].concat();
     let (out, _) = decode(Decoder::for_frames(), [log]);
     assert_eq!(out.len(), 2);
     assert_eq!(out[1], Err(Broken::NotFramed));
@@ -160,18 +122,9 @@ fn what_is_no_log_is_an_error_and_then_the_end() {
 
 #[test]
 fn the_engines_own_complaint_is_an_error() {
-    let log = [
-        frame(1, b"fine\n"),
-        frame(3, b"error from daemon in stream: EOF\n"),
-    ]
-    .concat();
+    let log = [frame(1, b"fine\n"), frame(3, b"error from daemon in stream: EOF\n")].concat();
     let (out, _) = decode(Decoder::for_frames(), [log]);
-    assert_eq!(
-        out[1],
-        Err(Broken::Complaint(
-            "error from daemon in stream: EOF".to_owned()
-        ))
-    );
+    assert_eq!(out[1], Err(Broken::Complaint("error from daemon in stream: EOF".to_owned())));
 }
 
 /// Bytes that get somewhere: frames, times, line ends, long runs, and noise between them.

@@ -80,11 +80,7 @@ impl Fake {
     /// The requests so far that begin with `start`.
     pub(crate) fn requests(&self, start: &str) -> Vec<String> {
         let requests = self.requests.lock().expect("no test panics here");
-        requests
-            .iter()
-            .filter(|request| request.starts_with(start))
-            .cloned()
-            .collect()
+        requests.iter().filter(|request| request.starts_with(start)).cloned().collect()
     }
 
     fn socket(&self) -> PathBuf {
@@ -112,14 +108,8 @@ async fn serve(
         }
     }
     stream.read_exact(&mut vec![0; length]).await?;
-    let request = first
-        .rsplit_once(' ')
-        .map_or("", |(request, _)| request)
-        .to_owned();
-    requests
-        .lock()
-        .expect("no test panics here")
-        .push(request.clone());
+    let request = first.rsplit_once(' ').map_or("", |(request, _)| request).to_owned();
+    requests.lock().expect("no test panics here").push(request.clone());
     let answer = match request.as_str() {
         "GET /version" => json(200, r#"{"ApiVersion":"1.41","Version":"20.10.24"}"#),
         "GET /_ping" => Answer::Says(200, b"OK".to_vec()),
@@ -127,10 +117,7 @@ async fn serve(
     };
     match answer {
         Answer::Says(status, body) => {
-            let head = format!(
-                "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n",
-                body.len()
-            );
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
             stream.write_all(&[head.as_bytes(), &body].concat()).await
         }
         Answer::GoesOn(body) => {

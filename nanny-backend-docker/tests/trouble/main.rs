@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
     ContainerBackend as _, ContainerSpec, ContainerState, ErrorKind, EventKind, LogOptions,
-    NetworkAttachment, Selector,
+    NetworkAttachment, PullProgress, Selector,
 };
 use tokio::time::Instant;
 
@@ -77,10 +77,7 @@ async fn b8_an_engine_that_hangs_up_is_out_of_reach() {
 async fn b15_a_strange_container_breaks_no_list_and_may_hold_things() {
     let engine = Fake::new(|request| match request {
         "GET /containers/json?all=1" => {
-            let list = [
-                summary("1", "running", "Up"),
-                summary("2", "levitating", "Odd"),
-            ];
+            let list = [summary("1", "running", "Up"), summary("2", "levitating", "Odd")];
             json(200, &format!("[{}]", list.join(",")))
         }
         "GET /containers/1/json" => json(200, &container("1", "running")),
@@ -97,10 +94,7 @@ async fn b15_a_strange_container_breaks_no_list_and_may_hold_things() {
 async fn a_container_that_vanishes_during_a_list_is_left_out() {
     let engine = Fake::new(|request| match request {
         "GET /containers/json?all=1" => {
-            let list = [
-                summary("1", "running", "Up 1 hour"),
-                summary("2", "running", "Up 1 hour"),
-            ];
+            let list = [summary("1", "running", "Up 1 hour"), summary("2", "running", "Up 1 hour")];
             json(200, &format!("[{}]", list.join(",")))
         }
         "GET /containers/1/json" => json(404, r#"{"message":"No such container: 1"}"#),
@@ -108,10 +102,7 @@ async fn a_container_that_vanishes_during_a_list_is_left_out() {
     });
     let engine = engine.up();
     let list = engine.backend().list(&Selector::All).await.unwrap();
-    assert_eq!(
-        list.into_iter().map(|info| info.name).collect::<Vec<_>>(),
-        ["c2"]
-    );
+    assert_eq!(list.into_iter().map(|info| info.name).collect::<Vec<_>>(), ["c2"]);
 }
 
 #[tokio::test]
@@ -123,10 +114,7 @@ async fn a_list_inspects_only_what_may_have_changed() {
                 0 | 1 => "Up 2 hours",
                 _ => "Up 2 hours (unhealthy)",
             };
-            let list = [
-                summary("1", "running", status),
-                summary("2", "running", "Up 3 seconds"),
-            ];
+            let list = [summary("1", "running", status), summary("2", "running", "Up 3 seconds")];
             json(200, &format!("[{}]", list.join(",")))
         }
         "GET /containers/1/json" => json(200, &container("1", "running")),
@@ -159,10 +147,7 @@ async fn b12_a_stream_of_events_reconnects_and_says_resync_again() {
     let docker = engine.backend();
     let mut events = docker.watch();
     let absent = tokio::time::timeout(Duration::from_millis(300), events.next()).await;
-    assert!(
-        absent.is_err(),
-        "{absent:?} from an engine that is not there"
-    );
+    assert!(absent.is_err(), "{absent:?} from an engine that is not there");
     engine.come_up();
     let started = |id: &str| (EventKind::Started, Some(ContainerId::new(id)));
     let resync = (EventKind::Resync, None);
@@ -182,18 +167,12 @@ async fn a_log_that_is_none_is_an_error_and_then_the_end() {
         _ => Answer::Says(200, b"<html>nonsense</html>".to_vec()),
     });
     let engine = engine.up();
-    let lines: Vec<_> = engine
-        .backend()
-        .logs(&ContainerId::new("1"), LogOptions::default())
-        .collect()
-        .await;
+    let lines: Vec<_> =
+        engine.backend().logs(&ContainerId::new("1"), LogOptions::default()).collect().await;
     assert_eq!(lines.len(), 1);
     assert!(lines[0].is_err());
     let requests = engine.requests("GET /containers/1/logs");
-    assert_eq!(
-        requests,
-        ["GET /containers/1/logs?stdout=1&stderr=1&timestamps=1"]
-    );
+    assert_eq!(requests, ["GET /containers/1/logs?stdout=1&stderr=1&timestamps=1"]);
 }
 
 #[tokio::test]
@@ -207,15 +186,57 @@ async fn a_container_whose_second_network_is_missing_does_not_stay() {
     });
     let engine = engine.up();
     let mut spec = ContainerSpec::new("web", "image");
-    spec.networks = ["a", "b"]
-        .map(|name| NetworkAttachment::new(name, Vec::new()))
-        .to_vec();
+    spec.networks = ["a", "b"].map(|name| NetworkAttachment::new(name, Vec::new())).to_vec();
     let error = engine.backend().create(&spec).await.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.message()),
-        (ErrorKind::NotFound, "network b not found")
-    );
+    assert_eq!((error.kind(), error.message()), (ErrorKind::NotFound, "network b not found"));
     assert_eq!(engine.requests("DELETE /containers/1").len(), 1);
+}
+
+/// What dockerd 20.10.24 says during a pull, shortened; `end` is its last line.
+fn pull(end: &str) -> Vec<u8> {
+    [
+        r#"{"status":"Pulling from a/b","id":"1"}"#,
+        r#"{"status":"Pulling fs layer","progressDetail":{},"id":"f8c2"}"#,
+        r#"{"status":"Downloading","progressDetail":{"current":50,"total":100},"id":"f8c2"}"#,
+        r#"{"status":"Download complete","progressDetail":{},"id":"f8c2"}"#,
+        r#"{"status":"Extracting","progressDetail":{"current":32,"total":100},"id":"f8c2"}"#,
+        end,
+    ]
+    .join("\r\n")
+    .into_bytes()
+}
+
+#[tokio::test]
+async fn a_pull_tells_how_far_it_is() {
+    let done = r#"{"status":"Status: Downloaded newer image for far/a/b:1"}"#;
+    let engine = Fake::new(move |request| match request {
+        "GET /images/far/a/b:1/json" => json(200, r#"{"Id":"sha256:00"}"#),
+        _ => Answer::Says(200, pull(done)),
+    });
+    let engine = engine.up();
+    let docker = engine.backend();
+    let steps = std::sync::Mutex::new(Vec::new());
+    let progress = |step| steps.lock().unwrap().push(step);
+    docker.images().unwrap().pull("far/a/b:1", &progress).await.unwrap();
+    let steps = steps.into_inner().unwrap();
+    assert!(steps.contains(&PullProgress::new(50, 100)), "{steps:?}");
+    assert_eq!(steps.last(), Some(&PullProgress::new(100, 100)));
+}
+
+#[tokio::test]
+async fn a_pull_that_ends_with_an_error_has_failed() {
+    let failed = r#"{"errorDetail":{"message":"manifest unknown"},"error":"manifest unknown"}"#;
+    let engine = Fake::new(move |request| match request {
+        // An older one is here: no reason to call the pull a success.
+        "GET /images/far/a/b/json" => json(200, r#"{"Id":"sha256:00"}"#),
+        _ => Answer::Says(200, pull(failed)),
+    });
+    let engine = engine.up();
+    let docker = engine.backend();
+    let error = docker.images().unwrap().pull("far/a/b", &|_| {}).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::NotFound, "manifest unknown"));
+    let asked = &engine.requests("POST /images/create")[0];
+    assert!(asked.contains("tag=latest"), "all tags would be pulled: {asked}");
 }
 
 #[tokio::test]

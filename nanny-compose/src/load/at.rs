@@ -268,7 +268,9 @@ impl<'a> At<'a> {
                 .collect();
         }
         if self.node.as_mapping().is_none() {
-            self.wrong_kind::<()>("a mapping or a list of KEY=value");
+            // Without the value: what stands here was meant to be an environment.
+            let kind = self.node.kind();
+            self.problem(format!("must be a mapping or a list of KEY=value, not {kind}"));
             return BTreeMap::new();
         }
         let pair = |(key, value): (&Key, Self)| (key.text.clone(), value.scalar_text());

@@ -10,6 +10,7 @@ mod context;
 mod environment;
 mod gpus;
 mod mounts;
+mod name;
 mod parts;
 mod ports;
 mod reading;
@@ -30,9 +31,8 @@ use service::Draft;
 
 use crate::dotenv;
 use crate::files::Files;
-use crate::interpolate::interpolate;
-use crate::model::{Network, Project};
-use crate::names::{normalize_project_name, resource_name};
+use crate::model::{Network, Project, Volume};
+use crate::names::resource_name;
 use crate::problem::{Problem, Problems};
 use crate::yaml::{self, Limits, Node};
 
@@ -124,7 +124,7 @@ fn build(request: &Request, reading: &mut Reading<'_>, sink: &Sink) -> Option<Pr
     let mut root = read_tree(request, reading, sink)?;
     warn_of_overrides(file, reading, sink);
     check::keys(&root, sink);
-    let name = project_name(request, &root, &project_dir, reading, sink);
+    let name = name::of_project(request, &root, &project_dir, reading, sink);
     reading.set_project_name(&name);
     let found = sink.count();
     variables::replace(&mut root, sink, &|variable| reading.variable(variable));
@@ -203,54 +203,7 @@ fn warn_of_overrides(file: &Path, reading: &Reading<'_>, sink: &Sink) {
 
 const DEFAULT_STEMS: [&str; 2] = ["compose", "docker-compose"];
 
-/// The project's name: the request's, else that of `.env`, else the file's, else the directory's.
-fn project_name(
-    request: &Request,
-    root: &Node,
-    project_dir: &Path,
-    reading: &Reading<'_>,
-    sink: &Sink,
-) -> String {
-    let rule = "must hold only a-z, 0-9, _ and -, and begin with a letter or digit";
-    if let Some(name) = &request.project_name {
-        if normalize_project_name(name) != *name || name.is_empty() {
-            sink.problem((0, 0), "", format!("the project name '{name}' {rule}"));
-        }
-        return name.clone();
-    }
-    // An ambient one would merge all services into one project; this one lies beside the file.
-    if let Some(name) = reading.dot_env(reading::PROJECT_NAME).filter(|name| !name.is_empty()) {
-        if normalize_project_name(name) != name {
-            let message = format!("the project name in {} {rule}", reading::PROJECT_NAME);
-            reading.report(Problem::of_file(&project_dir.join(".env"), message));
-        }
-        return name.to_owned();
-    }
-    if let Some(at) = At::root(root, sink).field("name")
-        && let Some(text) = at.string()
-    {
-        // What cannot be interpolated is reported with the rest of the tree.
-        let Ok(done) = interpolate(&text, &|name| reading.variable(name)) else {
-            return String::new();
-        };
-        if !done.text.is_empty() {
-            if normalize_project_name(&done.text) != done.text {
-                let shown =
-                    if done.has_values { String::new() } else { format!(" '{}'", done.text) };
-                at.problem(format!("the project name{shown} {rule}"));
-            }
-            return done.text;
-        }
-    }
-    let directory = project_dir.file_name().unwrap_or_default().to_string_lossy();
-    let name = normalize_project_name(&directory);
-    if name.is_empty() {
-        let message = "the directory's name yields no project name; add a top-level 'name: …'";
-        sink.problem((0, 0), "", message);
-    }
-    name
-}
-
+/// The project, as far as the tree is sound.
 fn model(
     request: &Request,
     root: &At<'_>,
@@ -267,11 +220,8 @@ fn model(
     let (networks, volumes) = (root.field("networks"), root.field("volumes"));
     let keys = |at: &Option<At<'_>>| -> BTreeSet<String> {
         let mapping = at.as_ref().and_then(|at| at.node.as_mapping());
-        mapping
-            .into_iter()
-            .flat_map(|mapping| mapping.iter())
-            .map(|entry| entry.key.text.clone())
-            .collect()
+        let entries = mapping.into_iter().flat_map(|mapping| mapping.iter());
+        entries.map(|entry| entry.key.text.clone()).collect()
     };
     let mut context = Context {
         project: names.project,
@@ -335,7 +285,7 @@ fn is_active(service: &At<'_>, selected: &[String]) -> bool {
 fn keep_used(
     project: &mut Project,
     mut networks: BTreeMap<String, Network>,
-    mut volumes: BTreeMap<String, crate::model::Volume>,
+    mut volumes: BTreeMap<String, Volume>,
     context: &Context<'_>,
 ) {
     for key in context.used_networks.borrow().iter() {

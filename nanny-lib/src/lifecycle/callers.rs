@@ -1,6 +1,6 @@
 //! Callers who wait for a service: who joins them, how long they wait, and what they are told.
 
-use super::service::{Down, FailedStart, Up, Waiter, Work};
+use super::service::{Down, FailedStart, ReadyWaiter, Up, Waiter, Work};
 use super::world::{Out, Timer, World};
 use super::{Answer, Effect, Now};
 use crate::error::Error;
@@ -50,7 +50,8 @@ impl World {
         if waiter.wait == Wait::Healthy && !ready {
             let deadline = now.mono + waiter.timeout;
             waiter.deadline = Some(deadline);
-            service.ready_waiters.push(waiter);
+            let ready = ReadyWaiter { waiter, already_running: true, stopped: Vec::new() };
+            service.ready_waiters.push(ready);
             self.schedule(deadline, Timer::Service(name.clone()));
             return;
         }
@@ -91,7 +92,8 @@ impl World {
             let late: Vec<_> = failed.waiters.extract_if(.., |w| expired(w)).collect();
             failed.answer(name, &late, &[], out);
         }
-        let mut late: Vec<_> = service.ready_waiters.extract_if(.., |w| expired(w)).collect();
+        let ready = service.ready_waiters.extract_if(.., |ready| expired(&ready.waiter));
+        let mut late: Vec<_> = ready.map(|ready| ready.waiter).collect();
         if let Work::Up(up) | Work::Down(Down { then: Some(up), .. }) = &mut service.work {
             late.extend(up.waiters.extract_if(.., |waiter| expired(waiter)));
         }
@@ -103,7 +105,9 @@ impl World {
 
     /// Answers callers who waited until the service is ready.
     pub(super) fn answer_ready(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
-        let ready = self.is_complete(name) && self.is_healthy(name);
+        // Not what may be assumed before the first probe: what a probe found.
+        let probed = self.services.get(name).is_some_and(|s| s.monitor.last.is_some());
+        let ready = probed && self.is_complete(name) && self.is_healthy(name);
         let holds = self.holds(name);
         let Some(service) = self.services.get_mut(name) else { return };
         if service.ready_waiters.is_empty() || !matches!(service.work, Work::None) {
@@ -114,9 +118,10 @@ impl World {
             return;
         }
         let reason = service.failure.clone();
-        for waiter in std::mem::take(&mut service.ready_waiters) {
+        for waiting in std::mem::take(&mut service.ready_waiters) {
+            let ReadyWaiter { waiter, already_running, stopped } = waiting;
             let answer = if ready {
-                Ok(Started { already_running: false, pending: false, stopped: Vec::new() })
+                Ok(Started { already_running, pending: false, stopped })
             } else {
                 Err(Error::StartFailed {
                     name: name.clone(),
@@ -134,7 +139,8 @@ impl World {
     /// Answers everybody who waits for a service's start: its engine is out of reach.
     pub(super) fn fail_waiters(&mut self, name: &ServiceName, error: &Error, out: &mut Out) {
         let Some(service) = self.services.get_mut(name) else { return };
-        let mut waiters = std::mem::take(&mut service.ready_waiters);
+        let ready = std::mem::take(&mut service.ready_waiters).into_iter();
+        let mut waiters: Vec<_> = ready.map(|ready| ready.waiter).collect();
         let mut stops = Vec::new();
         match &mut service.work {
             Work::Up(up) => waiters.append(&mut up.waiters),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::service::{Desired, Down, Patience, ServiceState, Up, Waiter, Work};
+use super::service::{Desired, Down, Patience, ServiceState, Settling, Up, Waiter, Work};
 use super::world::{Out, World};
 use super::{Answer, Effect, Now, RequestId};
 use crate::error::Error;
@@ -229,6 +229,10 @@ impl World {
         options: StartOptions,
     ) -> Result<Admitted, Error> {
         let service = &self.services[name];
+        if let Some(reason) = &service.wanted.unusable {
+            let (name, reason) = (name.clone(), reason.clone());
+            return Err(Error::StartFailed { name, reason, restored: Vec::new(), source: None });
+        }
         if !service.needs_gpu() {
             return Ok(Admitted::WithoutGpu);
         }
@@ -333,6 +337,7 @@ impl World {
 
     /// Somebody said what should be: what went before is forgotten.
     pub(super) fn take_in_hand(&mut self, name: &ServiceName, desired: Desired) {
+        self.touch(name);
         if let Some(service) = self.services.get_mut(name) {
             service.desired = desired;
             service.failure = None;
@@ -358,6 +363,7 @@ impl World {
             part_of: None,
             was_up,
             deadline: now.mono + self.settings.start_limit,
+            settling: Settling::NotYet,
             images_ready: false,
             patience: Patience::default(),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::service::ServiceState;
 use super::world::{Out, Timer, World};
@@ -44,7 +45,14 @@ impl World {
             match found.remove(name) {
                 Some(service) => {
                     state.gone = false;
-                    if state.wanted != service {
+                    // What is at fault now keeps its last good version.
+                    let keeps = service.unusable.is_some()
+                        && state.wanted.unusable.is_none()
+                        && state.wanted.origin == service.origin;
+                    if state.wanted != service && !keeps {
+                        if state.wanted.project.selector != service.project.selector {
+                            state.former = Some(Arc::clone(&state.wanted.project));
+                        }
                         state.wanted = service;
                         report.changed.push(name.clone());
                     }

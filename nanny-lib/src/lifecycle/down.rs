@@ -22,7 +22,7 @@ impl World {
     ) {
         let holds = self.holds(name);
         let Some(service) = self.services.get_mut(name) else { return };
-        let ready_waiters = std::mem::take(&mut service.ready_waiters);
+        let ready_waiters = std::mem::take(&mut service.ready_waiters).into_iter();
         let anything = holds || goal == Goal::Removed || !service.is_quiet();
         let cancelled = match &mut service.work {
             Work::None => {
@@ -49,7 +49,7 @@ impl World {
         service.pulling = None;
         let pulls = service.calls.iter().filter(|(on, _)| matches!(on, Subject::Image(_)));
         out.extend(pulls.map(|(_, id)| Effect::Cancel(*id)));
-        let mut waiters = ready_waiters;
+        let mut waiters: Vec<_> = ready_waiters.map(|ready| ready.waiter).collect();
         let mut part_of = None;
         if let Some(Up { waiters: cancelled, part_of: rollback, .. }) = cancelled {
             waiters.extend(cancelled);

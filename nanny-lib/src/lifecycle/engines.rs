@@ -205,8 +205,8 @@ impl World {
             self.advance(&name, now, out);
             self.probe_due(&name, now, out);
         }
-        if outage {
-            self.resolve_double_holders(now, out);
+        if before != EngineState::Up {
+            self.unresolved = true;
         }
     }
 
@@ -295,15 +295,17 @@ impl World {
         }
     }
 
-    /// The service a container belongs to: by our label, else by its project.
+    /// The service a container belongs to: the one whose project it is part of. Our label is a
+    /// short cut and no proof: another nanny may have a service of the same name.
     pub(super) fn owner(&self, container: &ContainerInfo) -> Option<ServiceName> {
         if let Some(label) = container.labels.get(labels::SERVICE)
-            && let Some((name, _)) = self.services.get_key_value(label.as_str())
+            && let Some((name, service)) = self.services.get_key_value(label.as_str())
+            && service.owns(container)
         {
             return Some(name.clone());
         }
         let mut services = self.services.iter();
-        services.find(|(_, s)| s.wanted.project.owns(container)).map(|(name, _)| name.clone())
+        services.find(|(_, service)| service.owns(container)).map(|(name, _)| name.clone())
     }
 
     /// The service that a container was last assigned to.

@@ -56,12 +56,13 @@ impl Monitor {
     /// A run of the service begins, or was found, `age` after it began.
     pub(super) fn begin(&mut self, now: Duration, age: Duration) {
         let run = self.run + 1;
-        *self = Self { run, since: Some(now), age, next: now, ..Self::default() };
+        let probing = self.probing;
+        *self = Self { run, since: Some(now), age, next: now, probing, ..Self::default() };
     }
 
     /// The service does not run any more.
     pub(super) fn end(&mut self) {
-        *self = Self { run: self.run + 1, ..Self::default() };
+        *self = Self { run: self.run + 1, probing: self.probing, ..Self::default() };
     }
 
     /// How long this run has lasted.
@@ -136,6 +137,11 @@ impl World {
     ) {
         self.probes = self.probes.saturating_sub(1);
         let jitter = self.jitter(name);
+        if let Some(service) = self.services.get_mut(name) {
+            service.monitor.probing = false;
+        }
+        // An answer about an earlier run says nothing about this one: it is asked anew.
+        self.probe_due(name, now, out);
         if let Some(service) = self.services.get_mut(name)
             && service.monitor.run == run
         {
@@ -146,7 +152,6 @@ impl World {
                 (None, None) => "running",
             };
             let monitor = &mut service.monitor;
-            monitor.probing = false;
             monitor.record(Answered { health, at: now.wall, latency, source }, &manifest.health);
             let pause = monitor.after(now.mono, &manifest.health);
             monitor.next = now.mono + pause.mul_f64(jitter);

@@ -7,7 +7,7 @@ use super::up::pause;
 use super::world::{Call, Out, World};
 use super::{CallId, EngineIndex, Now, Outcome};
 use crate::backend::{BackendError, ErrorKind, PullProgress};
-use crate::name::ServiceName;
+use crate::name::{ContainerId, ServiceName};
 use crate::project::Step;
 
 /// So many failures in a row that waiting may cure are tolerated.
@@ -27,8 +27,10 @@ impl World {
         }
         match outcome {
             Outcome::Container(container) => {
+                let id = container.id.clone();
                 self.observe(call.engine, container);
                 self.record(&name, &call.step, None);
+                self.check_ours(&call, &id, now, out);
             }
             Outcome::Gone(id) => self.forget(call.engine, &id),
             Outcome::Ensured => self.record(&name, &call.step, None),
@@ -37,6 +39,17 @@ impl World {
         }
         self.observe_exits(&name, false, now, out);
         self.advance(&name, now, out);
+    }
+
+    /// A container that was made for a service and is not recognised as its own would be made again
+    /// and again.
+    fn check_ours(&mut self, call: &Call, id: &ContainerId, now: Now, out: &mut Out) {
+        let name = &call.service;
+        let ours = self.services.get(name).is_none_or(|s| s.containers.contains_key(id));
+        if matches!(call.step, Step::Create { .. }) && !ours {
+            let reason = "the engine made a container without the labels it was asked for";
+            self.fail_up(name, reason.to_owned(), None, now, out);
+        }
     }
 
     pub(super) fn on_pulling(&mut self, id: CallId, progress: PullProgress) {
@@ -84,16 +97,15 @@ impl World {
         {
             service.late_starts.insert(id.clone(), now.mono + LATE);
         }
-        let coming_down = matches!(service.work, Work::Down(_));
+        if matches!(service.work, Work::Down(_)) && call.step.brings_up() {
+            // A call of the start that was cancelled. What it changed shows in the next list.
+            self.look_again(name, call.engine, now, out);
+            return;
+        }
         let Some(patience) = service.patience_mut() else {
             self.look_again(name, call.engine, now, out);
             return;
         };
-        // What was begun before the service was to come down need not succeed any more.
-        if coming_down && !call.step.brings_down() {
-            self.look_again(name, call.engine, now, out);
-            return;
-        }
         let cure = cure(&call.step, error.kind(), patience.failures);
         match cure {
             Cure::WaitForEngine => patience.not_before = now.mono + pause(0),
@@ -130,8 +142,28 @@ impl World {
         }
     }
 
+    /// Counts a failure, and goes on after a list that was asked for from now on.
+    pub(super) fn try_again_after_list(
+        &mut self,
+        name: &ServiceName,
+        engine: EngineIndex,
+        now: Now,
+        out: &mut Out,
+    ) {
+        if let Some(patience) = self.services.get_mut(name).and_then(|s| s.patience_mut()) {
+            patience.failures += 1;
+        }
+        self.look_again(name, engine, now, out);
+    }
+
     /// Goes on only after a list that was asked for from now on.
-    fn look_again(&mut self, name: &ServiceName, engine: EngineIndex, now: Now, out: &mut Out) {
+    pub(super) fn look_again(
+        &mut self,
+        name: &ServiceName,
+        engine: EngineIndex,
+        now: Now,
+        out: &mut Out,
+    ) {
         let after_list = self.next_sequence();
         if let Some(service) = self.services.get_mut(name) {
             service.after_list.insert(engine, after_list);

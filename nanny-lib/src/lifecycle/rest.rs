@@ -217,7 +217,8 @@ impl World {
         out.push(Effect::Announce(Change::Failed { service: name.clone(), reason }));
     }
 
-    /// Takes up what the last run's journal says, for services that are seen for the first time.
+    /// Takes up what the last run's journal says, for services that are seen for the first time,
+    /// and resolves what engines that came up brought back.
     pub(super) fn take_up_journal(&mut self, now: Now, out: &mut Out) {
         // A service may run where nobody has looked yet.
         if !self.has_looked_around() {
@@ -236,6 +237,9 @@ impl World {
         }
         for (name, entry) in entries {
             self.take_up(&name, entry, rebooted, now, out);
+        }
+        if std::mem::take(&mut self.unresolved) {
+            self.resolve_double_holders(now, out);
         }
     }
 
@@ -280,7 +284,14 @@ impl World {
     /// After an outage, services may run that the engine brought back beside the one that holds
     /// the GPU. The recorded holder stays; another is stopped if we started it, and reported if
     /// not.
-    pub(super) fn resolve_double_holders(&mut self, now: Now, out: &mut Out) {
+    fn resolve_double_holders(&mut self, now: Now, out: &mut Out) {
+        let recorded = self.ledger.iter().any(|(name, _)| {
+            self.services.get(name).is_some_and(|s| s.desired == Desired::Running)
+                && self.holds(name)
+        });
+        if !recorded {
+            return;
+        }
         let unrecorded = self.ledger.iter().filter(|(name, claim)| {
             claim.phase == ClaimPhase::Running
                 && self.services.get(*name).is_some_and(|s| s.desired != Desired::Running)

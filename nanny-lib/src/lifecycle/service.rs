@@ -1,6 +1,7 @@
 //! What the world knows of one service.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,17 +9,19 @@ use jiff::Timestamp;
 use super::health::Monitor;
 use super::restart::Restarts;
 use super::{CallId, EngineIndex, RequestId};
-use crate::backend::{BackendError, PullProgress};
+use crate::backend::{BackendError, ContainerInfo, PullProgress};
 use crate::manifest::Service;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{StartOptions, Status, Wait};
-use crate::project::{Goal, Progress, Subject};
+use crate::project::{Goal, Progress, Project, Subject};
 
 /// One service: what is wanted, what is being done about it, what is seen.
 #[derive(Debug)]
 pub(super) struct ServiceState {
     /// What is wanted, in its latest good version.
     pub(super) wanted: Service,
+    /// Its project before its files changed, as long as containers of that may be there.
+    pub(super) former: Option<Arc<Project>>,
     /// Its manifest is gone; it stays only as long as something of it runs.
     pub(super) gone: bool,
     /// Whether it should run, as far as anybody said.
@@ -49,7 +52,7 @@ pub(super) struct ServiceState {
     /// Its health.
     pub(super) monitor: Monitor,
     /// Callers who wait until it is ready.
-    pub(super) ready_waiters: Vec<Waiter>,
+    pub(super) ready_waiters: Vec<ReadyWaiter>,
     /// How far the pull of its image is.
     pub(super) pulling: Option<PullProgress>,
     /// The status last shown, and since when.
@@ -60,6 +63,7 @@ impl ServiceState {
     pub(super) fn new(wanted: Service) -> Self {
         Self {
             wanted,
+            former: None,
             gone: false,
             desired: Desired::Unsaid,
             work: Work::None,
@@ -91,6 +95,12 @@ impl ServiceState {
     /// No call is under way, and none ended in the unknown: it is as it was seen last.
     pub(super) fn is_quiet(&self) -> bool {
         self.calls.is_empty() && self.after_list.is_empty()
+    }
+
+    /// Whether `container` is one of its own, whoever made it.
+    pub(super) fn owns(&self, container: &ContainerInfo) -> bool {
+        self.wanted.project.owns(container)
+            || self.former.as_ref().is_some_and(|project| project.owns(container))
     }
 
     pub(super) fn needs_gpu(&self) -> bool {
@@ -144,10 +154,23 @@ pub(super) struct Up {
     pub(super) was_up: BTreeSet<ContainerId>,
     /// When it must be complete.
     pub(super) deadline: Duration,
+    /// Whether it was watched for a moment, so that what ends at once shows.
+    pub(super) settling: Settling,
     /// Its images are there: callers' patience counts.
     pub(super) images_ready: bool,
     /// How patient it is with its engine.
     pub(super) patience: Patience,
+}
+
+/// How far the watch over a start is for which others made way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settling {
+    /// Not all of it runs.
+    NotYet,
+    /// All of it runs; a moment passes.
+    Pause,
+    /// The moment has passed, and a list was asked for.
+    Looked,
 }
 
 /// Bringing a service down.
@@ -209,6 +232,14 @@ impl Waiter {
     pub(super) fn new(request: RequestId, options: StartOptions) -> Self {
         Self { request, wait: options.wait, timeout: options.timeout, deadline: None }
     }
+}
+
+/// A caller who waits until a service that runs is healthy, and what it will be told.
+#[derive(Debug)]
+pub(super) struct ReadyWaiter {
+    pub(super) waiter: Waiter,
+    pub(super) already_running: bool,
+    pub(super) stopped: Vec<ServiceName>,
 }
 
 /// A start that failed.

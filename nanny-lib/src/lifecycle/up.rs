@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::service::{Desired, Down, FailedStart, Rollback, RollbackId, ServiceState, Work};
+use super::service::{
+    Desired, Down, FailedStart, ReadyWaiter, Rollback, RollbackId, ServiceState, Settling, Work,
+};
 use super::world::{Call, Out, Timer, World};
 use super::{Answer, CallId, Effect, EngineIndex, Now};
 use crate::backend::{BackendError, ContainerState};
@@ -11,6 +13,10 @@ use crate::gpu::ClaimPhase;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, StartOptions, Started, Wait};
 use crate::project::{Goal, Plan, Step, Subject, has_completed, plan};
+
+/// How long a start for which others made way is watched before it counts: a program that ends at
+/// once was seen to run for 10 ms.
+const SETTLE: Duration = Duration::from_millis(40);
 
 impl World {
     pub(super) fn advance_up(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
@@ -31,7 +37,7 @@ impl World {
             self.wait_for_victims(name, now, out);
             return;
         }
-        if now.mono >= up.deadline {
+        if up.images_ready && now.mono >= up.deadline {
             let reason = format!("it was not up within {:?}", self.settings.start_limit);
             self.fail_up(name, reason, None, now, out);
             return;
@@ -43,13 +49,21 @@ impl World {
         let containers = self.containers(name);
         let Work::Up(up) = &self.services[name].work else { return };
         if let Some(reason) = self.name_taken(name, engine) {
-            self.fail_up(name, reason, None, now, out);
+            if up.patience.failures == 0 {
+                // It may be free again: the news of that is perhaps on its way.
+                self.try_again_after_list(name, engine, now, out);
+            } else {
+                self.fail_up(name, reason, None, now, out);
+            }
             return;
         }
         match plan(&self.services[name].wanted.project, &containers, Goal::Up, &up.progress) {
             Plan::Next(steps) => self.issue(name, engine, steps, now, out),
             // A call of what went before may still end something.
             Plan::Done if !self.services[name].calls.is_empty() => {}
+            Plan::Done if !up.restore.is_empty() && up.settling != Settling::Looked => {
+                self.settle(name, engine, now, out);
+            }
             Plan::Done => self.finish_up(name, now, out),
             Plan::Stuck { reason } => self.fail_up(name, reason, None, now, out),
         }
@@ -70,6 +84,21 @@ impl World {
         if let Some(victim) = after.iter().find(stays) {
             let reason = format!("'{victim}' holds the GPU and did not make way");
             self.fail_up(name, reason, None, now, out);
+        }
+    }
+
+    /// Looks once more in a moment: others made way for this start, and if it ends at once they are
+    /// to have the GPU back.
+    fn settle(&mut self, name: &ServiceName, engine: EngineIndex, now: Now, out: &mut Out) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let Work::Up(up) = &mut service.work else { return };
+        if up.settling == Settling::NotYet {
+            up.settling = Settling::Pause;
+            up.patience.not_before = now.mono + SETTLE;
+            self.schedule(now.mono + SETTLE, Timer::Service(name.clone()));
+        } else {
+            up.settling = Settling::Looked;
+            self.look_again(name, engine, now, out);
         }
     }
 
@@ -173,13 +202,14 @@ impl World {
             stopped: up.stopped.clone(),
         }));
         for waiter in up.waiters {
+            let stopped = up.stopped.clone();
             if waiter.wait == Wait::Healthy {
                 if let Some(service) = self.services.get_mut(name) {
-                    service.ready_waiters.push(waiter);
+                    let ready = ReadyWaiter { waiter, already_running: false, stopped };
+                    service.ready_waiters.push(ready);
                 }
                 continue;
             }
-            let stopped = up.stopped.clone();
             let started = Started { already_running: false, pending: false, stopped };
             out.push(Effect::Reply(waiter.request, Answer::Started(Ok(started))));
         }
@@ -198,9 +228,8 @@ impl World {
         now: Now,
         out: &mut Out,
     ) {
-        self.count_patience(name, now);
         let Some(service) = self.services.get_mut(name) else { return };
-        let Work::Up(up) = std::mem::replace(&mut service.work, Work::None) else { return };
+        let Work::Up(mut up) = std::mem::replace(&mut service.work, Work::None) else { return };
         service.desired = Desired::Stopped;
         service.failure = Some(reason.clone());
         service.pulling = None;
@@ -208,6 +237,11 @@ impl World {
             service: name.clone(),
             reason: reason.clone(),
         }));
+        for waiter in &mut up.waiters {
+            let deadline = waiter.deadline.unwrap_or(now.mono.saturating_add(waiter.timeout));
+            waiter.deadline = Some(deadline);
+            self.schedule(deadline, Timer::Service(name.clone()));
+        }
         let mut down = Down::new(Goal::Down, true);
         down.progress.keep = up.was_up;
         down.failed = Some(FailedStart {
@@ -305,8 +339,15 @@ impl World {
 
     pub(super) fn is_healthy(&self, name: &ServiceName) -> bool {
         let Some(service) = self.services.get(name) else { return false };
-        self.holds(name)
-            && service.monitor.last.as_ref().is_some_and(|last| last.health.is_healthy())
+        let healthy = match &service.monitor.last {
+            Some(last) => last.health.is_healthy(),
+            // Nothing to ask: what runs is healthy.
+            None => {
+                let endpoint = &service.wanted.manifest.health_endpoint;
+                endpoint.is_none() && self.engine_health(name).is_none()
+            }
+        };
+        healthy && self.holds(name)
     }
 
     pub(super) fn set_work(&mut self, name: &ServiceName, work: Work) {

@@ -31,13 +31,18 @@ impl World {
         let project = &service.wanted.project;
         Some(ServiceView {
             manifest: Arc::clone(&service.wanted.manifest),
+            gone: service.gone,
             status,
             is_running: running.clone().next().is_some(),
             is_healthy: self.is_healthy(name),
             state_since,
             started_at: running.filter_map(|container| container.started_at).max(),
             stale_since: engine.and_then(|engine| engine.down_since),
-            error: service.failure.clone().or_else(|| self.missing_part(service, &containers)),
+            error: service
+                .failure
+                .clone()
+                .or_else(|| self.missing_part(service, &containers))
+                .or_else(|| service.wanted.unusable.clone()),
             health: service.monitor.last.as_ref().map(|last| HealthView {
                 source: last.source,
                 checked_at: last.at,
@@ -114,7 +119,7 @@ impl World {
             Work::None if !self.holds(name) => {
                 if service.restarts.due.is_some() {
                     Status::Starting
-                } else if service.failure.is_some() {
+                } else if service.failure.is_some() || service.wanted.unusable.is_some() {
                     Status::Failed
                 } else {
                     Status::Stopped

@@ -59,6 +59,8 @@ pub struct World {
     /// What the journal said at the start, for services that were not yet seen since.
     pub(super) recorded: Journal,
     written: Journal,
+    /// An engine came up: services may run that it brought back beside the one that holds the GPU.
+    pub(super) unresolved: bool,
     timers: BTreeSet<(Duration, Timer)>,
     touched: BTreeSet<ServiceName>,
 }
@@ -122,6 +124,7 @@ impl World {
             boot,
             written: journal.clone(),
             recorded: journal,
+            unresolved: false,
             timers: BTreeSet::new(),
             touched: BTreeSet::new(),
         }
@@ -265,21 +268,27 @@ impl World {
 
     /// Writes down what should be, if that changed.
     fn write_journal(&mut self, out: &mut Out) {
-        let mut services: BTreeMap<_, _> = self.recorded.services.clone();
-        for (name, service) in &self.services {
-            let entry = match (&service.work, service.desired) {
-                (Work::Up(_) | Work::Down(Down { then: Some(_), .. }), Desired::Running) => {
-                    Entry::Starting
-                }
-                (_, Desired::Running) => Entry::Running,
-                (_, Desired::Unsaid | Desired::Stopped) => continue,
+        let mut changed = self.written.boot != self.boot && !self.touched.is_empty();
+        for name in &self.touched {
+            let entry =
+                match self.services.get(name).map(|service| (&service.work, service.desired)) {
+                    Some((
+                        Work::Up(_) | Work::Down(Down { then: Some(_), .. }),
+                        Desired::Running,
+                    )) => Some(Entry::Starting),
+                    Some((_, Desired::Running)) => Some(Entry::Running),
+                    // What was not taken up yet is not forgotten.
+                    _ => self.recorded.services.get(name).copied(),
+                };
+            let before = match entry {
+                Some(entry) => self.written.services.insert(name.clone(), entry),
+                None => self.written.services.remove(name),
             };
-            services.insert(name.clone(), entry);
+            changed |= before != entry;
         }
-        let journal = Journal { boot: self.boot.clone(), services };
-        if journal != self.written {
-            self.written = journal.clone();
-            out.push(Effect::Journal(Arc::new(journal)));
+        if changed {
+            self.written.boot.clone_from(&self.boot);
+            out.push(Effect::Journal(Arc::new(self.written.clone())));
         }
     }
 }

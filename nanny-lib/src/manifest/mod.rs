@@ -80,6 +80,9 @@ pub struct Service {
     pub project: Arc<Project>,
     /// Where it came from: its directory, or any other name for the place.
     pub origin: PathBuf,
+    /// Why it cannot be started: what runs it is at fault. It is shown all the same, and what of it
+    /// runs can be stopped.
+    pub unusable: Option<String>,
 }
 
 impl Service {
@@ -90,7 +93,21 @@ impl Service {
         project: impl Into<Arc<Project>>,
         origin: impl Into<PathBuf>,
     ) -> Self {
-        Self { manifest: manifest.into(), project: project.into(), origin: origin.into() }
+        Self {
+            manifest: manifest.into(),
+            project: project.into(),
+            origin: origin.into(),
+            unusable: None,
+        }
+    }
+}
+
+impl Service {
+    /// The same, as one that cannot be started, and why.
+    #[must_use]
+    pub fn as_unusable(mut self, reason: impl Into<String>) -> Self {
+        self.unusable = Some(reason.into());
+        self
     }
 }
 

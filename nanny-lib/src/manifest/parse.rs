@@ -1,8 +1,10 @@
 //! From the text of a `service.yaml` to a [`Manifest`].
 //!
 //! The text goes through nanny-compose's YAML tree and is read from there field by field: that
-//! keeps the place of everything for messages, and the text as written where it matters.
+//! keeps the place of everything for messages, and the text as written where it matters. Fields
+//! without a meaning here need neither and are what serde_yaml makes of them.
 
+use std::cell::LazyCell;
 use std::path::Path;
 
 use nanny_compose::yaml::{self, Limits, Node, Value};
@@ -78,7 +80,7 @@ pub(super) fn parse(text: &str, origin: &Path, file: &Path) -> Result<Parsed, Ve
     fill_ours(&mut manifest, &mut fields, &mut report);
     fill_later(&mut manifest, &mut fields, &mut report);
     let files = named_files(&mut fields, &mut report);
-    keep_extra(&mut manifest, &fields, &mut report);
+    keep_extra(&mut manifest, &fields, text, &mut report);
 
     if report.problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(report.problems);
@@ -136,6 +138,10 @@ fn fill_ours(manifest: &mut Manifest, fields: &mut Fields<'_>, report: &mut Repo
     set(&mut manifest.pinned, fields.read("pinned", report, scalar::flag));
     set(&mut manifest.profiles, fields.read("profiles", report, scalar::texts));
     manifest.stop_timeout = fields.read("stop_timeout", report, scalar::duration);
+    // Who says how many GPUs it wants needs one, unless it says otherwise.
+    if fields.entry("gpus").is_some() && fields.entry("gpu_required").is_none() {
+        manifest.gpu_required = true;
+    }
     manifest.gpus = gpus(fields, report);
     manifest.health = health(fields, report);
     manifest.command = fields.read("command", report, scalar::command);
@@ -144,11 +150,11 @@ fn fill_ours(manifest: &mut Manifest, fields: &mut Fields<'_>, report: &mut Repo
 
 fn gpus(fields: &mut Fields<'_>, report: &mut Report<'_>) -> GpuDemand {
     let mut fields = fields.nested("gpus", "gpus.", report);
-    if let Some(entry) = fields.entry("devices") {
-        report.hint(
-            (entry.key.line, entry.key.column),
-            "'gpus.devices' is read and does not act yet",
-        );
+    for key in ["count", "devices"] {
+        if let Some(entry) = fields.entry(key) {
+            let at = (entry.key.line, entry.key.column);
+            report.hint(at, format!("'gpus.{key}' is read and does not act yet"));
+        }
     }
     let demand = GpuDemand {
         count: fields.read("count", report, |node| scalar::whole(node, 0, 1024)),
@@ -223,16 +229,38 @@ fn named_files(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Files {
     }
 }
 
-fn keep_extra(manifest: &mut Manifest, fields: &Fields<'_>, report: &mut Report<'_>) {
+fn keep_extra(manifest: &mut Manifest, fields: &Fields<'_>, text: &str, report: &mut Report<'_>) {
+    // Few manifests have such fields; the others are not read twice.
+    let plain = LazyCell::new(|| plain_data(text));
     for (entry, meant) in fields.unknown() {
         let key = &entry.key;
+        let at = (key.line, key.column);
         if let Some(meant) = meant {
             let message =
                 format!("'{}' is no field and does nothing; did you mean '{meant}'?", key.text);
-            report.hint((key.line, key.column), message);
+            report.hint(at, message);
         }
-        manifest.extra.insert(key.text.clone(), scalar::json(&entry.value));
+        let value = plain.as_ref().and_then(|plain| plain.get(&key.text));
+        if let Some(value) = value.and_then(|value| serde_json::to_value(value).ok()) {
+            manifest.extra.insert(key.text.clone(), value);
+        } else {
+            let message = format!(
+                "'{}' is not kept, since not all of the file is plain data; put keys that are no \
+                 words and numbers beyond 64 bits in quotes",
+                key.text
+            );
+            report.hint(at, message);
+        }
     }
+}
+
+/// All of the file, its merges carried out. The errors repeat values, and those may be secret.
+fn plain_data(text: &str) -> Option<serde_yaml::Value> {
+    // libyaml counts the mark as a column, and takes the second line to be indented less.
+    let text = text.trim_start_matches('\u{feff}');
+    let mut all: serde_yaml::Value = serde_yaml::from_str(text).ok()?;
+    all.apply_merge().ok()?;
+    Some(all)
 }
 
 fn endpoint(node: &Node) -> Result<Option<String>, Fault> {

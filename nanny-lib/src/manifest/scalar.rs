@@ -161,26 +161,6 @@ pub(super) fn environment(node: &Node) -> Result<Environment, Fault> {
     Ok(Environment(variables))
 }
 
-/// A value that is kept as it is, for people to see.
-pub(super) fn json(node: &Node) -> serde_json::Value {
-    match &node.value {
-        Value::Bool(flag) => (*flag).into(),
-        Value::Int(number) => match (u64::try_from(*number), i64::try_from(*number)) {
-            (Ok(number), _) => number.into(),
-            (_, Ok(number)) => number.into(),
-            _ => serde_json::Value::Null,
-        },
-        Value::Float(number) => Number::from_f64(*number).into(),
-        Value::Sequence(items) => items.iter().map(json).collect(),
-        Value::Mapping(mapping) => {
-            let entries = mapping.iter().map(|entry| (entry.key.text.clone(), json(&entry.value)));
-            serde_json::Value::Object(entries.collect())
-        }
-        Value::Null => serde_json::Value::Null,
-        Value::Date(text) | Value::String(text) => text.as_str().into(),
-    }
-}
-
 /// Longer times are a slip of the pen, and would overflow a deadline.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// Anything shorter would do nothing but probe.

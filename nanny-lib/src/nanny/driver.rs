@@ -104,9 +104,8 @@ impl Driver {
                         self.write_journal(&mut desk);
                         continue;
                     }
-                    // A call that was given up.
-                    Err(error) if error.is_cancelled() => continue,
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                    // A call that was given up: plug-ins' panics do not come this far.
+                    Err(_) => continue,
                 },
                 Some((engine, event)) = events.next() => Input::Event(engine, event),
                 Some(Changed) = changed.next() => Input::SourceChanged,
@@ -207,7 +206,7 @@ impl Driver {
                 Effect::Discover => {
                     let source = Arc::clone(&self.source);
                     desk.tasks.spawn(async move {
-                        Finished::Input(Input::Discovered(source.discover().await))
+                        Finished::Input(Input::Discovered(effects::discover(source).await))
                     });
                 }
                 Effect::Reply(request, answer) => desk.reply(request, answer),

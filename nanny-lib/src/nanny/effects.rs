@@ -1,8 +1,10 @@
 //! Carries out what the world asks for, through the traits, each with a deadline.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
@@ -11,6 +13,7 @@ use crate::backend::{
     PullProgress, Result, Selector,
 };
 use crate::lifecycle::{CallId, Outcome};
+use crate::manifest::{Discovery, ManifestSource, Problem};
 use crate::name::ContainerId;
 use crate::probe::{Health, HealthProbe, ProbeTarget};
 use crate::project::{NetworkWanted, Step, VolumeWanted};
@@ -28,15 +31,28 @@ const STALLED: Duration = Duration::from_secs(120);
 
 /// Lists an engine's containers.
 pub(super) async fn list(backend: Arc<dyn ContainerBackend>) -> Result<Vec<ContainerInfo>> {
-    within(LOOK, "list", backend.list(&Selector::All)).await
+    let list = within(LOOK, "list", backend.list(&Selector::All));
+    contained(list).await.unwrap_or_else(|| Err(panicked("list")))
+}
+
+/// Asks the source for services.
+pub(super) async fn discover(source: Arc<dyn ManifestSource>) -> Discovery {
+    contained(source.discover()).await.unwrap_or_else(|| {
+        let problem = Problem::new("", "", (1, 1), "the manifest source panicked");
+        Discovery::new(Vec::new(), vec![problem])
+    })
 }
 
 /// Asks a service how it is.
 pub(super) async fn probe(probe: Arc<dyn HealthProbe>, target: ProbeTarget) -> (Health, Duration) {
     let began = Instant::now();
-    let health = match timeout(target.timeout, probe.probe(&target)).await {
-        Ok(health) => health,
-        Err(_) => Health::Unreachable { reason: format!("no answer within {:?}", target.timeout) },
+    let asked = contained(timeout(target.timeout, probe.probe(&target))).await;
+    let health = match asked {
+        Some(Ok(health)) => health,
+        Some(Err(_)) => {
+            Health::Unreachable { reason: format!("no answer within {:?}", target.timeout) }
+        }
+        None => Health::Unreachable { reason: "the probe panicked".to_owned() },
     };
     (health, began.elapsed())
 }
@@ -48,8 +64,17 @@ pub(super) async fn take(
     step: Step,
     progress: mpsc::Sender<(CallId, PullProgress)>,
 ) -> Outcome {
-    let backend = &*backend;
-    let taken = match step {
+    let took = contained(step_at(&*backend, id, step, progress)).await;
+    took.unwrap_or_else(|| Err(panicked("call"))).unwrap_or_else(Outcome::Failed)
+}
+
+async fn step_at(
+    backend: &dyn ContainerBackend,
+    id: CallId,
+    step: Step,
+    progress: mpsc::Sender<(CallId, PullProgress)>,
+) -> Result<Outcome> {
+    match step {
         Step::Network(network) => ensured(network_is_there(backend, &network).await),
         Step::RemoveNetwork(network) => ensured(network_is_gone(backend, &network).await),
         Step::Volume(volume) => ensured(volume_is_there(backend, &volume).await),
@@ -77,8 +102,16 @@ pub(super) async fn take(
             let removed = within(ACT, "remove", backend.remove(&id)).await;
             removed.map(|()| Outcome::Gone(id))
         }
-    };
-    taken.unwrap_or_else(Outcome::Failed)
+    }
+}
+
+/// Waits for what a plug-in does; `None` if it panicked, which is its own failure and nobody else's.
+async fn contained<T>(plug_in: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(plug_in).catch_unwind().await.ok()
+}
+
+fn panicked(operation: &'static str) -> BackendError {
+    BackendError::new(ErrorKind::Other, operation, "the backend panicked")
 }
 
 fn ensured(result: Result<()>) -> Result<Outcome> {

@@ -170,6 +170,12 @@ impl Nanny {
         Arc::clone(&self.changes).follow(after)
     }
 
+    /// Waits until the nanny has ended: by [`shutdown`](Self::shutdown), or because of a fault of its
+    /// own. A server should end then, too, and be started anew.
+    pub async fn ended(&self) {
+        self.inbox.closed().await;
+    }
+
     /// Ends the nanny: requests under way are answered with [`Error::ShuttingDown`], the journal is
     /// written, and services are left as they are. Dropping the last handle does the same, unseen.
     pub async fn shutdown(&self) {
@@ -178,7 +184,7 @@ impl Nanny {
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
         match driver {
             Some(driver) => drop(driver.await),
-            None => self.inbox.closed().await,
+            None => self.ended().await,
         }
     }
 

@@ -34,6 +34,12 @@ impl Snapshot {
         self.gpu_services_running.first()
     }
 
+    /// How many services have a manifest.
+    #[must_use]
+    pub fn discovered(&self) -> usize {
+        self.services.values().filter(|service| !service.gone).count()
+    }
+
     /// How many services run.
     #[must_use]
     pub fn running(&self) -> usize {
@@ -72,6 +78,8 @@ pub enum EngineState {
 pub struct ServiceView {
     /// What its manifest says.
     pub manifest: Arc<Manifest>,
+    /// Its manifest is gone; it is shown as long as something of it runs.
+    pub gone: bool,
     /// Its state in one word.
     pub status: Status,
     /// Whether it runs, as last observed.
@@ -114,7 +122,7 @@ impl ServiceView {
     /// Running and healthy.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.is_running && self.is_healthy
+        self.status == Status::Running && self.is_healthy
     }
 }
 

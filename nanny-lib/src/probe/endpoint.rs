@@ -8,13 +8,14 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) scheme: Scheme,
-    /// `user:password`, as written.
-    pub(crate) credentials: Option<String>,
     /// A name or an address, an IPv6 address without its brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// Path and query; at least `/`.
-    pub(crate) target: String,
+    /// At least `/`, without the query.
+    path: String,
+    /// The whole URL as written, which is not for showing.
+    #[cfg(feature = "http-probe")]
+    pub(crate) url: String,
 }
 
 /// What is spoken at an [`Endpoint`].
@@ -39,17 +40,16 @@ impl Endpoint {
                 return Err(format!("its scheme is none of http, https and tcp; {EXAMPLE}"));
             }
         };
-        if text.chars().any(|c| c.is_whitespace() || c.is_control() || !c.is_ascii()) {
+        // A backslash is a slash to who asks, which would be another host than the one shown.
+        if text.contains(|c: char| !c.is_ascii_graphic() || c == '\\') {
             return Err("it contains a space or another character that a URL must escape; \
                         escape it as %20 and the like"
                 .to_owned());
         }
         let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
-        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let (credentials, address) = match authority.rsplit_once('@') {
-            Some((credentials, address)) => (Some(credentials.to_owned()), address),
-            None => (None, authority),
-        };
+        let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
         let (host, port) = split_address(address)?;
         let port = match (port, scheme) {
             (Some(port), _) => port,
@@ -59,12 +59,18 @@ impl Endpoint {
                 return Err("it names no port; write tcp://localhost:8000".to_owned());
             }
         };
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        Ok(Self { scheme, credentials, host: host.to_owned(), port, target })
+        Ok(Self {
+            scheme,
+            host: host.to_owned(),
+            port,
+            path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
+            #[cfg(feature = "http-probe")]
+            url: text.to_owned(),
+        })
     }
 
-    /// `host:port`, as an HTTP `Host` header has it.
-    pub(crate) fn authority(&self) -> String {
+    /// `host:port`, without the scheme's own port.
+    fn authority(&self) -> String {
         let Self { host, port, .. } = self;
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         match (self.scheme, port) {
@@ -81,8 +87,7 @@ impl fmt::Display for Endpoint {
             Scheme::Https => "https",
             Scheme::Tcp => return write!(f, "tcp://{}", self.authority()),
         };
-        let path = self.target.split_once('?').map_or(self.target.as_str(), |(path, _)| path);
-        write!(f, "{scheme}://{}{path}", self.authority())
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
     }
 }
 
@@ -126,23 +131,22 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart() {
-        for (text, host, port, target) in [
+        for (text, host, port, path) in [
             ("http://localhost:8000/health", "localhost", 8000, "/health"),
             ("HTTP://localhost", "localhost", 80, "/"),
-            ("https://models.test?x=1", "models.test", 443, "/?x=1"),
-            ("http://[::1]:9000/a?b#c", "::1", 9000, "/a?b"),
+            ("https://models.test?x=1", "models.test", 443, "/"),
+            ("http://[::1]:9000/a?b#c", "::1", 9000, "/a"),
             ("tcp://127.0.0.1:5432", "127.0.0.1", 5432, "/"),
         ] {
             let endpoint = Endpoint::parse(text).unwrap();
-            let found = (endpoint.host.as_str(), endpoint.port, endpoint.target.as_str());
-            assert_eq!(found, (host, port, target), "{text}");
+            let found = (endpoint.host.as_str(), endpoint.port, endpoint.path.as_str());
+            assert_eq!(found, (host, port, path), "{text}");
         }
     }
 
     #[test]
     fn what_is_shown_has_neither_credentials_nor_query() {
         let endpoint = Endpoint::parse("http://me:secret@[::1]:80/health?token=abc").unwrap();
-        assert_eq!(endpoint.credentials.as_deref(), Some("me:secret"));
         assert_eq!(format!("{endpoint} {endpoint:?}"), "http://[::1]/health http://[::1]/health");
     }
 
@@ -159,6 +163,7 @@ mod tests {
             ("http://localhost:70000/", "from 1 to 65535"),
             ("http://localhost:0/", "from 1 to 65535"),
             ("http://local host/", "contains a space"),
+            ("http://a\\@b/", "contains a space"),
             ("http://[::1/", "no ']'"),
         ] {
             let error = Endpoint::parse(text).unwrap_err();

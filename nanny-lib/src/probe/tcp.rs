@@ -42,7 +42,7 @@ impl HealthProbe for TcpProbe {
 ///
 /// `localhost` is usually `::1` and `127.0.0.1`, and a service may listen at only one of them. An
 /// address that swallows packets gets no more than its share of the time that is left.
-pub(super) async fn connect(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, String> {
+async fn connect(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, String> {
     let place = format!("{}:{}", endpoint.host, endpoint.port);
     let late = || format!("{place} did not accept a connection in time");
     let found = timeout_at(deadline, lookup_host((endpoint.host.as_str(), endpoint.port))).await;

@@ -122,6 +122,22 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    /// Whether it is a step on the way up.
+    #[must_use]
+    pub fn brings_up(&self) -> bool {
+        match self {
+            Self::Network(_)
+            | Self::Volume(_)
+            | Self::Image(_)
+            | Self::Create { .. }
+            | Self::Start { .. } => true,
+            Self::Stop { .. }
+            | Self::Kill { .. }
+            | Self::Remove { .. }
+            | Self::RemoveNetwork(_) => false,
+        }
+    }
+
     /// What the step is about.
     #[must_use]
     pub fn subject(&self) -> Subject {
@@ -136,23 +152,6 @@ impl Step {
             | Self::Stop { id, .. }
             | Self::Kill { id }
             | Self::Remove { id } => Subject::Container(id.clone()),
-        }
-    }
-}
-
-impl Step {
-    /// Whether the step ends or removes something.
-    pub(crate) fn brings_down(&self) -> bool {
-        match self {
-            Self::Stop { .. }
-            | Self::Kill { .. }
-            | Self::Remove { .. }
-            | Self::RemoveNetwork(_) => true,
-            Self::Network(_)
-            | Self::Volume(_)
-            | Self::Image(_)
-            | Self::Create { .. }
-            | Self::Start { .. } => false,
         }
     }
 }

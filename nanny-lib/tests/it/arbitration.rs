@@ -75,7 +75,7 @@ async fn no_third_service_slips_in_between_a_failed_start_and_its_rollback() {
         loop {
             match house.nanny.start("c", StartOptions::default()).await {
                 Err(Error::GpuConflict { .. }) => {
-                    tokio::time::sleep(Duration::from_millis(50)).await
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 other => panic!("the third got {other:?}"),
             }

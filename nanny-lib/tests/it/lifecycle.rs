@@ -1,9 +1,12 @@
 //! Starting and stopping.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_core::stream::BoxStream;
 use nanny_lib::backend::{EngineHealth, MemoryBackend, RestartPolicy};
-use nanny_lib::{Error, StartOptions, Status, StopOptions, Wait};
+use nanny_lib::manifest::{Changed, Discovery, FixedSource, ManifestSource};
+use nanny_lib::{Error, Nanny, StartOptions, Status, StopOptions, Wait};
 
 use crate::house::{House, cpu, gpu, healthy_within, restarting, web_and_db};
 
@@ -195,4 +198,41 @@ async fn a_shutdown_leaves_services_running() {
     assert_eq!(house.engine.running(), ["a-main-1"]);
     let error = house.nanny.start("a", StartOptions::default()).await.unwrap_err();
     assert!(matches!(error, Error::ShuttingDown));
+}
+
+/// Finds its services after a while, during which engines are listed again and again.
+#[derive(Debug)]
+struct SlowSource(FixedSource);
+
+#[async_trait::async_trait]
+impl ManifestSource for SlowSource {
+    async fn discover(&self) -> Discovery {
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        self.0.discover().await
+    }
+
+    fn watch(&self) -> BoxStream<'static, Changed> {
+        self.0.watch()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nanny_is_ready_when_all_have_answered_however_often_one_did() {
+    let nanny = Nanny::builder()
+        .backend(Arc::new(MemoryBackend::new()))
+        .source(SlowSource(FixedSource::new([cpu("web")])))
+        .start()
+        .await
+        .unwrap();
+    assert!(nanny.snapshot().services.contains_key("web"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_files_are_at_fault_is_shown_and_not_started() {
+    let house = House::new([cpu("a").as_unusable("a/compose.yaml:3:5: not a key")]).await;
+    assert_eq!(house.status("a"), Status::Failed);
+    let error = house.nanny.start("a", StartOptions::default()).await.unwrap_err();
+    assert!(matches!(error, Error::StartFailed { .. }), "{error:?}");
+    assert!(error.to_string().contains("a/compose.yaml:3:5"), "{error}");
+    assert!(!house.nanny.stop("a", StopOptions::default()).await.unwrap().was_running);
 }

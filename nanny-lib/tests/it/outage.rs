@@ -13,7 +13,8 @@ async fn b1_an_engine_out_of_reach_makes_services_unknown_and_keeps_claims() {
     house.start("a").await;
     house.engine.go_down();
     house.until("a", Status::Unknown).await;
-    let view = house.nanny.snapshot().services["a"].clone();
+    let snapshot = house.nanny.snapshot();
+    let view = &snapshot.services["a"];
     assert!(view.is_running && view.holds_gpu && view.stale_since.is_some());
     let error = house.nanny.start("b", StartOptions::forced()).await.unwrap_err();
     assert!(matches!(error, Error::EngineUnavailable { .. }), "{error:?}");
@@ -65,4 +66,34 @@ async fn b2_a_death_during_an_outage_is_noticed() {
     house.engine.come_back();
     house.until("a", Status::Failed).await;
     house.start("b").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a9_a_plug_in_that_panics_harms_nobody_else() {
+    use nanny_lib::manifest::FixedSource;
+    use nanny_lib::probe::{Health, HealthProbe, ProbeTarget};
+    use nanny_lib::{Nanny, StopOptions};
+
+    #[derive(Debug)]
+    struct Bad;
+
+    #[async_trait::async_trait]
+    impl HealthProbe for Bad {
+        async fn probe(&self, _: &ProbeTarget) -> Health {
+            panic!("a bug in a probe")
+        }
+    }
+
+    let nanny = Nanny::builder()
+        .backend(std::sync::Arc::new(MemoryBackend::new()))
+        .source(FixedSource::new([cpu("a")]))
+        .probe(Bad)
+        .start()
+        .await
+        .unwrap();
+    nanny.start("a", StartOptions::default()).await.unwrap();
+    let seen = nanny.wait_until(|now| now.services["a"].health.is_some()).await.unwrap();
+    let reason = seen.services["a"].health.as_ref().and_then(|health| health.reason.clone());
+    assert_eq!(reason.as_deref(), Some("the probe panicked"));
+    nanny.stop("a", StopOptions::default()).await.unwrap();
 }

@@ -80,3 +80,46 @@ fn failure(view: &ServiceView, service: ServiceName, error: &BackendError) -> Ap
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const LIMIT: usize = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use jiff::Timestamp;
+    use nanny_lib::backend::LogStream;
+
+    use super::*;
+
+    fn line(second: i64, text: &'static str) -> Result<LogLine, BackendError> {
+        let at = Timestamp::from_second(second).unwrap();
+        Ok(LogLine::new(Some(at), LogStream::Stdout, text))
+    }
+
+    fn log(name: &str, lines: Vec<Result<LogLine, BackendError>>) -> ContainerLog {
+        ContainerLog { name: name.to_owned(), lines: stream::iter(lines).boxed() }
+    }
+
+    #[tokio::test]
+    async fn lines_are_merged_by_time() {
+        let logs = vec![
+            log("a", vec![line(1, "one"), line(4, "four")]),
+            log("bb", vec![line(2, "two"), line(3, "three"), line(3, "again")]),
+        ];
+        let (text, truncated) = merge(logs, Timestamps::Hidden).await.unwrap();
+        assert_eq!(text, "a   | one\nbb  | two\nbb  | three\nbb  | again\na   | four\n");
+        assert!(!truncated);
+    }
+
+    #[tokio::test]
+    async fn the_log_of_a_container_that_is_gone_has_ended() {
+        let gone = BackendError::new(ErrorKind::NotFound, "logs", "no such container");
+        let logs = vec![log("a", vec![line(1, "one"), Err(gone)]), log("b", vec![line(2, "two")])];
+        assert_eq!(merge(logs, Timestamps::Hidden).await.unwrap().0, "a  | one\nb  | two\n");
+    }
+
+    #[tokio::test]
+    async fn any_other_error_is_the_answer() {
+        let broken = BackendError::new(ErrorKind::Other, "logs", "broken");
+        let logs = vec![log("a", vec![line(1, "one"), Err(broken)])];
+        assert_eq!(merge(logs, Timestamps::Hidden).await.unwrap_err().kind(), ErrorKind::Other);
+    }
+}

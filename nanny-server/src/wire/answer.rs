@@ -20,7 +20,7 @@ impl From<&Snapshot> for Welcome {
         Self {
             message: "Service Nanny is running!",
             version: env!("CARGO_PKG_VERSION"),
-            services_discovered: now.services.len(),
+            services_discovered: now.discovered(),
             gpu_service_running: now.gpu_service_running().cloned(),
         }
     }
@@ -39,7 +39,7 @@ impl From<&Snapshot> for OwnHealth {
     fn from(now: &Snapshot) -> Self {
         Self {
             status: "healthy",
-            services_discovered: now.services.len(),
+            services_discovered: now.discovered(),
             services_running: now.running(),
             engines: now.engines.clone(),
         }

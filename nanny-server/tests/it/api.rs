@@ -127,7 +127,8 @@ fn gpu(service_name: &str, vram_gb: u32) -> Service {
 
 fn service(manifest: Manifest) -> Service {
     let name = manifest.name.to_string();
-    let spec = ContainerSpec::new(format!("{name}-main-1"), "example/image:1");
+    let mut spec = ContainerSpec::new(format!("{name}-main-1"), "example/image:1");
+    spec.environment.0.insert("TOKEN".to_owned(), Some("canary".to_owned()));
     Service::new(manifest, Project::single(&name, spec), format!("/services/{name}"))
 }
 

@@ -15,6 +15,7 @@ fn nanny(arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    command.env("NANNY_DOCKER_HOST", "unix:///nonexistent/docker.sock");
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -58,6 +59,14 @@ impl Running {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().expect("there is a kill");
         assert!(sent.success());
+    }
+
+    fn wait_for_log(&mut self, text: &str) {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert_ne!(self.log.read_line(&mut line).expect("UTF-8"), 0, "it ended without {text}");
+        }
     }
 
     /// The exit code, and the rest of the log.
@@ -128,6 +137,34 @@ fn l4_a_signal_ends_it_though_a_connection_is_open() {
 }
 
 #[test]
+fn a_second_signal_ends_it_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(directory.path(), |_| {});
+    let mut stream = TcpStream::connect(&running.address).unwrap();
+    let address = &running.address;
+    let half =
+        format!("POST /rediscover HTTP/1.1\r\nhost: {address}\r\ncontent-length: 9\r\n\r\n{{");
+    stream.write_all(half.as_bytes()).unwrap();
+    // One more round trip, so that the half request is under way.
+    running.get("/health", "");
+    running.signal("TERM");
+    running.wait_for_log("shutting down");
+    running.signal("INT");
+    let (code, log) = running.wait();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("second signal"), "{log}");
+}
+
+#[test]
+fn empty_variables_are_no_values() {
+    let mut command = nanny(&["check", "/nonexistent"]);
+    for name in ["NANNY_HOME", "NANNY_LOG_FORMAT", "NANNY_LOG_LEVEL"] {
+        command.env(name, "");
+    }
+    assert!(text(&run(&mut command).stderr).contains("0 services, 1 error"));
+}
+
+#[test]
 fn g7_a_token_is_asked_for_and_never_shown() {
     let directory = tempfile::tempdir().unwrap();
     let mut running = Running::start(directory.path(), |command| {
@@ -136,11 +173,12 @@ fn g7_a_token_is_asked_for_and_never_shown() {
     assert!(running.get("/health", "").starts_with("HTTP/1.1 401"));
     let asked = running.get("/health?token=canary-token", "");
     assert!(asked.starts_with("HTTP/1.1 401") && !asked.contains("canary"));
-    let headers = "authorization: Bearer canary-token\r\n";
+    let headers = "x-request-id: find-me\r\nauthorization: Bearer canary-token\r\n";
     assert!(running.get("/health", headers).starts_with("HTTP/1.1 200"));
     running.signal("TERM");
     let (_, log) = running.wait();
     assert!(!log.contains("canary"), "{log}");
+    assert!(log.contains("find-me"), "the request's id is in its log lines: {log}");
 }
 
 #[test]

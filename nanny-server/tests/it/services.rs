@@ -179,6 +179,22 @@ async fn head_answers_as_get_without_a_body() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn g13_no_answer_holds_an_environment_value() {
+    let api = Api::new().await;
+    let mut seen = api.post("/services/web/start", "").await.text;
+    assert!(api.engine.spec_of("web-main-1").is_some_and(|spec| !spec.environment.0.is_empty()));
+    for target in ["", "/status", "/logs", "/plan"] {
+        seen += &api.get(&format!("/services/web{target}")).await.text;
+    }
+    for target in ["/", "/health", "/services"] {
+        seen += &api.get(target).await.text;
+    }
+    seen += &api.post("/services/web/restart", "").await.text;
+    seen += &api.post("/rediscover", "").await.text;
+    assert!(!seen.contains("canary"), "{seen}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_answer_carries_a_request_id() {
     let api = Api::new().await;
     let answer = api.send(request("GET", "/nope").header("x-request-id", "mine-1"), "").await;

@@ -41,21 +41,12 @@ impl Context {
     pub(super) fn new(harness: Arc<dyn Harness>) -> Self {
         let number = TESTS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("nanny-conf-{}-{number}-", std::process::id());
-        Self {
-            backend: harness.backend(),
-            harness,
-            prefix,
-            count: AtomicU32::new(0),
-        }
+        Self { backend: harness.backend(), harness, prefix, count: AtomicU32::new(0) }
     }
 
     /// A name that was not used before.
     pub(super) fn name(&self) -> String {
-        format!(
-            "{}{}",
-            self.prefix,
-            self.count.fetch_add(1, Ordering::Relaxed)
-        )
+        format!("{}{}", self.prefix, self.count.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A container for `program`, not created yet.
@@ -81,8 +72,7 @@ impl Context {
     /// Runs a program that ends by itself, to its end.
     pub(super) async fn ended(&self, program: Program) -> Outcome<ContainerId> {
         let id = self.started(program).await?;
-        self.until(&id, "it ends", |info| !info.state.holds())
-            .await?;
+        self.until(&id, "it ends", |info| !info.state.holds()).await?;
         Ok(id)
     }
 
@@ -135,13 +125,8 @@ pub(super) fn skip(reason: &str) -> Stop {
 pub(super) fn fails_with<T: fmt::Debug>(what: &str, kind: ErrorKind, result: Result<T>) -> Outcome {
     match result {
         Err(error) if error.kind() == kind => Ok(()),
-        Err(error) => fail(format!(
-            "{what}: {:?} instead of {kind:?}: {error}",
-            error.kind()
-        )),
-        Ok(value) => fail(format!(
-            "{what}: succeeded with {value:?} instead of {kind:?}"
-        )),
+        Err(error) => fail(format!("{what}: {:?} instead of {kind:?}: {error}", error.kind())),
+        Ok(value) => fail(format!("{what}: succeeded with {value:?} instead of {kind:?}")),
     }
 }
 

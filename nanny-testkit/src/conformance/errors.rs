@@ -38,17 +38,7 @@ async fn what_does_not_exist_is_not_found(context: Arc<Context>) -> Outcome {
 }
 
 async fn strange_ids_are_not_found(context: Arc<Context>) -> Outcome {
-    for id in [
-        "",
-        "..",
-        "../images/json",
-        "a/b",
-        "a b",
-        "a?force=1",
-        "%2e%2e",
-        "ü",
-        "a\nb",
-    ] {
+    for id in ["", "..", "../images/json", "a/b", "a b", "a?force=1", "%2e%2e", "ü", "a\nb"] {
         is_not_found(&context, &ContainerId::new(id)).await?;
     }
     Ok(())
@@ -59,11 +49,7 @@ async fn a_missing_image_is_not_found(context: Arc<Context>) -> Outcome {
         return Err(super::context::skip("no images"));
     }
     let spec = ContainerSpec::new(context.name(), context.harness.missing_image());
-    fails_with(
-        "create",
-        ErrorKind::NotFound,
-        context.backend.create(&spec).await,
-    )
+    fails_with("create", ErrorKind::NotFound, context.backend.create(&spec).await)
 }
 
 async fn b18_a_missing_program_fails_the_start_and_its_error_is_kept(
@@ -77,10 +63,7 @@ async fn b18_a_missing_program_fails_the_start_and_its_error_is_kept(
     let info = context.backend.inspect(&id).await?;
     assert!(!info.state.holds(), "{info:?}");
     let kept = info.exit.and_then(|exit| exit.error);
-    assert!(
-        kept.is_some_and(|kept| !kept.is_empty()),
-        "the error was not kept"
-    );
+    assert!(kept.is_some_and(|kept| !kept.is_empty()), "the error was not kept");
     Ok(())
 }
 
@@ -102,22 +85,10 @@ async fn a_gpu_request_is_never_dropped(context: Arc<Context>) -> Outcome {
         let Ok(id) = context.backend.create(&spec).await else {
             continue;
         };
-        assert!(
-            context.backend.inspect(&id).await?.uses_gpu,
-            "created without the GPU"
-        );
-        if within(Duration::from_secs(20), context.backend.start(&id))
-            .await?
-            .is_ok()
-        {
-            assert!(
-                context.backend.inspect(&id).await?.uses_gpu,
-                "started without the GPU"
-            );
-            assert!(
-                context.backend.capabilities().gpus,
-                "a GPU where there are none"
-            );
+        assert!(context.backend.inspect(&id).await?.uses_gpu, "created without the GPU");
+        if within(Duration::from_secs(20), context.backend.start(&id)).await?.is_ok() {
+            assert!(context.backend.inspect(&id).await?.uses_gpu, "started without the GPU");
+            assert!(context.backend.capabilities().gpus, "a GPU where there are none");
         }
     }
     Ok(())

@@ -24,10 +24,7 @@ const SOON: Duration = Duration::from_secs(10);
 async fn watch(context: &Context) -> Outcome<BoxStream<'static, Event>> {
     let mut events = context.backend.watch();
     let first = within(SOON, events.next()).await?;
-    let resync = Event {
-        kind: EventKind::Resync,
-        container: None,
-    };
+    let resync = Event { kind: EventKind::Resync, container: None };
     assert_eq!(first, Some(resync), "the first event is not Resync");
     Ok(events)
 }
@@ -62,39 +59,22 @@ async fn a_stream_begins_with_resync(context: Arc<Context>) -> Outcome {
 async fn a_life_is_told(context: Arc<Context>) -> Outcome {
     let mut events = watch(&context).await?;
     let id = context.created(Program::Sleeps).await?;
-    told(&mut events, &id, "Created", |kind| {
-        *kind == EventKind::Created
-    })
-    .await?;
+    told(&mut events, &id, "Created", |kind| *kind == EventKind::Created).await?;
     context.backend.start(&id).await?;
-    told(&mut events, &id, "Started", |kind| {
-        *kind == EventKind::Started
-    })
-    .await?;
+    told(&mut events, &id, "Started", |kind| *kind == EventKind::Started).await?;
     context.backend.kill(&id).await?;
-    told(&mut events, &id, "Exited", |kind| {
-        matches!(kind, EventKind::Exited(_))
-    })
-    .await?;
+    told(&mut events, &id, "Exited", |kind| matches!(kind, EventKind::Exited(_))).await?;
     context.backend.remove(&id).await?;
-    told(&mut events, &id, "Removed", |kind| {
-        *kind == EventKind::Removed
-    })
-    .await?;
+    told(&mut events, &id, "Removed", |kind| *kind == EventKind::Removed).await?;
     Ok(())
 }
 
 async fn an_exit_is_told_with_its_code(context: Arc<Context>) -> Outcome {
     let mut events = watch(&context).await?;
     let id = context.started(Program::Exits(3)).await?;
-    let exited = told(&mut events, &id, "Exited", |kind| {
-        matches!(kind, EventKind::Exited(_))
-    })
-    .await?;
-    assert!(
-        matches!(&exited, EventKind::Exited(exit) if exit.code == Some(3)),
-        "{exited:?}"
-    );
+    let exited =
+        told(&mut events, &id, "Exited", |kind| matches!(kind, EventKind::Exited(_))).await?;
+    assert!(matches!(&exited, EventKind::Exited(exit) if exit.code == Some(3)), "{exited:?}");
     Ok(())
 }
 
@@ -102,10 +82,7 @@ async fn a_stop_is_told_as_wanted(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::Sleeps).await?;
     let mut events = watch(&context).await?;
     context.backend.stop(&id, Some(SOON)).await?;
-    told(&mut events, &id, "StopRequested", |kind| {
-        *kind == EventKind::StopRequested
-    })
-    .await?;
+    told(&mut events, &id, "StopRequested", |kind| *kind == EventKind::StopRequested).await?;
     Ok(())
 }
 
@@ -113,10 +90,7 @@ async fn every_stream_tells_all(context: Arc<Context>) -> Outcome {
     let mut streams = [watch(&context).await?, watch(&context).await?];
     let id = context.started(Program::Exits(0)).await?;
     for events in &mut streams {
-        told(events, &id, "Exited", |kind| {
-            matches!(kind, EventKind::Exited(_))
-        })
-        .await?;
+        told(events, &id, "Exited", |kind| matches!(kind, EventKind::Exited(_))).await?;
     }
     Ok(())
 }

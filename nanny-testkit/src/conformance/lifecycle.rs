@@ -57,11 +57,7 @@ async fn create_under_a_taken_name_is_a_conflict_and_changes_nothing(
     let before = context.backend.inspect(&id).await?;
     let mut other = spec.clone();
     other.labels.insert("other".to_owned(), "yes".to_owned());
-    fails_with(
-        "create",
-        ErrorKind::Conflict,
-        context.backend.create(&other).await,
-    )?;
+    fails_with("create", ErrorKind::Conflict, context.backend.create(&other).await)?;
     assert_eq!(context.backend.inspect(&id).await?, before);
     Ok(())
 }
@@ -89,10 +85,7 @@ async fn starts_at_once_start_it_once(context: Arc<Context>) -> Outcome {
     for started in join_all((0..8).map(|_| context.backend.start(&id))).await {
         started?;
     }
-    assert_eq!(
-        context.backend.inspect(&id).await?.state,
-        ContainerState::Running
-    );
+    assert_eq!(context.backend.inspect(&id).await?.state, ContainerState::Running);
     Ok(())
 }
 
@@ -102,10 +95,7 @@ async fn an_ended_container_can_be_started_again(context: Arc<Context>) -> Outco
     context.backend.stop(&id, Some(GRACE)).await?;
     context.backend.start(&id).await?;
     let second = context.backend.inspect(&id).await?;
-    assert_eq!(
-        (second.state, &second.id),
-        (ContainerState::Running, &first.id)
-    );
+    assert_eq!((second.state, &second.id), (ContainerState::Running, &first.id));
     assert!(second.started_at >= first.started_at);
     Ok(())
 }
@@ -115,21 +105,14 @@ async fn an_exit_code_is_kept(context: Arc<Context>) -> Outcome {
     let info = context.backend.inspect(&id).await?;
     assert_eq!(info.state, ContainerState::Exited);
     let exit = info.exit.unwrap_or_default();
-    assert_eq!(
-        (exit.code, exit.out_of_memory, &exit.error),
-        (Some(3), false, &None)
-    );
+    assert_eq!((exit.code, exit.out_of_memory, &exit.error), (Some(3), false, &None));
     assert!(exit.at.is_some());
     Ok(())
 }
 
 async fn stop_returns_when_it_is_down(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::Sleeps).await?;
-    within(
-        SOON,
-        context.backend.stop(&id, Some(Duration::from_secs(30))),
-    )
-    .await??;
+    within(SOON, context.backend.stop(&id, Some(Duration::from_secs(30)))).await??;
     let info = context.backend.inspect(&id).await?;
     assert_eq!(info.state, ContainerState::Exited);
     assert!(info.exit.is_some());
@@ -139,33 +122,19 @@ async fn stop_returns_when_it_is_down(context: Arc<Context>) -> Outcome {
 async fn stop_of_what_does_not_run_succeeds(context: Arc<Context>) -> Outcome {
     let id = context.created(Program::Sleeps).await?;
     context.backend.stop(&id, Some(GRACE)).await?;
-    assert_eq!(
-        context.backend.inspect(&id).await?.state,
-        ContainerState::Created
-    );
+    assert_eq!(context.backend.inspect(&id).await?.state, ContainerState::Created);
     context.backend.start(&id).await?;
     context.backend.stop(&id, Some(GRACE)).await?;
     context.backend.stop(&id, Some(GRACE)).await?;
-    assert_eq!(
-        context.backend.inspect(&id).await?.state,
-        ContainerState::Exited
-    );
+    assert_eq!(context.backend.inspect(&id).await?.state, ContainerState::Exited);
     Ok(())
 }
 
 async fn stop_kills_after_the_grace_period(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::IgnoresStop).await?;
     let began = Instant::now();
-    within(
-        SOON,
-        context.backend.stop(&id, Some(Duration::from_secs(1))),
-    )
-    .await??;
-    assert!(
-        began.elapsed() >= Duration::from_millis(900),
-        "killed after {:?}",
-        began.elapsed()
-    );
+    within(SOON, context.backend.stop(&id, Some(Duration::from_secs(1)))).await??;
+    assert!(began.elapsed() >= Duration::from_millis(900), "killed after {:?}", began.elapsed());
     let exit = context.backend.inspect(&id).await?.exit;
     assert_eq!(exit.and_then(|exit| exit.code), Some(137));
     Ok(())
@@ -176,10 +145,7 @@ async fn stop_without_a_grace_period_uses_the_containers_own(context: Arc<Contex
     spec.stop_grace = Some(Duration::from_secs(1));
     let id = context.start_spec(&spec).await?;
     within(Duration::from_secs(6), context.backend.stop(&id, None)).await??;
-    assert_eq!(
-        context.backend.inspect(&id).await?.state,
-        ContainerState::Exited
-    );
+    assert_eq!(context.backend.inspect(&id).await?.state, ContainerState::Exited);
     Ok(())
 }
 
@@ -188,10 +154,7 @@ async fn stops_at_once_succeed(context: Arc<Context>) -> Outcome {
     for stopped in join_all((0..4).map(|_| context.backend.stop(&id, Some(GRACE)))).await {
         stopped?;
     }
-    assert_eq!(
-        context.backend.inspect(&id).await?.state,
-        ContainerState::Exited
-    );
+    assert_eq!(context.backend.inspect(&id).await?.state, ContainerState::Exited);
     Ok(())
 }
 
@@ -201,10 +164,7 @@ async fn b6_start_during_a_stop_is_not_swallowed(context: Arc<Context>) -> Outco
 }
 
 async fn b6_start_during_a_stop_by_other_hands_is_not_swallowed(context: Arc<Context>) -> Outcome {
-    let stopper = context
-        .harness
-        .other_hands()
-        .ok_or_else(|| skip("no other hands"))?;
+    let stopper = context.harness.other_hands().ok_or_else(|| skip("no other hands"))?;
     start_during_a_stop(&context, stopper).await
 }
 
@@ -220,9 +180,7 @@ async fn start_during_a_stop(context: &Context, stopper: Arc<dyn ContainerBacken
         Err(error) => Err(error.into()),
         Ok(()) => match context.backend.inspect(&id).await?.state {
             ContainerState::Running => Ok(()),
-            state => fail(format!(
-                "the start succeeded, and the container is {state:?}"
-            )),
+            state => fail(format!("the start succeeded, and the container is {state:?}")),
         },
     }
 }
@@ -230,13 +188,11 @@ async fn start_during_a_stop(context: &Context, stopper: Arc<dyn ContainerBacken
 async fn b7_kill_overtakes_a_stop(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::IgnoresStop).await?;
     let began = Instant::now();
-    let (stopped, killed) = tokio::join!(
-        context.backend.stop(&id, Some(Duration::from_secs(60))),
-        async {
+    let (stopped, killed) =
+        tokio::join!(context.backend.stop(&id, Some(Duration::from_secs(60))), async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             context.backend.kill(&id).await
-        }
-    );
+        });
     stopped?;
     killed?;
     assert!(began.elapsed() < SOON, "took {:?}", began.elapsed());
@@ -276,11 +232,7 @@ async fn a_dropped_stop_leaves_nothing_behind(context: Arc<Context>) -> Outcome 
 async fn remove_takes_a_running_container_away(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::IgnoresStop).await?;
     within(SOON, context.backend.remove(&id)).await??;
-    fails_with(
-        "inspect",
-        ErrorKind::NotFound,
-        context.backend.inspect(&id).await,
-    )
+    fails_with("inspect", ErrorKind::NotFound, context.backend.inspect(&id).await)
 }
 
 async fn remove_of_what_is_gone_succeeds(context: Arc<Context>) -> Outcome {
@@ -295,11 +247,7 @@ async fn b10_removes_at_once_succeed(context: Arc<Context>) -> Outcome {
     for removed in join_all((0..8).map(|_| context.backend.remove(&id))).await {
         removed?;
     }
-    fails_with(
-        "inspect",
-        ErrorKind::NotFound,
-        context.backend.inspect(&id).await,
-    )
+    fails_with("inspect", ErrorKind::NotFound, context.backend.inspect(&id).await)
 }
 
 async fn a_removed_name_is_free_again(context: Arc<Context>) -> Outcome {
@@ -312,10 +260,5 @@ async fn a_removed_name_is_free_again(context: Arc<Context>) -> Outcome {
 }
 
 async fn ends(context: &Context, id: &ContainerId) -> Outcome {
-    context
-        .until(id, "it is down", |info| {
-            info.state == ContainerState::Exited
-        })
-        .await
-        .map(|_| ())
+    context.until(id, "it is down", |info| info.state == ContainerState::Exited).await.map(|_| ())
 }

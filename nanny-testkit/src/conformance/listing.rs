@@ -14,6 +14,7 @@ cases![
     a_list_is_as_complete_as_an_inspect,
     a_list_picks_by_all_labels,
     lists_follow_every_change,
+    what_came_and_went_between_two_lists_shows,
     a_container_that_vanishes_breaks_no_list,
     labels_come_back_as_they_were,
     variables_arrive_as_they_were,
@@ -22,10 +23,7 @@ cases![
 ];
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
-    pairs
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 async fn named(context: &Context, name: &str) -> Outcome<Option<ContainerInfo>> {
@@ -41,10 +39,7 @@ async fn a_list_has_what_runs_and_what_does_not(context: Arc<Context>) -> Outcom
     ]);
     let all = context.backend.list(&Selector::All).await?;
     let listed: BTreeSet<_> = all.into_iter().map(|info| info.id).collect();
-    assert!(
-        listed.is_superset(&expected),
-        "{expected:?} are not all in {listed:?}"
-    );
+    assert!(listed.is_superset(&expected), "{expected:?} are not all in {listed:?}");
     Ok(())
 }
 
@@ -52,9 +47,7 @@ async fn a_list_is_as_complete_as_an_inspect(context: Arc<Context>) -> Outcome {
     for program in [Program::Sleeps, Program::Exits(3)] {
         let id = context.started(program.clone()).await?;
         if program == Program::Exits(3) {
-            context
-                .until(&id, "it ends", |info| !info.state.holds())
-                .await?;
+            context.until(&id, "it ends", |info| !info.state.holds()).await?;
         }
         let inspected = context.backend.inspect(&id).await?;
         let listed = named(&context, &inspected.name).await?;
@@ -76,10 +69,7 @@ async fn a_list_picks_by_all_labels(context: Arc<Context>) -> Outcome {
     assert_eq!(context.backend.list(&both).await?.len(), 2);
     let one = Selector::Labels(labels(&[("conf.test", &unique), ("conf.role", "a")]));
     let listed = context.backend.list(&one).await?;
-    assert_eq!(
-        listed.into_iter().map(|info| info.id).collect::<Vec<_>>(),
-        [a]
-    );
+    assert_eq!(listed.into_iter().map(|info| info.id).collect::<Vec<_>>(), [a]);
     let none = Selector::Labels(labels(&[("conf.test", "x"), ("conf.role", "a")]));
     assert!(context.backend.list(&none).await?.is_empty());
     Ok(())
@@ -92,27 +82,33 @@ async fn lists_follow_every_change(context: Arc<Context>) -> Outcome {
     let mut last_start = None;
     for _ in 0..3 {
         context.backend.start(&id).await?;
-        let info = named(&context, &spec.name)
-            .await?
-            .ok_or_else(|| missing(&spec.name))?;
+        let info = named(&context, &spec.name).await?.ok_or_else(|| missing(&spec.name))?;
         assert_eq!((info.state, info.exit), (ContainerState::Running, None));
         assert!(info.started_at > last_start, "an old start was listed");
         last_start = info.started_at;
-        context
-            .backend
-            .stop(&id, Some(Duration::from_secs(5)))
-            .await?;
-        let info = named(&context, &spec.name)
-            .await?
-            .ok_or_else(|| missing(&spec.name))?;
+        context.backend.stop(&id, Some(Duration::from_secs(5))).await?;
+        let info = named(&context, &spec.name).await?.ok_or_else(|| missing(&spec.name))?;
         assert_eq!(info.state, ContainerState::Exited);
-        assert!(
-            info.exit.and_then(|exit| exit.at) >= last_start,
-            "an old exit was listed"
-        );
+        assert!(info.exit.and_then(|exit| exit.at) >= last_start, "an old exit was listed");
     }
     context.backend.remove(&id).await?;
     assert_eq!(named(&context, &spec.name).await?, None);
+    Ok(())
+}
+
+/// The container looks the same in both lists, and is not.
+async fn what_came_and_went_between_two_lists_shows(context: Arc<Context>) -> Outcome {
+    let spec = context.spec(Program::IgnoresStop)?;
+    let id = context.backend.create(&spec).await?;
+    let mut last_start = None;
+    for _ in 0..4 {
+        context.backend.start(&id).await?;
+        let info = named(&context, &spec.name).await?.ok_or_else(|| missing(&spec.name))?;
+        assert!(info.started_at > last_start, "an old start was listed");
+        last_start = info.started_at;
+        context.backend.kill(&id).await?;
+        context.until(&id, "it is down", |info| info.state == ContainerState::Exited).await?;
+    }
     Ok(())
 }
 
@@ -169,26 +165,13 @@ async fn labels_come_back_as_they_were(context: Arc<Context>) -> Outcome {
 }
 
 async fn variables_arrive_as_they_were(context: Arc<Context>) -> Outcome {
-    for value in [
-        "plain",
-        "",
-        "a=b",
-        r#"quotes " ' \ $HOME"#,
-        "größe ✓",
-        "  spaces  ",
-    ] {
+    for value in ["plain", "", "a=b", r#"quotes " ' \ $HOME"#, "größe ✓", "  spaces  "] {
         let mut spec = context.spec(Program::PrintsVariable("CONF_VALUE".to_owned()))?;
-        spec.environment
-            .0
-            .insert("CONF_VALUE".to_owned(), Some(value.to_owned()));
+        spec.environment.0.insert("CONF_VALUE".to_owned(), Some(value.to_owned()));
         let id = context.start_spec(&spec).await?;
-        context
-            .until(&id, "it ends", |info| !info.state.holds())
-            .await?;
+        context.until(&id, "it ends", |info| !info.state.holds()).await?;
         let lines = super::logs::read(&context, &id).await?;
-        let text = lines
-            .first()
-            .map(|line| String::from_utf8_lossy(&line.bytes).into_owned());
+        let text = lines.first().map(|line| String::from_utf8_lossy(&line.bytes).into_owned());
         assert_eq!(text.as_deref(), Some(value));
     }
     Ok(())
@@ -200,9 +183,7 @@ async fn restart_policies_come_back(context: Arc<Context>) -> Outcome {
         RestartPolicy::Always,
         RestartPolicy::UnlessStopped,
         RestartPolicy::OnFailure { max_retries: None },
-        RestartPolicy::OnFailure {
-            max_retries: Some(4),
-        },
+        RestartPolicy::OnFailure { max_retries: Some(4) },
     ];
     for policy in policies {
         let mut spec = context.spec(Program::Sleeps)?;

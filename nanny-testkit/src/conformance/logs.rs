@@ -30,26 +30,16 @@ const MAX_LINE_BYTES: usize = 16 * 1024;
 
 /// The whole log of a container that has ended.
 pub(super) async fn read(context: &Context, id: &ContainerId) -> Outcome<Vec<LogLine>> {
-    let lines = context
-        .backend
-        .logs(id, LogOptions::default())
-        .try_collect();
+    let lines = context.backend.logs(id, LogOptions::default()).try_collect();
     Ok(within(SOON, lines).await??)
 }
 
 fn numbered(count: usize) -> Program {
-    Program::Prints(
-        (0..count)
-            .map(|n| Printed::Stdout(format!("line {n}")))
-            .collect(),
-    )
+    Program::Prints((0..count).map(|n| Printed::Stdout(format!("line {n}"))).collect())
 }
 
 fn texts(lines: &[LogLine]) -> Vec<String> {
-    lines
-        .iter()
-        .map(|line| String::from_utf8_lossy(&line.bytes).into_owned())
-        .collect()
+    lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect()
 }
 
 async fn lines_come_in_order(context: Arc<Context>) -> Outcome {
@@ -82,28 +72,16 @@ async fn stderr_is_told_from_stdout(context: Arc<Context>) -> Outcome {
 async fn lines_have_times_that_do_not_go_back(context: Arc<Context>) -> Outcome {
     let id = context.ended(numbered(20)).await?;
     let lines = read(&context, &id).await?;
-    assert!(
-        lines.iter().all(|line| line.at.is_some()),
-        "a line has no time"
-    );
+    assert!(lines.iter().all(|line| line.at.is_some()), "a line has no time");
     assert!(lines.is_sorted_by_key(|line| line.at));
     Ok(())
 }
 
 async fn a_tail_is_the_last_lines(context: Arc<Context>) -> Outcome {
     let id = context.ended(numbered(20)).await?;
-    let tail = context
-        .backend
-        .logs(&id, LogOptions::tail(Some(3)))
-        .try_collect::<Vec<_>>();
-    assert_eq!(
-        texts(&within(SOON, tail).await??),
-        ["line 17", "line 18", "line 19"]
-    );
-    let none = context
-        .backend
-        .logs(&id, LogOptions::tail(Some(0)))
-        .try_collect::<Vec<_>>();
+    let tail = context.backend.logs(&id, LogOptions::tail(Some(3))).try_collect::<Vec<_>>();
+    assert_eq!(texts(&within(SOON, tail).await??), ["line 17", "line 18", "line 19"]);
+    let none = context.backend.logs(&id, LogOptions::tail(Some(0))).try_collect::<Vec<_>>();
     assert!(within(SOON, none).await??.is_empty());
     Ok(())
 }
@@ -112,19 +90,14 @@ async fn since_leaves_out_what_was_before(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::KeepsPrinting).await?;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     context.backend.kill(&id).await?;
-    context
-        .until(&id, "it ends", |info| !info.state.holds())
-        .await?;
+    context.until(&id, "it ends", |info| !info.state.holds()).await?;
     let all = read(&context, &id).await?;
     let middle = all.get(all.len() / 2).and_then(|line| line.at);
     let middle = middle.ok_or_else(|| Stop::Fail("there is no log".to_owned()))?;
     let mut options = LogOptions::default();
     options.since = Some(middle);
     let later: Vec<_> = within(SOON, context.backend.logs(&id, options).try_collect()).await??;
-    let expected: Vec<_> = all
-        .into_iter()
-        .filter(|line| line.at >= Some(middle))
-        .collect();
+    let expected: Vec<_> = all.into_iter().filter(|line| line.at >= Some(middle)).collect();
     assert_eq!(later, expected);
     Ok(())
 }
@@ -140,13 +113,9 @@ async fn a_log_of_what_never_ran_is_empty(context: Arc<Context>) -> Outcome {
 
 async fn a_followed_log_goes_on_and_ends_with_its_container(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::KeepsPrinting).await?;
-    let mut lines = context
-        .backend
-        .logs(&id, LogOptions::tail(Some(0)).follow());
+    let mut lines = context.backend.logs(&id, LogOptions::tail(Some(0)).follow());
     for _ in 0..3 {
-        within(SOON, lines.next())
-            .await?
-            .ok_or_else(ended_early)??;
+        within(SOON, lines.next()).await?.ok_or_else(ended_early)??;
     }
     context.backend.kill(&id).await?;
     let rest = async {
@@ -164,9 +133,7 @@ fn ended_early() -> Stop {
 
 async fn following_a_silent_container_waits(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::Sleeps).await?;
-    let mut lines = context
-        .backend
-        .logs(&id, LogOptions::tail(Some(0)).follow());
+    let mut lines = context.backend.logs(&id, LogOptions::tail(Some(0)).follow());
     let silence = tokio::time::timeout(Duration::from_secs(1), lines.next()).await;
     assert!(silence.is_err(), "{silence:?}");
     context.backend.kill(&id).await?;
@@ -178,19 +145,10 @@ async fn a_long_line_is_split_and_nothing_of_it_is_lost(context: Arc<Context>) -
     const BYTES: usize = 1 << 20;
     let id = context.ended(Program::PrintsLong(BYTES)).await?;
     let lines = read(&context, &id).await?;
-    assert!(
-        lines.iter().all(|line| line.bytes.len() <= MAX_LINE_BYTES),
-        "a line is too long"
-    );
-    let all: Vec<u8> = lines
-        .iter()
-        .flat_map(|line| line.bytes.iter().copied())
-        .collect();
+    assert!(lines.iter().all(|line| line.bytes.len() <= MAX_LINE_BYTES), "a line is too long");
+    let all: Vec<u8> = lines.iter().flat_map(|line| line.bytes.iter().copied()).collect();
     assert_eq!(all.len(), BYTES);
-    assert!(
-        all.iter().all(|byte| *byte == b'x'),
-        "something else is in the line"
-    );
+    assert!(all.iter().all(|byte| *byte == b'x'), "something else is in the line");
     Ok(())
 }
 
@@ -204,9 +162,7 @@ async fn a_terminal_cannot_forge_frames(context: Arc<Context>) -> Outcome {
     let mut spec = context.spec(Program::ForgesFrames)?;
     spec.tty = true;
     let id = context.start_spec(&spec).await?;
-    context
-        .until(&id, "it ends", |info| !info.state.holds())
-        .await?;
+    context.until(&id, "it ends", |info| !info.state.holds()).await?;
     let lines = read(&context, &id).await?;
     let bytes: Vec<_> = lines.iter().map(|line| &*line.bytes).collect();
     assert_eq!(bytes, [FORGED, b"honest"]);
@@ -220,10 +176,7 @@ async fn a_log_of_what_does_not_exist_is_not_found(context: Arc<Context>) -> Out
     let mut lines = context.backend.logs(&id, LogOptions::default());
     let first = within(SOON, lines.next()).await?.ok_or_else(no_error)?;
     fails_with("logs", ErrorKind::NotFound, first)?;
-    assert!(
-        within(SOON, lines.next()).await?.is_none(),
-        "the stream goes on after its error"
-    );
+    assert!(within(SOON, lines.next()).await?.is_none(), "the stream goes on after its error");
     Ok(())
 }
 

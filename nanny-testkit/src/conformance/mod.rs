@@ -107,19 +107,12 @@ pub fn trials(harness: &Arc<dyn Harness>) -> Vec<Trial> {
         ("errors", errors::CASES),
         ("resources", resources::CASES),
     ];
-    let cases = areas
-        .iter()
-        .flat_map(|(area, cases)| cases.iter().map(move |case| (area, case)));
-    cases
-        .map(|(area, case)| trial(harness, area, *case))
-        .collect()
+    let cases = areas.iter().flat_map(|(area, cases)| cases.iter().map(move |case| (area, case)));
+    cases.map(|(area, case)| trial(harness, area, *case)).collect()
 }
 
 /// One test: its name, and what it does.
-type Case = (
-    &'static str,
-    fn(Arc<Context>) -> BoxFuture<'static, Outcome>,
-);
+type Case = (&'static str, fn(Arc<Context>) -> BoxFuture<'static, Outcome>);
 
 /// Pairs each function with its name.
 macro_rules! cases {

@@ -32,32 +32,19 @@ cases![
 const SOON: Duration = Duration::from_secs(10);
 
 async fn free_port() -> Outcome<u16> {
-    let port = async {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await?
-            .local_addr()
-    };
-    port.await
-        .map(|address| address.port())
-        .map_err(|error| Stop::Fail(error.to_string()))
+    let port = async { TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr() };
+    port.await.map(|address| address.port()).map_err(|error| Stop::Fail(error.to_string()))
 }
 
 fn publish(spec: &mut ContainerSpec, container_port: u16, host_port: u16) {
     let mut port = PortMapping::new(container_port);
     port.host_ip = Some(Ipv4Addr::LOCALHOST.to_string());
-    port.host_ports = Some(HostPorts {
-        first: host_port,
-        last: host_port,
-    });
+    port.host_ports = Some(HostPorts { first: host_port, last: host_port });
     spec.ports = vec![port];
 }
 
 fn needs_ports(context: &Context) -> Outcome {
-    if context.backend.capabilities().ports {
-        Ok(())
-    } else {
-        Err(skip("publishes no ports"))
-    }
+    if context.backend.capabilities().ports { Ok(()) } else { Err(skip("publishes no ports")) }
 }
 
 async fn answers(port: u16) -> std::io::Result<bool> {
@@ -91,11 +78,7 @@ async fn b18_a_taken_port_fails_the_start(context: Arc<Context>) -> Outcome {
     let mut second = context.spec(Program::Sleeps)?;
     publish(&mut second, 8000, port);
     let second = context.backend.create(&second).await?;
-    fails_with(
-        "start",
-        ErrorKind::Conflict,
-        context.backend.start(&second).await,
-    )?;
+    fails_with("start", ErrorKind::Conflict, context.backend.start(&second).await)?;
     assert!(!context.backend.inspect(&second).await?.state.holds());
     context.backend.remove(&first).await?;
     context.backend.start(&second).await?;
@@ -108,14 +91,9 @@ async fn a_health_check_of_the_engines_becomes_healthy(context: Arc<Context>) ->
     }
     let id = context.started(Program::Healthy).await?;
     let healthy = Some(EngineHealth::Healthy);
-    let info = context
-        .until(&id, "it is healthy", |info| info.health == healthy)
-        .await?;
+    let info = context.until(&id, "it is healthy", |info| info.health == healthy).await?;
     let listed = context.backend.list(&Selector::All).await?;
-    assert!(
-        listed.contains(&info),
-        "the list says something else than {info:?}"
-    );
+    assert!(listed.contains(&info), "the list says something else than {info:?}");
     Ok(())
 }
 
@@ -132,25 +110,16 @@ async fn what_runs_uses_something(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::KeepsPrinting).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let first = context.backend.stats(&id).await?;
-    assert!(
-        first.memory_bytes > 0 && first.cpu > Duration::ZERO,
-        "{first:?}"
-    );
+    assert!(first.memory_bytes > 0 && first.cpu > Duration::ZERO, "{first:?}");
     tokio::time::sleep(Duration::from_millis(500)).await;
     let second = context.backend.stats(&id).await?;
-    assert!(
-        second.cpu >= first.cpu,
-        "a counter went back: {first:?}, {second:?}"
-    );
+    assert!(second.cpu >= first.cpu, "a counter went back: {first:?}, {second:?}");
     Ok(())
 }
 
 async fn a_present_image_is_found_and_a_missing_one_is_none(context: Arc<Context>) -> Outcome {
     let images = context.backend.images().ok_or_else(|| skip("no images"))?;
-    let image = context
-        .spec(Program::Sleeps)?
-        .image
-        .ok_or_else(|| skip("no image"))?;
+    let image = context.spec(Program::Sleeps)?.image.ok_or_else(|| skip("no image"))?;
     let found = images.inspect(&image).await?;
     assert!(found.is_some_and(|found| found.id.starts_with("sha256:")));
     assert_eq!(images.inspect(context.harness.missing_image()).await?, None);
@@ -179,19 +148,12 @@ async fn networks_are_made_found_and_removed(context: Arc<Context>) -> Outcome {
     assert!(networks.find(&spec.name).await?.is_empty());
     networks.create(&spec).await?;
     // One whose name contains the other's.
-    networks
-        .create(&network(&format!("{}x", spec.name)))
-        .await?;
+    networks.create(&network(&format!("{}x", spec.name))).await?;
 
     let found = networks.find(&spec.name).await?;
     assert_eq!(found.len(), 1);
-    assert_eq!(
-        (&found[0].name, &found[0].labels),
-        (&spec.name, &spec.labels)
-    );
-    let listed = networks
-        .list(&Selector::Labels(spec.labels.clone()))
-        .await?;
+    assert_eq!((&found[0].name, &found[0].labels), (&spec.name, &spec.labels));
+    let listed = networks.list(&Selector::Labels(spec.labels.clone())).await?;
     assert_eq!(listed, found);
 
     networks.remove(&found[0].id).await?;
@@ -222,11 +184,7 @@ async fn a_network_in_use_is_not_removed(context: Arc<Context>) -> Outcome {
     spec.networks = vec![NetworkAttachment::new(&name, Vec::new())];
     let id = context.start_spec(&spec).await?;
     let found = networks.find(&name).await?;
-    fails_with(
-        "remove",
-        ErrorKind::Conflict,
-        networks.remove(&found[0].id).await,
-    )?;
+    fails_with("remove", ErrorKind::Conflict, networks.remove(&found[0].id).await)?;
     context.backend.remove(&id).await?;
     networks.remove(&found[0].id).await?;
     Ok(())
@@ -238,9 +196,7 @@ async fn a_container_is_found_by_its_aliases_on_every_network(context: Arc<Conte
     for alias in ["first-alias", "second-alias", "third-alias"] {
         let name = context.name();
         networks.create(&network(&name)).await?;
-        server
-            .networks
-            .push(NetworkAttachment::new(name, vec![alias.to_owned()]));
+        server.networks.push(NetworkAttachment::new(name, vec![alias.to_owned()]));
     }
     context.start_spec(&server).await?;
     for attachment in &server.networks {
@@ -248,9 +204,7 @@ async fn a_container_is_found_by_its_aliases_on_every_network(context: Arc<Conte
             let mut client = context.spec(Program::Resolves(wanted.clone()))?;
             client.networks = vec![NetworkAttachment::new(&attachment.network, Vec::new())];
             let id = context.start_spec(&client).await?;
-            let info = context
-                .until(&id, "it ends", |info| !info.state.holds())
-                .await?;
+            let info = context.until(&id, "it ends", |info| !info.state.holds()).await?;
             if info.exit.and_then(|exit| exit.code) != Some(0) {
                 return fail(format!("{wanted} was not found on {}", attachment.network));
             }
@@ -260,10 +214,7 @@ async fn a_container_is_found_by_its_aliases_on_every_network(context: Arc<Conte
 }
 
 async fn volumes_are_made_and_found(context: Arc<Context>) -> Outcome {
-    let volumes = context
-        .backend
-        .volumes()
-        .ok_or_else(|| skip("no volumes"))?;
+    let volumes = context.backend.volumes().ok_or_else(|| skip("no volumes"))?;
     let mut spec = VolumeSpec::default();
     spec.name = context.name();
     spec.labels = Labels::from([("conf.volume".to_owned(), "ja \"so\"".to_owned())]);

@@ -44,7 +44,7 @@ fn wrong_types_say_what_is_wanted() {
         ("ports: 80", "services.web.ports: must be a list, not '80'"),
         (
             "environment: A=1",
-            "services.web.environment: must be a mapping or a list of KEY=value, not 'A=1'",
+            "services.web.environment: must be a mapping or a list of KEY=value, not a string",
         ),
         ("environment: {A: [1]}", "services.web.environment.A: must be a single value, not a list"),
         (

@@ -111,7 +111,7 @@ impl Simulation {
             waiting.extend(rollback.failed.waiters.iter().map(|waiter| waiter.request));
         }
         for service in world.services.values() {
-            waiting.extend(service.ready_waiters.iter().map(|waiter| waiter.request));
+            waiting.extend(service.ready_waiters.iter().map(|ready| ready.waiter.request));
             waiting.extend(waiting_for(service));
         }
         waiting.sort();

@@ -64,6 +64,14 @@ pub(super) fn load(
     loading.compose(manifest, compose_file, &variables)
 }
 
+/// The project of a directory whose files are at fault: nothing to start, but the name by which
+/// what runs is found.
+pub(super) fn without_parts(directory: &Path, manifest: &Manifest) -> Option<Project> {
+    let name = directory.file_name()?.to_string_lossy();
+    let name = nanny_compose::names::normalize_project_name(&name);
+    from_compose(&nanny_compose::Project::new(name, directory), manifest).ok()
+}
+
 /// A project of one plain process.
 fn process(manifest: &Manifest, working_dir: &Path) -> Project {
     let spec = ContainerSpec {
@@ -199,6 +207,7 @@ impl Loading<'_> {
                 self.found.files.extend(loaded.files_read);
                 self.say(loaded.warnings, Problem::as_hint);
                 let lowered = from_compose(&loaded.project, manifest);
+                self.hint_at_gpu(manifest, &loaded.project);
                 lowered.map_err(|problems| self.adopt(problems)).ok()
             }
             Err(problems) => {
@@ -207,6 +216,17 @@ impl Loading<'_> {
                 self.say(problems.problems, |problem| problem);
                 None
             }
+        }
+    }
+
+    /// A service that reserves a GPU behind the back of the arbiter is seldom meant.
+    fn hint_at_gpu(&mut self, manifest: &Manifest, project: &nanny_compose::Project) {
+        let mut services = project.services.values();
+        if !manifest.gpu_required && services.any(|service| !service.gpu_requests().is_empty()) {
+            let message = "the Compose file reserves a GPU, and the manifest does not say \
+                           'gpu_required: true': it would run beside whoever holds the GPU";
+            let problem = Problem::new(&self.origin, &self.manifest_file, (1, 1), message);
+            self.found.problems.push(problem.as_hint());
         }
     }
 

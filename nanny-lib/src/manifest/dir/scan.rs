@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::project::{self, Loading};
 use super::{Paths, Settings};
 use crate::manifest::parse::{self, MAX_BYTES};
-use crate::manifest::{Problem, Service};
+use crate::manifest::{Problem, Service, Severity};
 use crate::name::ServiceName;
 
 /// What a manifest may be called; the first that is there counts.
@@ -36,7 +36,7 @@ pub(super) struct FoundManifest {
     pub(super) name_at: (usize, usize),
     pub(super) origin: PathBuf,
     pub(super) file: PathBuf,
-    /// The service, unless its Compose file is at fault.
+    /// The service; one that cannot be started if its Compose file is at fault.
     pub(super) service: Option<Service>,
 }
 
@@ -87,18 +87,30 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
     let mut manifest = parsed.manifest;
     let mut loading = Loading { paths, settings, origin, manifest_file, absolute, found };
     let project = project::load(&mut loading, &manifest, &parsed.files);
-    let Loading { origin, manifest_file: file, mut found, .. } = loading;
+    let Loading { origin, manifest_file: file, absolute, mut found, .. } = loading;
     let (name, name_at) = (manifest.name.clone(), parsed.name_at);
+    let fault = match &project {
+        Some(_) => None,
+        None => found.problems.iter().find(|problem| problem.severity == Severity::Error),
+    };
+    let fault = fault.map(ToString::to_string);
+    // What somebody started there by hand is still to be seen and stopped.
+    let project = project.or_else(|| project::without_parts(&absolute, &manifest));
     let service = project.map(|project| {
         if settings.protected.contains(&project.name) {
             manifest.protected = Some("the nanny itself runs in its project".to_owned());
         }
         if manifest.backend.is_none()
+            && !project.parts.is_empty()
             && project.parts.values().all(|part| part.spec.image.is_none())
         {
             manifest.backend = Some("process".to_owned());
         }
-        Service::new(manifest, Arc::new(project), origin.clone())
+        let service = Service::new(manifest, Arc::new(project), origin.clone());
+        match fault {
+            None => service,
+            Some(fault) => service.as_unusable(fault),
+        }
     });
     found.manifest = Some(FoundManifest { name, name_at, origin, file, service });
     found

@@ -30,7 +30,12 @@ fn source(root: &TempDir) -> DirectorySource {
 async fn discover(source: &DirectorySource) -> (Vec<String>, Vec<String>) {
     let discovery = source.discover().await;
     let root = format!("{}/", source.paths.shown.display());
-    let names = discovery.services.iter().map(|found| found.manifest.name.to_string()).collect();
+    let names = discovery
+        .services
+        .iter()
+        .filter(|service| service.unusable.is_none())
+        .map(|found| found.manifest.name.to_string())
+        .collect();
     let problems = discovery.problems.iter().map(|found| found.to_string().replace(&root, ""));
     (names, problems.collect())
 }
@@ -89,6 +94,10 @@ async fn h8_one_bad_manifest_does_not_hide_the_others() {
         ],
         "{problems:#?}"
     );
+    let found = source(&root).discover().await.services;
+    let unusable = found.iter().filter(|service| service.unusable.is_some());
+    let unusable: Vec<_> = unusable.map(|service| service.manifest.name.as_str()).collect();
+    assert_eq!(unusable, ["bare", "broken"], "what has a name is shown");
     let missing = problems.iter().find(|found| found.starts_with("bare")).unwrap();
     assert!(missing.contains("there is no bare/docker-compose.yml; write one"), "{missing}");
 }

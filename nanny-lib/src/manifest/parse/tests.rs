@@ -159,6 +159,36 @@ mcp: {enabled: false, tools: [{name: x}]}
 }
 
 #[test]
+fn what_is_kept_is_kept_as_written() {
+    let text = "\u{feff}base: &base {whole: 8, part: 1.10}\r
+other: {<<: *base, whole: '8', mode: 0755, word: yes, day: 2024-01-31, 7: x, tag: !t 1}\r
+";
+    let parsed = parse_text(text).unwrap();
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    let extra = serde_json::to_value(&parsed.manifest.extra).unwrap();
+    let other = json!({
+        "whole": "8", "part": 1.1, "mode": "0755", "word": "yes", "day": "2024-01-31",
+        "7": "x", "tag": {"!t": 1},
+    });
+    assert_eq!(extra, json!({"base": {"whole": 8, "part": 1.1}, "other": other}));
+}
+
+#[test]
+fn what_json_cannot_say_is_hinted_at_and_tells_no_secret() {
+    for (text, kept) in [
+        ("model: {~: x}\nlicense: mit", 1),
+        ("7: x\nlicense: mit", 1),
+        ("env: {TOKEN: 99999999999999999999}\nlicense: mit", 0),
+    ] {
+        let parsed = parse_text(text).unwrap();
+        assert_eq!(parsed.manifest.extra.len(), kept, "{text}");
+        assert_eq!(parsed.problems.len(), 1, "{:?}", parsed.problems);
+        let message = &parsed.problems[0].message;
+        assert!(message.contains("is not kept") && !message.contains("999"), "{message}");
+    }
+}
+
+#[test]
 fn a_near_miss_of_an_absent_field_is_hinted_at() {
     for (text, expected) in [
         (

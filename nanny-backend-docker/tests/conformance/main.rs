@@ -3,6 +3,8 @@
 //! Needs the image `nanny-test/busybox:1`, which `scripts/engines` makes. Without an engine it
 //! says so and passes, unless `CI=true` or `NANNY_TEST_DOCKER=1` ask for more.
 
+mod beyond;
+
 use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -108,10 +110,7 @@ fn print(line: Printed) -> String {
 
 /// Whether the engine answers and has the image, or why not.
 async fn reachable(backend: &dyn ContainerBackend) -> Result<(), String> {
-    backend
-        .list(&Selector::All)
-        .await
-        .map_err(|error| error.to_string())?;
+    backend.list(&Selector::All).await.map_err(|error| error.to_string())?;
     let images = backend.images().ok_or("no images")?;
     match images.inspect(IMAGE).await {
         Ok(Some(_)) => Ok(()),
@@ -130,15 +129,10 @@ fn main() -> ExitCode {
         let set = |name: &str, value: &str| env::var(name).is_ok_and(|is| is == value);
         let must_run = set("CI", "true") || set("NANNY_TEST_DOCKER", "1");
         eprintln!("\n*** THE DOCKER CONFORMANCE SUITE DID NOT RUN: {reason} ***\n");
-        return if must_run {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        };
+        return if must_run { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
-    let harness: Arc<dyn Harness> = Arc::new(Real {
-        config,
-        backend: Arc::new(backend),
-    });
-    libtest_mimic::run(&arguments, conformance::trials(&harness)).exit_code()
+    let beyond = beyond::trials(&config, &backend);
+    let harness: Arc<dyn Harness> = Arc::new(Real { config, backend: Arc::new(backend) });
+    let trials = conformance::trials(&harness).into_iter().chain(beyond).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -6,9 +6,7 @@ fn recorded(name: &str) -> String {
 }
 
 fn info(name: &str) -> ContainerInfo {
-    serde_json::from_str::<Inspected>(&recorded(name))
-        .unwrap()
-        .to_info(false)
+    serde_json::from_str::<Inspected>(&recorded(name)).unwrap().to_info(false)
 }
 
 fn inspected(json: &str) -> Inspected {
@@ -22,24 +20,13 @@ fn uses_gpu(json: &str) -> bool {
 #[test]
 fn a_running_container_is_read() {
     let info = info("inspect-running");
-    assert_eq!(
-        (info.name.as_str(), info.image.as_str()),
-        ("recorded-a", "nanny-test/busybox:1")
-    );
-    assert_eq!(
-        info.labels.get("quo\"te").map(String::as_str),
-        Some("größe")
-    );
+    assert_eq!((info.name.as_str(), info.image.as_str()), ("recorded-a", "nanny-test/busybox:1"));
+    assert_eq!(info.labels.get("quo\"te").map(String::as_str), Some("größe"));
     assert_eq!(info.state, ContainerState::Running);
     assert_eq!(info.health, Some(EngineHealth::Healthy));
     assert_eq!(info.exit, None);
     assert!(info.started_at.is_some());
-    assert_eq!(
-        info.restart,
-        RestartPolicy::OnFailure {
-            max_retries: Some(4)
-        }
-    );
+    assert_eq!(info.restart, RestartPolicy::OnFailure { max_retries: Some(4) });
     assert!(!info.uses_gpu);
 }
 
@@ -48,10 +35,7 @@ fn an_exit_is_read() {
     let info = info("inspect-exited");
     assert_eq!(info.state, ContainerState::Exited);
     let exit = info.exit.unwrap();
-    assert_eq!(
-        (exit.code, exit.error, exit.out_of_memory),
-        (Some(3), None, false)
-    );
+    assert_eq!((exit.code, exit.error, exit.out_of_memory), (Some(3), None, false));
     // Not after the start: the engine noted the end of this short life before its beginning.
     assert!(exit.at.is_some() && info.started_at.is_some());
 }
@@ -61,13 +45,7 @@ fn a_start_that_failed_keeps_its_error() {
     let info = info("inspect-failed-gpu");
     assert_eq!(info.state, ContainerState::Created);
     assert!(info.uses_gpu);
-    assert!(
-        info.exit
-            .unwrap()
-            .error
-            .unwrap()
-            .contains("could not select device driver")
-    );
+    assert!(info.exit.unwrap().error.unwrap().contains("could not select device driver"));
     assert_eq!(info.started_at, None);
 }
 
@@ -83,10 +61,7 @@ fn a_crash_loop_is_read() {
 fn a_list_is_read() {
     let list: Vec<Summary> = serde_json::from_str(&recorded("list")).unwrap();
     assert_eq!(list.len(), 4);
-    assert!(
-        list.iter()
-            .all(|summary| summary.id.len() == 64 && summary.labels.is_some())
-    );
+    assert!(list.iter().all(|summary| summary.id.len() == 64 && summary.labels.is_some()));
 }
 
 #[test]
@@ -95,19 +70,9 @@ fn a_reading_leaves_the_page_cache_out() {
     assert!(reading.cpu() > Duration::ZERO);
     let json =
         r#"{"memory_stats":{"usage":100,"stats":{"total_inactive_file":30,"inactive_file":20}}}"#;
-    assert_eq!(
-        serde_json::from_str::<Reading>(json)
-            .unwrap()
-            .memory_bytes(),
-        70
-    );
+    assert_eq!(serde_json::from_str::<Reading>(json).unwrap().memory_bytes(), 70);
     let json = r#"{"memory_stats":{"usage":100,"stats":{"inactive_file":20}}}"#;
-    assert_eq!(
-        serde_json::from_str::<Reading>(json)
-            .unwrap()
-            .memory_bytes(),
-        80
-    );
+    assert_eq!(serde_json::from_str::<Reading>(json).unwrap().memory_bytes(), 80);
 }
 
 #[test]

@@ -21,12 +21,7 @@ fn refused(spec: &ContainerSpec) -> BackendError {
 }
 
 fn bind(create_source: bool) -> MountKind {
-    MountKind::Bind {
-        source: "/data".to_owned(),
-        create_source,
-        propagation: None,
-        selinux: None,
-    }
+    MountKind::Bind { source: "/data".to_owned(), create_source, propagation: None, selinux: None }
 }
 
 fn strings(items: &[&str]) -> Vec<String> {
@@ -50,9 +45,7 @@ fn plain_fields_arrive() {
     let mut spec = spec();
     spec.entrypoint = Some(Vec::new());
     spec.command = Some(strings(&["serve", "--all"]));
-    spec.environment
-        .0
-        .insert("A".to_owned(), Some("x=y".to_owned()));
+    spec.environment.0.insert("A".to_owned(), Some("x=y".to_owned()));
     spec.environment.0.insert("GONE".to_owned(), None);
     spec.labels = Labels::from([("k".to_owned(), "v".to_owned())]);
     spec.hostname = Some("h".to_owned());
@@ -68,26 +61,15 @@ fn plain_fields_arrive() {
     spec.ulimits = vec![Ulimit::new("memlock", -1, -1)];
     spec.stop_signal = Some("SIGINT".to_owned());
     spec.stop_grace = Some(Duration::from_millis(1500));
-    spec.restart = RestartPolicy::OnFailure {
-        max_retries: Some(3),
-    };
+    spec.restart = RestartPolicy::OnFailure { max_retries: Some(3) };
     let body = body(&spec);
     assert_eq!(body["Entrypoint"], json!([]));
     assert_eq!(body["Cmd"], json!(["serve", "--all"]));
     assert_eq!(body["Env"], json!(["A=x=y", "GONE"]));
     assert_eq!(body["Labels"], json!({"k": "v"}));
-    assert_eq!(
-        (&body["Hostname"], &body["User"]),
-        (&json!("h"), &json!("1:2"))
-    );
-    assert_eq!(
-        (&body["WorkingDir"], &body["Tty"]),
-        (&json!("/w"), &json!(true))
-    );
-    assert_eq!(
-        (&body["StopSignal"], &body["StopTimeout"]),
-        (&json!("SIGINT"), &json!(2))
-    );
+    assert_eq!((&body["Hostname"], &body["User"]), (&json!("h"), &json!("1:2")));
+    assert_eq!((&body["WorkingDir"], &body["Tty"]), (&json!("/w"), &json!(true)));
+    assert_eq!((&body["StopSignal"], &body["StopTimeout"]), (&json!("SIGINT"), &json!(2)));
     assert_eq!(
         body["HostConfig"],
         json!({
@@ -105,16 +87,10 @@ fn a_published_port_is_also_an_exposed_one() {
     let mut spec = spec();
     let mut fixed = PortMapping::new(80);
     fixed.host_ip = Some("127.0.0.1".to_owned());
-    fixed.host_ports = Some(HostPorts {
-        first: 8080,
-        last: 8080,
-    });
+    fixed.host_ports = Some(HostPorts { first: 8080, last: 8080 });
     let mut range = PortMapping::new(53);
     range.protocol = Protocol::Udp;
-    range.host_ports = Some(HostPorts {
-        first: 5300,
-        last: 5310,
-    });
+    range.host_ports = Some(HostPorts { first: 5300, last: 5310 });
     spec.ports = vec![fixed, range, PortMapping::new(80)];
     spec.expose = strings(&["9000", "9001/udp"]);
     let body = body(&spec);
@@ -145,10 +121,7 @@ fn mounts_are_binds_where_the_engine_makes_what_is_missing() {
         propagation: Some("rshared".to_owned()),
         selinux: Some('z'),
     };
-    let volume = |no_copy| MountKind::Volume {
-        name: "v".to_owned(),
-        no_copy,
-    };
+    let volume = |no_copy| MountKind::Volume { name: "v".to_owned(), no_copy };
     spec.mounts = vec![
         read_only,
         Mount::new("/b", shared),
@@ -159,12 +132,7 @@ fn mounts_are_binds_where_the_engine_makes_what_is_missing() {
         Mount::new("/g", MountKind::Tmpfs { size: Some(64) }),
     ];
     let host = &body(&spec)["HostConfig"];
-    let binds = [
-        "/data:/a:ro",
-        "/s:/b:rw,z,rshared",
-        "v:/c:rw",
-        "v:/d:rw,nocopy",
-    ];
+    let binds = ["/data:/a:ro", "/s:/b:rw,z,rshared", "v:/c:rw", "v:/d:rw,nocopy"];
     assert_eq!(host["Binds"], json!(binds));
     assert_eq!(
         host["Mounts"],
@@ -222,27 +190,16 @@ fn capabilities_and_security_options_have_one_spelling() {
     let mut spec = spec();
     spec.cap_add = strings(&["sys_nice", "CAP_IPC_LOCK", "SYS_NICE"]);
     spec.cap_drop = strings(&["all"]);
-    spec.security_opt = strings(&[
-        "seccomp:unconfined",
-        "label:type:x",
-        "no-new-privileges:true",
-    ]);
+    spec.security_opt = strings(&["seccomp:unconfined", "label:type:x", "no-new-privileges:true"]);
     let host = &body(&spec)["HostConfig"];
     assert_eq!(host["CapAdd"], json!(["CAP_IPC_LOCK", "CAP_SYS_NICE"]));
     assert_eq!(host["CapDrop"], json!(["ALL"]));
-    let options = [
-        "seccomp=unconfined",
-        "label=type:x",
-        "no-new-privileges=true",
-    ];
+    let options = ["seccomp=unconfined", "label=type:x", "no-new-privileges=true"];
     assert_eq!(host["SecurityOpt"], json!(options));
 
     spec.security_opt = strings(&["systempaths=unconfined"]);
     let host = &body(&spec)["HostConfig"];
-    assert_eq!(
-        (&host["MaskedPaths"], &host["ReadonlyPaths"]),
-        (&json!([]), &json!([]))
-    );
+    assert_eq!((&host["MaskedPaths"], &host["ReadonlyPaths"]), (&json!([]), &json!([])));
 
     spec.security_opt = strings(&["seccomp:/etc/profile.json"]);
     assert_eq!(refused(&spec).kind(), ErrorKind::Unsupported);
@@ -265,15 +222,7 @@ fn an_old_engine_gets_its_first_network_with_the_create_and_the_others_after_it(
 
     let new = to_body(&spec, NEW).unwrap();
     assert!(new.connect.is_empty());
-    assert_eq!(
-        new.create
-            .networking_config
-            .unwrap()
-            .endpoints_config
-            .unwrap()
-            .len(),
-        2
-    );
+    assert_eq!(new.create.networking_config.unwrap().endpoints_config.unwrap().len(), 2);
 
     spec.network_mode = Some("host".to_owned());
     assert_eq!(refused(&spec).kind(), ErrorKind::Invalid);
@@ -315,10 +264,7 @@ fn what_cannot_be_said_to_the_engine_is_refused_by_name() {
     imageless.image = None;
     assert_eq!(refused(&imageless).kind(), ErrorKind::Invalid);
     let mut variable = spec();
-    variable
-        .environment
-        .0
-        .insert("A=B".to_owned(), Some("secret".to_owned()));
+    variable.environment.0.insert("A=B".to_owned(), Some("secret".to_owned()));
     let error = refused(&variable);
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(!error.to_string().contains("secret"));

@@ -1,1 +1,0 @@
-//! nanny-examples

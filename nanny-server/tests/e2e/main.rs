@@ -1,0 +1,26 @@
+//! The shipped binary, over HTTP, on a real Docker Engine, which `scripts/engines up` starts.
+//!
+//! Each test has services, a nanny and names of its own, so that they run side by side. Where no
+//! engine answers they say so and pass; with `CI=true` or `NANNY_TEST_DOCKER=1` they fail.
+
+#![cfg(all(feature = "rest", feature = "docker"))]
+
+mod engine;
+mod house;
+mod http;
+
+mod adoption;
+mod by_hand;
+mod check;
+mod compose;
+mod failures;
+mod files;
+mod interleaved;
+mod logs;
+mod outage;
+mod parts;
+mod races;
+mod restarts;
+mod rollback;
+mod secrets;
+mod seed;
