@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nanny_lib::backend::{ContainerBackend as _, MemoryBackend, RestartPolicy};
+use nanny_lib::backend::{
+    BackendError, ContainerBackend as _, ErrorKind, MemoryBackend, RestartPolicy,
+};
 use nanny_lib::manifest::{FixedSource, Service};
 use nanny_lib::{Error, Nanny, StartOptions, Status};
 
@@ -53,6 +55,34 @@ async fn two_started_by_hand_are_reported_and_not_fought() {
     house.until_seen(|snapshot| snapshot.gpu_services_running.len() == 2).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(house.engine.running(), ["a-main-1", "b-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_beside_another_holder_needs_leave() {
+    let house = House::new([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    let spec = gpu("b").project.parts["main"].spec.clone();
+    let id = house.engine.create(&spec).await.unwrap();
+    house.engine.start(&id).await.unwrap();
+    house.until_seen(|snapshot| snapshot.gpu_services_running.len() == 2).await;
+    let error = house.nanny.restart("b", StartOptions::default()).await.unwrap_err();
+    assert!(matches!(error, Error::GpuConflict { .. }), "{error:?}");
+    let restarted = house.nanny.restart("b", StartOptions::forced()).await.unwrap();
+    assert_eq!(restarted.stopped, [name("a")]);
+    assert_eq!(house.engine.running(), ["b-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_restores_no_more_than_the_policy_admits() {
+    let house = House::new([gpu("a"), gpu("b"), gpu("c")]).await;
+    house.start("a").await;
+    let spec = gpu("b").project.parts["main"].spec.clone();
+    let id = house.engine.create(&spec).await.unwrap();
+    house.engine.start(&id).await.unwrap();
+    house.until_seen(|snapshot| snapshot.gpu_services_running.len() == 2).await;
+    house.engine.start_fails("c-main-1", BackendError::new(ErrorKind::Invalid, "start", "no"));
+    house.nanny.start("c", StartOptions::forced()).await.unwrap_err();
+    assert_eq!(house.engine.running(), ["a-main-1"]);
 }
 
 async fn nanny(engine: &MemoryBackend, services: Vec<Service>, state: &std::path::Path) -> Nanny {

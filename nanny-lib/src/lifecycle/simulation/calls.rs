@@ -226,6 +226,6 @@ impl Simulation {
     }
 }
 
-fn failed(id: CallId, kind: ErrorKind) -> Input {
+pub(super) fn failed(id: CallId, kind: ErrorKind) -> Input {
     Input::Done(id, Outcome::Failed(BackendError::new(kind, "call", format!("{kind:?}"))))
 }

@@ -8,6 +8,7 @@ mod calls;
 mod checks;
 mod engine;
 mod mischief;
+mod named;
 mod services;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use self::calls::Fate;
+use self::calls::{Fate, failed};
 use self::engine::{Engine, Random, Starter};
 use self::mischief::Temper;
 use super::{

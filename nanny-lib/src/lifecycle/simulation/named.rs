@@ -1,0 +1,261 @@
+//! One test for each kind of fault that the simulation found, on calls that the test answers.
+
+use super::engine::{Engine, Starter};
+use super::{failed, services, world};
+use crate::backend::ErrorKind;
+use crate::error::Error;
+use crate::gpu::ClaimPhase;
+use crate::journal::Entry;
+use crate::lifecycle::{
+    Answer, CallId, Command, Effect, EngineIndex, Input, Journal, Now, Outcome, RequestId, World,
+};
+use crate::manifest::Discovery;
+use crate::name::ContainerId;
+use crate::nanny::{StartOptions, StopOptions};
+use crate::project::Step;
+
+/// A world whose calls and lists wait until the test answers them.
+struct Desk {
+    world: World,
+    engine: Engine,
+    now: u64,
+    calls: Vec<(CallId, Step)>,
+    lists: Vec<u64>,
+    answers: Vec<Answer>,
+    journal: Journal,
+}
+
+impl Desk {
+    fn new(names: &[&str]) -> Self {
+        let mut desk = Self {
+            world: world(Journal::default()),
+            engine: Engine::default(),
+            now: 0,
+            calls: Vec::new(),
+            lists: Vec::new(),
+            answers: Vec::new(),
+            journal: Journal::default(),
+        };
+        let effects = desk.world.begin(desk.instant());
+        desk.take(effects);
+        let services = names.iter().map(|name| services::service(name, 1)).collect();
+        desk.tell(Input::Discovered(Discovery::new(services, Vec::new())));
+        desk.list();
+        desk
+    }
+
+    fn instant(&self) -> Now {
+        let mono = std::time::Duration::from_millis(self.now);
+        Now::new(mono, jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.now += 1;
+        let effects = self.world.step(self.instant(), input);
+        self.take(effects);
+    }
+
+    fn take(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Call { id, step, .. } => self.calls.push((id, step)),
+                Effect::List { engine: EngineIndex(0), issued } => self.lists.push(issued),
+                Effect::Reply(_, answer) => self.answers.push(answer),
+                Effect::Journal(journal) => self.journal = (*journal).clone(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Time passes, until retries are due.
+    fn pass(&mut self, millis: u64) {
+        self.now += millis;
+        self.tell(Input::Tick);
+    }
+
+    /// Answers the lists that were asked for.
+    fn list(&mut self) {
+        for issued in std::mem::take(&mut self.lists) {
+            let result = Ok(self.engine.list());
+            self.tell(Input::Listed { engine: EngineIndex(0), issued, result });
+        }
+    }
+
+    fn start(&mut self, name: &str, options: StartOptions) {
+        self.tell(Input::Command(RequestId(0), Command::Start(name.to_owned(), options)));
+    }
+
+    fn stop(&mut self, name: &str) {
+        let stop = Command::Stop(name.to_owned(), StopOptions::default());
+        self.tell(Input::Command(RequestId(0), stop));
+    }
+
+    /// The call under way whose step reads like this.
+    fn call(&mut self, step: &str) -> (CallId, Step) {
+        let at = self.calls.iter().position(|(_, call)| call.to_string().starts_with(step));
+        let at = at.unwrap_or_else(|| panic!("no '{step}' among {:?}", self.calls));
+        self.calls.remove(at)
+    }
+
+    /// The engine does what the step says, and says so.
+    fn obey(&mut self, step: &str) -> ContainerId {
+        let (call, step) = self.call(step);
+        let container = self.execute(&step);
+        self.seen(call, &container);
+        container
+    }
+
+    fn seen(&mut self, call: CallId, container: &ContainerId) {
+        let outcome = match self.engine.containers.get(container) {
+            Some(held) => Outcome::Container(held.info.clone()),
+            None => Outcome::Image("id".to_owned()),
+        };
+        self.tell(Input::Done(call, outcome));
+    }
+
+    fn execute(&mut self, step: &Step) -> ContainerId {
+        match step {
+            Step::Create { spec, .. } => self.engine.create("c", spec).expect("it can be made"),
+            Step::Start { id, .. } => {
+                let at = jiff::Timestamp::UNIX_EPOCH;
+                self.engine.start(id, Starter::UsOnGpu, at).expect("it can be started");
+                id.clone()
+            }
+            Step::Stop { id, .. } | Step::Kill { id } => {
+                let run = self.engine.containers[id].run;
+                self.engine.end(id, run, 143);
+                id.clone()
+            }
+            _ => ContainerId::new("none"),
+        }
+    }
+
+    fn bring_up(&mut self, name: &str) {
+        self.start(name, StartOptions::default());
+        self.obey("image");
+        while !self.calls.is_empty() {
+            let step = self.calls[0].1.to_string();
+            self.obey(&step);
+        }
+        assert!(matches!(self.answers.pop(), Some(Answer::Started(Ok(_)))), "{name} is up");
+    }
+
+    fn claim(&self, name: &str) -> Option<ClaimPhase> {
+        let mut claims = self.world.ledger().iter();
+        claims.find(|(service, _)| service.as_str() == name).map(|(_, claim)| claim.phase)
+    }
+}
+
+#[test]
+fn b8_the_gpu_is_not_given_away_before_a_lost_call_was_looked_at() {
+    let mut desk = Desk::new(&["a", "b"]);
+    desk.start("a", StartOptions::default());
+    desk.obey("image");
+    desk.obey("create");
+    let (lost, step) = desk.call("start");
+    desk.execute(&step);
+    desk.tell(failed(lost, ErrorKind::Timeout));
+    // 'a' runs, and nobody has seen it yet.
+    desk.start("b", StartOptions::forced());
+    assert!(desk.calls.is_empty(), "{:?}", desk.calls);
+    desk.list();
+    desk.list();
+    desk.obey("stop");
+    assert_eq!(desk.claim("a"), None);
+    desk.obey("image");
+}
+
+#[test]
+fn b9_a_start_that_comes_after_it_was_given_up_is_undone() {
+    let mut desk = Desk::new(&["a"]);
+    desk.start("a", StartOptions::default());
+    desk.obey("image");
+    desk.obey("create");
+    let (lost, late) = desk.call("start");
+    desk.tell(failed(lost, ErrorKind::Timeout));
+    desk.stop("a");
+    desk.list();
+    desk.list();
+    assert!(matches!(desk.answers.pop(), Some(Answer::Stopped(Ok(_)))));
+    desk.execute(&late);
+    desk.pass(3000);
+    desk.list();
+    desk.obey("stop");
+    assert_eq!(desk.claim("a"), None);
+}
+
+#[test]
+fn b12_what_is_still_being_made_is_not_started_because_a_list_shows_it() {
+    let mut desk = Desk::new(&["a"]);
+    desk.start("a", StartOptions::default());
+    desk.obey("image");
+    let (create, step) = desk.call("create");
+    let container = desk.execute(&step);
+    desk.pass(3000);
+    desk.list();
+    assert!(desk.calls.is_empty(), "the answer may be older than a start: {:?}", desk.calls);
+    desk.seen(create, &container);
+    desk.obey("start");
+    assert!(matches!(desk.answers.pop(), Some(Answer::Started(Ok(_)))));
+}
+
+#[test]
+fn a_start_is_not_complete_while_a_stop_of_before_is_under_way() {
+    let mut desk = Desk::new(&["e", "d"]);
+    desk.bring_up("e");
+    desk.stop("e");
+    let (stop, step) = desk.call("stop");
+    // Another part's stop has failed meanwhile, say: the stop as a whole was given up.
+    let name = crate::name::ServiceName::new("e").expect("a name");
+    let now = desk.instant();
+    let mut out = Vec::new();
+    desk.world.fail_down(&name, "no", now, &mut out);
+    desk.take(out);
+    desk.answers.clear();
+    desk.start("e", StartOptions::default());
+    assert!(desk.answers.is_empty(), "it runs, but not for long: {:?}", desk.answers);
+    let container = desk.execute(&step);
+    desk.seen(stop, &container);
+    desk.list();
+    desk.obey("image");
+    desk.obey("start");
+    assert!(matches!(desk.answers.pop(), Some(Answer::Started(Ok(_)))));
+}
+
+#[test]
+fn c5_a_newcomer_fails_if_whoever_must_make_way_cannot_be_stopped() {
+    let mut desk = Desk::new(&["a", "g"]);
+    desk.bring_up("g");
+    desk.start("a", StartOptions::forced());
+    let (web, step) = desk.call("stop");
+    desk.execute(&step);
+    desk.tell(failed(web, ErrorKind::Invalid));
+    let Some(Answer::Started(Err(Error::StartFailed { reason, .. }))) = desk.answers.pop() else {
+        panic!("the newcomer is answered");
+    };
+    assert!(reason.contains("could not be stopped"), "{reason}");
+    assert_eq!(desk.claim("a"), None);
+}
+
+#[test]
+fn a3_a_restart_that_is_cut_short_is_taken_up() {
+    let mut desk = Desk::new(&["a"]);
+    desk.bring_up("a");
+    let restart = Command::Restart("a".to_owned(), StartOptions::default());
+    desk.tell(Input::Command(RequestId(0), restart));
+    assert_eq!(desk.journal.services.values().collect::<Vec<_>>(), [&Entry::Starting]);
+}
+
+#[test]
+fn a_service_that_comes_to_need_a_gpu_while_it_is_started_needs_leave() {
+    let mut desk = Desk::new(&["a", "e"]);
+    desk.bring_up("a");
+    desk.start("e", StartOptions::default());
+    let services = vec![services::service("a", 1), services::service("e", 3)];
+    desk.tell(Input::Discovered(Discovery::new(services, Vec::new())));
+    let (image, _) = desk.call("image");
+    desk.tell(Input::Done(image, Outcome::Image("id".to_owned())));
+    assert!(matches!(desk.answers.pop(), Some(Answer::Started(Err(_)))));
+    assert_eq!(desk.claim("e"), None);
+    assert!(desk.calls.is_empty(), "{:?}", desk.calls);
+}
