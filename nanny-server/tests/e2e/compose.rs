@@ -102,6 +102,32 @@ fn compose_finds_nothing_to_do_on_a_gpu_service_of_ours() {
 }
 
 #[test]
+fn what_compose_started_otherwise_is_drift_and_left_alone() {
+    if !engine::has_compose() {
+        return;
+    }
+    let Some(mut house) = House::new() else { return };
+    house.add("theirs", GPU, &web(IDLE, "environment: {SIZE: '${SIZE}'}"));
+    house.write("theirs", ".env", "SIZE=small\n");
+    house.add("broken", GPU, &web(IDLE, "devices: [/dev/kfd]"));
+    engine::compose(&house.home("theirs"), &["up", "-d"]);
+    house.write("theirs", ".env", "SIZE=large\n");
+    house.open();
+    let container = house.container("theirs");
+    let id = engine::id(&container);
+    let now = house.becomes("theirs", "running");
+    assert_eq!((&now["drift"], &now["holds_gpu"]), (&json!(true), &json!(true)), "{now}");
+    assert_eq!(house.started("theirs")["message"], "Service 'theirs' is already running");
+    assert_eq!(engine::id(&container), id);
+
+    // It gives way to another, and it comes back when that one fails.
+    let failed = house.start("broken", r#"{"force": true}"#).expect(500);
+    assert_eq!(failed["restored"], json!(["theirs"]), "{failed}");
+    assert!(engine::runs(&container));
+    assert_eq!(house.holder(), "theirs");
+}
+
+#[test]
 fn what_compose_recreates_is_followed() {
     if !engine::has_compose() {
         return;
