@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn b18_a_registry_out_of_reach_is_no_engine_out_of_reach() {
-        let registry = r#"Get "http://localhost:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused"#;
+        let registry =
+            r#"Get "http://localhost:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused"#;
         let error = answer(500, registry);
         assert_eq!((error.kind(), error.message()), (ErrorKind::Other, registry));
     }

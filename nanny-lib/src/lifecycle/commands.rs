@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::service::{Desired, Down, Patience, ReadyWaiter, Up, Waiter, Work};
+use super::service::{Desired, Down, Patience, ReadyWaiter, Settling, Up, Waiter, Work};
 use super::world::{Out, World};
 use super::{Answer, Effect, Now, RequestId};
 use crate::error::Error;
@@ -336,7 +336,7 @@ impl World {
             part_of: None,
             was_up,
             deadline: now.mono + self.settings.start_limit,
-            settled: false,
+            settling: Settling::NotYet,
             images_ready: false,
             patience: Patience::default(),
         }

@@ -118,13 +118,6 @@ impl World {
         out.push(Effect::List { engine: index, issued });
     }
 
-    /// Asks an engine for a list at a certain time, or before.
-    pub(super) fn list_at(&mut self, index: EngineIndex, at: Duration) {
-        let engine = &mut self.engines[index.0];
-        engine.next_list = engine.next_list.min(at);
-        self.schedule(at, Timer::Engine(index));
-    }
-
     pub(super) fn list_if_due(&mut self, index: EngineIndex, now: Now, out: &mut Out) {
         if self.engines[index.0].next_list <= now.mono {
             self.list(index, now, out);

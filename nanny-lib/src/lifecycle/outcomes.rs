@@ -146,7 +146,13 @@ impl World {
     }
 
     /// Goes on only after a list that was asked for from now on.
-    fn look_again(&mut self, name: &ServiceName, engine: EngineIndex, now: Now, out: &mut Out) {
+    pub(super) fn look_again(
+        &mut self,
+        name: &ServiceName,
+        engine: EngineIndex,
+        now: Now,
+        out: &mut Out,
+    ) {
         let after_list = self.next_sequence();
         if let Some(patience) = self.services.get_mut(name).and_then(|s| s.patience_mut()) {
             patience.after_list = after_list;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::service::{
-    Desired, Down, FailedStart, ReadyWaiter, Rollback, RollbackId, ServiceState, Waiter, Work,
+    Desired, Down, FailedStart, ReadyWaiter, Rollback, RollbackId, ServiceState, Settling, Waiter,
+    Work,
 };
 use super::world::{Call, Out, Timer, World};
 use super::{Answer, CallId, Effect, EngineIndex, Now};
@@ -51,8 +52,8 @@ impl World {
         }
         match plan(&self.services[name].wanted.project, &containers, Goal::Up, &up.progress) {
             Plan::Next(steps) => self.issue(name, engine, steps, now, out),
-            Plan::Done if !up.settled && !up.restore.is_empty() => {
-                self.settle(name, engine, now);
+            Plan::Done if !up.restore.is_empty() && up.settling != Settling::Looked => {
+                self.settle(name, engine, now, out);
             }
             Plan::Done => self.finish_up(name, now, out),
             Plan::Stuck { reason } => self.fail_up(name, reason, None, now, out),
@@ -62,16 +63,17 @@ impl World {
 
     /// Looks once more in a moment: others made way for this start, and if it ends at once they are
     /// to have the GPU back.
-    fn settle(&mut self, name: &ServiceName, engine: EngineIndex, now: Now) {
-        let after_list = self.next_sequence();
-        let at = now.mono + SETTLE;
-        if let Some(Work::Up(up)) = self.services.get_mut(name).map(|service| &mut service.work) {
-            up.settled = true;
-            up.patience.not_before = at;
-            up.patience.after_list = after_list;
+    fn settle(&mut self, name: &ServiceName, engine: EngineIndex, now: Now, out: &mut Out) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let Work::Up(up) = &mut service.work else { return };
+        if up.settling == Settling::NotYet {
+            up.settling = Settling::Pause;
+            up.patience.not_before = now.mono + SETTLE;
+            self.schedule(now.mono + SETTLE, Timer::Service(name.clone()));
+        } else {
+            up.settling = Settling::Looked;
+            self.look_again(name, engine, now, out);
         }
-        self.list_at(engine, at);
-        self.schedule(at, Timer::Service(name.clone()));
     }
 
     /// Sends those steps on their way whose subject has no call under way.
