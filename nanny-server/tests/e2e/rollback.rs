@@ -100,9 +100,7 @@ fn c3_nobody_slips_in_between_a_failed_swap_and_its_rollback() {
 
 #[test]
 fn c3_whoever_wants_no_rollback_gets_none() {
-    let file =
-        "services:\n  web:\n    image: nanny-test/busybox:1\n    command: [no-such-command]\n";
-    let Some(house) = house(file) else { return };
+    let Some(house) = house(NO_COMMAND) else { return };
     let failed = house.start("new", r#"{"force": true, "rollback": false}"#).expect(500);
     assert_eq!((&failed["code"], &failed["restored"]), (&json!("start_failed"), &json!([])));
     assert_eq!(house.holder(), Value::Null);
