@@ -25,6 +25,7 @@ fn what_we_start_is_compose_s_own() {
     for name in &names {
         assert!(listed.iter().any(|found| found["Name"] == **name), "{listed:?}");
     }
+    house.says("web", "db-1   | storing\nweb-1  | serving\n");
     let logs = engine::compose(&home, &["logs", "--no-color"]);
     for (part, line) in [("web-1", "serving"), ("db-1", "storing")] {
         // How wide it makes the names depends on whom it has heard of.
@@ -70,7 +71,7 @@ fn what_compose_started_is_ours_to_see_to_hold_and_to_stop() {
     assert_eq!(house.holder(), "theirs");
     assert_eq!(house.start("ours", "").expect(409)["conflicts"], json!(["theirs"]));
     assert_eq!(house.started("theirs")["message"], "Service 'theirs' is already running");
-    assert_eq!(house.logs("theirs", "")["logs"], "web-1  | up\n");
+    house.says("theirs", "web-1  | up\n");
 
     let swapped = house.start("ours", r#"{"force": true}"#).expect(200);
     assert_eq!(swapped["stopped"], json!(["theirs"]));
