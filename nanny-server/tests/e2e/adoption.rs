@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::engine;
@@ -30,9 +31,22 @@ fn is_adopted(house: &House) {
         assert!(now["uptime"].is_string() && now["error"].is_null(), "{now}");
         assert_eq!((&now["drift"], &now["status"]), (&json!(false), &json!("running")), "{now}");
     }
+    counts_from_the_start(house);
     assert_eq!(house.holder(), "gpu");
     assert_eq!(house.start("rival", "").expect(409)["conflicts"], json!(["gpu"]));
     assert_eq!(house.started("gpu")["message"], "Service 'gpu' is already running");
+}
+
+/// The uptime is since the engine's own start of the container.
+fn counts_from_the_start(house: &House) {
+    let started = engine::time(&engine::inspect(&house.container("gpu"))["State"]["StartedAt"]);
+    let (before, now, after) = (Timestamp::now(), house.status("gpu"), Timestamp::now());
+    let uptime = now["uptime"].as_str().expect("it runs");
+    let parts = uptime.split(':').map(|part| part.parse::<f64>().expect("a number"));
+    let uptime = parts.fold(0.0, |sum, part| sum * 60.0 + part);
+    let least = before.duration_since(started).as_secs_f64() - 0.001;
+    let most = after.duration_since(started).as_secs_f64() + 0.001;
+    assert!((least..=most).contains(&uptime), "{least} {uptime} {most}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn what_we_start_is_compose_s_own() {
     for name in &names {
         assert!(listed.iter().any(|found| found["Name"] == **name), "{listed:?}");
     }
+    house.says("web", "db-1   | storing\nweb-1  | serving\n");
     let logs = engine::compose(&home, &["logs", "--no-color"]);
     for (part, line) in [("web-1", "serving"), ("db-1", "storing")] {
         // How wide it makes the names depends on whom it has heard of.
@@ -70,7 +71,7 @@ fn what_compose_started_is_ours_to_see_to_hold_and_to_stop() {
     assert_eq!(house.holder(), "theirs");
     assert_eq!(house.start("ours", "").expect(409)["conflicts"], json!(["theirs"]));
     assert_eq!(house.started("theirs")["message"], "Service 'theirs' is already running");
-    assert_eq!(house.logs("theirs", "")["logs"], "web-1  | up\n");
+    house.says("theirs", "web-1  | up\n");
 
     let swapped = house.start("ours", r#"{"force": true}"#).expect(200);
     assert_eq!(swapped["stopped"], json!(["theirs"]));
@@ -99,6 +100,32 @@ fn compose_finds_nothing_to_do_on_a_gpu_service_of_ours() {
     let said = engine::compose(&house.home("web"), &["up", "-d"]);
     assert_eq!(engine::id(&container), id, "{said}");
     assert_eq!(house.status("web")["drift"], false);
+}
+
+#[test]
+fn what_compose_started_otherwise_is_drift_and_left_alone() {
+    if !engine::has_compose() {
+        return;
+    }
+    let Some(mut house) = House::new() else { return };
+    house.add("theirs", GPU, &web(IDLE, "environment: {SIZE: '${SIZE}'}"));
+    house.write("theirs", ".env", "SIZE=small\n");
+    house.add("broken", GPU, &web(IDLE, "devices: [/dev/kfd]"));
+    engine::compose(&house.home("theirs"), &["up", "-d"]);
+    house.write("theirs", ".env", "SIZE=large\n");
+    house.open();
+    let container = house.container("theirs");
+    let id = engine::id(&container);
+    let now = house.becomes("theirs", "running");
+    assert_eq!((&now["drift"], &now["holds_gpu"]), (&json!(true), &json!(true)), "{now}");
+    assert_eq!(house.started("theirs")["message"], "Service 'theirs' is already running");
+    assert_eq!(engine::id(&container), id);
+
+    // It gives way to another, and it comes back when that one fails.
+    let failed = house.start("broken", r#"{"force": true}"#).expect(500);
+    assert_eq!(failed["restored"], json!(["theirs"]), "{failed}");
+    assert!(engine::runs(&container));
+    assert_eq!(house.holder(), "theirs");
 }
 
 #[test]

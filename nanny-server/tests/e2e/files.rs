@@ -87,7 +87,7 @@ fn a_change_of_the_environment_file_is_drift_until_the_next_start() {
     house.until("web", |now| now["drift"] == true);
     house.started("web");
     assert_ne!(engine::id(&container), second, "what was stopped is made anew");
-    assert_eq!(house.logs("web", "")["logs"], "web-1  | changed\n");
+    house.says("web", "web-1  | changed\n");
     assert_eq!(engine::containers(&house.project("web")).len(), 1);
 }
 

@@ -307,6 +307,15 @@ impl House {
         self.get(&format!("/services/{service}/logs{query}"))
     }
 
+    /// Waits until a service's log is this: what a container says comes after its start.
+    #[track_caller]
+    pub(crate) fn says(&self, service: &str, log: &str) {
+        until(
+            || (self.logs(service, "")["logs"] == log).then_some(()),
+            || format!("'{service}' says {}", self.logs(service, "")["logs"]),
+        );
+    }
+
     /// Who has the GPU, as the nanny sees it.
     #[track_caller]
     pub(crate) fn holder(&self) -> Value {

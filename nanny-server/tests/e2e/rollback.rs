@@ -1,11 +1,15 @@
 //! Forced swaps whose newcomer cannot be started.
 
 use std::net::TcpListener;
+use std::thread;
 
 use serde_json::{Value, json};
 
 use crate::engine;
-use crate::house::{GPU, House, IDLE, free_port, web};
+use crate::house::{GPU, House, IDLE, STUBBORN, free_port, web};
+
+const NO_COMMAND: &str =
+    "services:\n  web:\n    image: nanny-test/busybox:1\n    command: [no-such-command]\n";
 
 /// A house where `old` has the GPU and `new` wants it.
 fn house(compose: &str) -> Option<House> {
@@ -56,7 +60,7 @@ fn c3_a_command_that_exits_at_once_is_rolled_back_or_seen_to_fail() {
     }
     let new = house.until("new", |status| status["status"] == "failed");
     assert!(new["error"].as_str().unwrap().contains('3'), "{new}");
-    assert_eq!(house.logs("new", "")["logs"], "web-1  | no weights\n");
+    house.says("new", "web-1  | no weights\n");
 }
 
 #[test]
@@ -75,10 +79,28 @@ fn b18_a_port_that_is_taken_is_rolled_back() {
 }
 
 #[test]
+fn c3_nobody_slips_in_between_a_failed_swap_and_its_rollback() {
+    let Some(mut house) = House::new() else { return };
+    let stubborn = web(STUBBORN, "stop_grace_period: 1s").replace("init: true", "init: false");
+    house.add("old", GPU, &stubborn);
+    house.add("new", GPU, NO_COMMAND);
+    house.add("third", GPU, &web(IDLE, ""));
+    house.open();
+    house.started("old");
+    thread::scope(|scope| {
+        let swap = scope.spawn(|| fails_and_restores(&house));
+        while !swap.is_finished() {
+            assert!(engine::projects_up(&house.tag).len() <= 1);
+            assert_eq!(house.start("third", "").expect(409)["code"], "gpu_conflict");
+        }
+        swap.join().unwrap();
+    });
+    assert!(engine::find(&house.container("third")).is_none());
+}
+
+#[test]
 fn c3_whoever_wants_no_rollback_gets_none() {
-    let file =
-        "services:\n  web:\n    image: nanny-test/busybox:1\n    command: [no-such-command]\n";
-    let Some(house) = house(file) else { return };
+    let Some(house) = house(NO_COMMAND) else { return };
     let failed = house.start("new", r#"{"force": true, "rollback": false}"#).expect(500);
     assert_eq!((&failed["code"], &failed["restored"]), (&json!("start_failed"), &json!([])));
     assert_eq!(house.holder(), Value::Null);

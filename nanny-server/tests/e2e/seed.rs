@@ -60,6 +60,7 @@ fn the_readme_goes_as_it_is_written() {
         rest.chars().map(|letter| if letter.is_ascii_digit() { '9' } else { letter }).collect();
     assert!(shape == "99:99.999999" || shape == "99:99", "{uptime}");
 
+    house.says("sd-api", "web-1  | up\n");
     let logs = house.logs("sd-api", "?tail=50");
     assert_eq!(logs, json!({"service": "sd-api", "logs": "web-1  | up\n", "tail": 50}));
     assert_eq!(house.logs("other", "")["logs"], "");
