@@ -292,6 +292,9 @@ impl World {
             self.take_in_hand(name, Desired::Running);
             let mut up = self.new_up(name, StartOptions::default(), now);
             up.part_of = Some(id);
+            // The very containers that were stopped: this is no time for news in their files.
+            let containers = self.containers(name).into_iter();
+            up.progress.as_is = containers.map(|container| container.id.clone()).collect();
             self.begin_up(name, up, None, now, out);
         }
     }

@@ -38,6 +38,8 @@ pub struct Progress {
     pub started: BTreeSet<ContainerId>,
     /// Containers to be made anew although they run.
     pub replace: BTreeSet<ContainerId>,
+    /// Containers to be started as they are, whatever the files say now.
+    pub as_is: BTreeSet<ContainerId>,
     /// Containers that stay as they are when the goal is down.
     pub keep: BTreeSet<ContainerId>,
     /// Networks that were removed, or are still in use by others.
@@ -253,8 +255,11 @@ impl Up<'_> {
         let networks = networks.filter(|n| !self.progress.networks.contains(&n.spec.name));
         let volumes = self.project.volumes.iter();
         let volumes = volumes.filter(|v| !self.progress.volumes.contains(&v.spec.name));
+        let made =
+            |key: &str| self.container(key).is_some_and(|c| self.progress.as_is.contains(&c.id));
+        let to_make = self.project.parts.iter().filter(|(key, _)| !made(key));
         let images: BTreeSet<_> =
-            self.project.parts.values().filter_map(|part| part.spec.image.as_ref()).collect();
+            to_make.filter_map(|(_, part)| part.spec.image.as_ref()).collect();
         let images = images.into_iter().filter(|i| !self.progress.images.contains_key(*i));
         networks
             .map(|network| Step::Network(network.clone()))
@@ -309,9 +314,9 @@ impl Up<'_> {
         if resources_missing {
             return PartPlan::Waits;
         }
-        let outdated = replace
-            || has_drifted(self.project, part, container)
+        let changed = has_drifted(self.project, part, container)
             || self.image_changed(part, container);
+        let outdated = replace || changed && !self.progress.as_is.contains(&id);
         if outdated {
             return PartPlan::Step(Step::Remove { id });
         }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use nanny_lib::backend::{BackendError, ErrorKind, MemoryBackend};
+use nanny_lib::backend::{BackendError, ContainerBackend as _, ErrorKind, MemoryBackend};
 use nanny_lib::{Error, StartOptions, Status, StopOptions, Verdict};
 
-use crate::house::{House, cpu, gpu, name};
+use crate::house::{House, cpu, gpu, gpu_with, name};
 
 #[tokio::test(start_paused = true)]
 async fn a_second_gpu_service_is_refused_and_the_holder_is_named() {
@@ -154,7 +154,7 @@ async fn a_superseded_newcomer_still_gives_the_gpu_back_to_whom_it_was_taken_fro
 
 #[tokio::test(start_paused = true)]
 async fn a_foreign_gpu_container_is_in_the_way_and_is_never_stopped() {
-    use nanny_lib::backend::{ContainerBackend as _, ContainerSpec, DeviceMapping};
+    use nanny_lib::backend::{ContainerSpec, DeviceMapping};
 
     let house = House::new([gpu("a")]).await;
     let mut foreign = ContainerSpec::new("jupyter", "image");
@@ -207,4 +207,28 @@ async fn after_a_stop_the_gpu_is_free() {
     assert!(house.nanny.stop("a", StopOptions::default()).await.unwrap().was_running);
     house.start("b").await;
     assert_eq!(house.engine.running(), ["b-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_starts_the_very_containers_that_were_stopped() {
+    let changed = || {
+        gpu_with("a", |project| {
+            let part = project.parts.get_mut("main").expect("it has one part");
+            part.spec.labels.insert(nanny_lib::project::labels::SPEC_HASH.into(), "new".into());
+        })
+    };
+    let engine = MemoryBackend::new();
+    let mut before = gpu_with("a", |_| {}).project.parts["main"].spec.clone();
+    before.labels.insert(nanny_lib::project::labels::SPEC_HASH.into(), "old".into());
+    let id = engine.create(&before).await.unwrap();
+    engine.start(&id).await.unwrap();
+    let house = House::on(engine, [changed(), gpu("b")]).await;
+    house.until("a", Status::Running).await;
+    assert!(house.nanny.snapshot().services["a"].drift);
+    house.engine.start_fails("b-main-1", BackendError::new(ErrorKind::Invalid, "start", "no"));
+    let error = house.nanny.start("b", StartOptions::forced()).await.unwrap_err();
+    assert!(
+        matches!(error, Error::StartFailed { ref restored, .. } if restored[..] == [name("a")])
+    );
+    assert_eq!(house.engine.id_of("a-main-1"), Some(id), "not made anew");
 }
