@@ -20,7 +20,12 @@ impl World {
         let run: Vec<_> = up.iter().map(|c| (c.id.clone(), c.started_at)).collect();
         let Some(service) = self.services.get_mut(name) else { return };
         let reachable = service.engine.is_none_or(|engine| self.engines[engine.0].is_up());
-        if !reachable || !matches!(service.work, Work::None) {
+        if !matches!(service.work, Work::None) {
+            return;
+        }
+        if !reachable {
+            // What was seen running before its engine went out of reach holds its GPU.
+            self.adopt_claim(name, out);
             return;
         }
         service.settle_engine();
@@ -71,19 +76,24 @@ impl World {
             return;
         }
         let due_back = service.needs_gpu() && service.restarts.due.is_some();
-        if !holds && !due_back {
-            if service.is_quiet() && self.ledger.get(name).is_some() {
-                self.ledger.release(name);
-                self.wake_those_after(name, now, out);
-            }
-        } else if holds && (service.needs_gpu() || self.ledger.get(name).is_some()) {
-            // Files that no longer ask for a GPU take none away from what runs.
-            if self.ledger.get(name).is_none() {
-                self.claim(name, Placement::default());
-                let others = self.ledger.iter().filter(|(other, _)| *other != name);
-                let others = others.map(|(other, _)| other.clone()).collect();
-                out.push(Effect::Announce(Change::Adopted { service: name.clone(), others }));
-            }
+        if holds {
+            self.adopt_claim(name, out);
+        } else if !due_back && service.is_quiet() && self.ledger.get(name).is_some() {
+            self.ledger.release(name);
+            self.wake_those_after(name, now, out);
+        }
+    }
+
+    /// Files that no longer ask for a GPU take none away from what runs.
+    fn adopt_claim(&mut self, name: &ServiceName, out: &mut Out) {
+        let needs_gpu = self.services.get(name).is_some_and(ServiceState::needs_gpu);
+        if needs_gpu && self.holds(name) && self.ledger.get(name).is_none() {
+            self.claim(name, Placement::default());
+            let others = self.ledger.iter().filter(|(other, _)| *other != name);
+            let others = others.map(|(other, _)| other.clone()).collect();
+            out.push(Effect::Announce(Change::Adopted { service: name.clone(), others }));
+        }
+        if self.holds(name) {
             self.ledger.advance(name, ClaimPhase::Running);
         }
     }

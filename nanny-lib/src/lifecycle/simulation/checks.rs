@@ -90,11 +90,13 @@ impl Simulation {
             // What comes down may have been started before its files said that it needs a GPU.
             let wants = match service.work {
                 Work::None => world.holds(name),
-                Work::Up(_) => true,
+                Work::Up(_) => {
+                    let engine = world.engine_of(service);
+                    engine.is_some_and(|engine| world.engines[engine.0].is_up())
+                }
                 Work::Down(_) => false,
             };
-            let up = world.engine_of(service).is_some_and(|engine| world.engines[engine.0].is_up());
-            ensure(claims || !wants || !up || !service.needs_gpu(), || {
+            ensure(claims || !wants || !service.needs_gpu(), || {
                 format!("'{name}' runs, or is started, without a claim")
             })?;
         }

@@ -2,7 +2,7 @@
 
 use super::engine::{Engine, Starter};
 use super::{failed, services, world};
-use crate::backend::ErrorKind;
+use crate::backend::{BackendError, ErrorKind};
 use crate::error::Error;
 use crate::gpu::ClaimPhase;
 use crate::journal::Entry;
@@ -244,6 +244,25 @@ fn a3_a_restart_that_is_cut_short_is_taken_up() {
     let restart = Command::Restart("a".to_owned(), StartOptions::default());
     desk.tell(Input::Command(RequestId(0), restart));
     assert_eq!(desk.journal.services.values().collect::<Vec<_>>(), [&Entry::Starting]);
+}
+
+#[test]
+fn c14_what_ran_when_its_engine_went_away_before_services_were_known_holds_the_gpu() {
+    let mut desk = Desk::new(&["a"]);
+    desk.bring_up("a");
+    desk.world = world(Journal::default());
+    let effects = desk.world.begin(desk.instant());
+    desk.take(effects);
+    desk.list();
+    desk.pass(3000);
+    let lists = std::mem::take(&mut desk.lists);
+    let down = || BackendError::new(ErrorKind::Unavailable, "list", "down");
+    for issued in lists {
+        desk.tell(Input::Listed { engine: EngineIndex(0), issued, result: Err(down()) });
+    }
+    let services = vec![services::service("a", 1)];
+    desk.tell(Input::Discovered(Discovery::new(services, Vec::new())));
+    assert_eq!(desk.claim("a"), Some(ClaimPhase::Running));
 }
 
 #[test]
