@@ -314,8 +314,8 @@ impl Up<'_> {
         if resources_missing {
             return PartPlan::Waits;
         }
-        let changed = has_drifted(self.project, part, container)
-            || self.image_changed(part, container);
+        let changed =
+            has_drifted(self.project, part, container) || self.image_changed(part, container);
         let outdated = replace || changed && !self.progress.as_is.contains(&id);
         if outdated {
             return PartPlan::Step(Step::Remove { id });

@@ -161,7 +161,7 @@ impl Simulation {
             ContainerState::Paused => ContainerState::Running,
             other => other,
         };
-        self.emit(engine, id, EventKind::Changed);
+        self.emit(engine, id, &EventKind::Changed);
     }
 
     /// A container of one of the projects is made and started by hand.

@@ -311,7 +311,7 @@ impl Simulation {
                 self.check_answer(request, &answer)?;
             }
             Effect::Journal(journal) => {
-                self.at(self.now + 5, Happening::Written(self.epoch, journal))
+                self.at(self.now + 5, Happening::Written(self.epoch, journal));
             }
             Effect::Announce(change) => self.note(|| format!("< {change:?}")),
         }
@@ -357,7 +357,7 @@ impl Simulation {
                     && held.info.health.is_some()
                 {
                     held.info.health = Some(EngineHealth::Healthy);
-                    self.emit(engine, &container, EventKind::Changed);
+                    self.emit(engine, &container, &EventKind::Changed);
                 }
             }
             Happening::Returns(engine) => {
