@@ -119,7 +119,7 @@ impl Simulation {
             }
             Step::Create { spec, .. } => {
                 let id = self.engines[engine].create(["p", "q"][engine], spec)?;
-                self.emit(engine, &id, EventKind::Created);
+                self.emit(engine, &id, &EventKind::Created);
                 Ok((Some(id), 1))
             }
             Step::Start { id, .. } => {
@@ -142,7 +142,7 @@ impl Simulation {
             }
             Step::Remove { id } => {
                 if self.engines[engine].containers.remove(id).is_some() {
-                    self.emit(engine, id, EventKind::Removed);
+                    self.emit(engine, id, &EventKind::Removed);
                 }
                 Ok((None, 1))
             }
@@ -151,7 +151,7 @@ impl Simulation {
 
     /// A container has been started: some end soon.
     fn started(&mut self, engine: usize, id: &ContainerId) {
-        self.emit(engine, id, EventKind::Started);
+        self.emit(engine, id, &EventKind::Started);
         let Some(held) = self.engines[engine].containers.get(id) else { return };
         let (run, job) = (held.run, held.info.name.contains("init"));
         self.soon(3000, Happening::Healthy { engine, container: id.clone() });
@@ -175,7 +175,7 @@ impl Simulation {
                 held.info.state = ContainerState::Stopping;
             }
             let run = held.run;
-            self.emit(engine, id, EventKind::StopRequested);
+            self.emit(engine, id, &EventKind::StopRequested);
             if after == 0 {
                 self.end(engine, id, run, 137);
             } else {
@@ -192,7 +192,7 @@ impl Simulation {
             return;
         }
         self.note(|| format!("  {} ended with {code}", id.as_str()));
-        self.emit(engine, id, EventKind::Exited(Exit::with_code(code)));
+        self.emit(engine, id, &EventKind::Exited(Exit::with_code(code)));
         let Some(held) = self.engines[engine].containers.get_mut(id) else { return };
         if by_itself && held.info.restart.answers(Some(code), 0) {
             held.info.state = ContainerState::Restarting;
@@ -212,7 +212,7 @@ impl Simulation {
     }
 
     /// Tells the nanny of something, late, twice or not at all.
-    pub(super) fn emit(&mut self, engine: usize, id: &ContainerId, kind: EventKind) {
+    pub(super) fn emit(&mut self, engine: usize, id: &ContainerId, kind: &EventKind) {
         for _ in 0..self.temper.echoes(&mut self.random, self.now < CHAOS) {
             let event = Event { kind: kind.clone(), container: Some(id.clone()) };
             let delay = self.temper.delay(&mut self.random);

@@ -219,7 +219,8 @@ impl Simulation {
             }
             let mut found = discovery.services.iter();
             let found = found.find(|service| service.manifest.name.as_str() == project);
-            if !found.is_some_and(|service| service.manifest.gpu_required) {
+            let late = held.starter == Starter::UsTooLate;
+            if late || !found.is_some_and(|service| service.manifest.gpu_required) {
                 held.starter = Starter::Others;
             }
         }
@@ -311,7 +312,7 @@ impl Simulation {
                 self.check_answer(request, &answer)?;
             }
             Effect::Journal(journal) => {
-                self.at(self.now + 5, Happening::Written(self.epoch, journal))
+                self.at(self.now + 5, Happening::Written(self.epoch, journal));
             }
             Effect::Announce(change) => self.note(|| format!("< {change:?}")),
         }
@@ -357,7 +358,7 @@ impl Simulation {
                     && held.info.health.is_some()
                 {
                     held.info.health = Some(EngineHealth::Healthy);
-                    self.emit(engine, &container, EventKind::Changed);
+                    self.emit(engine, &container, &EventKind::Changed);
                 }
             }
             Happening::Returns(engine) => {
