@@ -72,7 +72,9 @@ impl World {
             self.services.insert(name, ServiceState::new(service));
         }
         self.problems = problems.clone().into();
-        for name in &report.removed {
+        let gone = self.services.iter().filter(|(_, service)| service.gone);
+        let gone: Vec<_> = gone.map(|(name, _)| name.clone()).collect();
+        for name in &gone {
             self.drop_if_gone(name, now, out);
         }
         if !report.added.is_empty() || !report.changed.is_empty() || !report.removed.is_empty() {

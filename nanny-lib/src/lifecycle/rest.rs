@@ -328,7 +328,8 @@ impl World {
         let unused = self.services.get(name).is_some_and(|service| {
             service.gone && matches!(service.work, Work::None) && service.is_quiet()
         });
-        if !unused || self.holds(name) {
+        // What runs on an engine that nobody has asked yet is not known to be unused.
+        if !unused || self.holds(name) || !self.has_looked_around() {
             return;
         }
         self.fail_waiters(name, &Error::NotFound { name: name.to_string() }, out);

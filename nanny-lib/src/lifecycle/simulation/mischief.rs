@@ -194,7 +194,11 @@ impl Simulation {
 
     fn edit(&mut self) {
         let name = self.random.pick(&services::NAMES).unwrap_or("a");
-        let variant = self.random.below(4);
+        let mut variant = self.random.below(4);
+        // Files that say that they need a GPU go on saying so, or go.
+        if (name, self.catalogue.get(name)) == ("e", Some(&3)) {
+            variant = 3 * (variant & 1);
+        }
         self.note(|| format!("{name} is now variant {variant}"));
         if variant == 0 {
             self.catalogue.remove(name);

@@ -219,7 +219,8 @@ impl Simulation {
             }
             let mut found = discovery.services.iter();
             let found = found.find(|service| service.manifest.name.as_str() == project);
-            if !found.is_some_and(|service| service.manifest.gpu_required) {
+            let late = held.starter == Starter::UsTooLate;
+            if late || !found.is_some_and(|service| service.manifest.gpu_required) {
                 held.starter = Starter::Others;
             }
         }
