@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::gpu::{ClaimPhase, Decision, GpuRequest, GpuSnapshot, Holder, HolderName, arbitrate};
 use crate::name::ServiceName;
 use crate::nanny::{StartOptions, StartPlan, StopOptions, Stopped, Verdict};
-use crate::project::{Goal, Plan, Progress, Step, plan};
+use crate::project::{Goal, Progress, Step, preview};
 
 impl World {
     pub(super) fn on_start(
@@ -195,12 +195,10 @@ impl World {
             progress.replace = self.services[name].containers.keys().cloned().collect();
         }
         let containers = self.containers(name);
-        let steps =
-            match plan(&self.services[name].wanted.project, &containers, Goal::Up, &progress) {
-                Plan::Next(steps) => steps.iter().map(Step::to_string).collect(),
-                Plan::Done => Vec::new(),
-                Plan::Stuck { reason } => vec![reason],
-            };
+        let steps = match preview(&self.services[name].wanted.project, &containers, &progress) {
+            Ok(steps) => steps.iter().map(Step::to_string).collect(),
+            Err(reason) => vec![reason],
+        };
         StartPlan { verdict, steps }
     }
 

@@ -126,7 +126,7 @@ pub struct Rediscovered {
 pub struct StartPlan {
     /// Whether it would be let in, and at whose cost.
     pub verdict: Verdict,
-    /// What would be done in the engine now, one line each.
+    /// What would be done in the engine, one line each, in order.
     pub steps: Vec<String>,
 }
 

@@ -5,6 +5,7 @@
 
 mod lower;
 mod plan;
+mod preview;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub(crate) use self::lower::spec_hash;
 pub use self::plan::{
     Goal, Plan, Progress, Step, Subject, exit_reason, has_completed, has_drifted, plan,
 };
+pub use self::preview::preview;
 use crate::backend::{
     ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec,
 };
