@@ -96,7 +96,7 @@ fn a_line_of_exactly_the_limit_is_one_line() {
 }
 
 #[test]
-fn a_terminal_may_write_what_looks_like_a_frame() {
+fn e4_a_terminal_may_write_what_looks_like_a_frame() {
     let forged = [b"\x01\0\0\0\xff\xff\xff\xff".as_slice(), b"ha\r\n"].concat();
     let log = [TIME.as_bytes(), b" ", &forged, TIME.as_bytes(), b" next\r\n"].concat();
     let (out, _) = decode(Decoder::for_terminal(), [log]);

@@ -39,7 +39,7 @@ async fn force_swaps_and_says_who_was_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_swap_whose_newcomer_cannot_start_is_rolled_back() {
+async fn c3_a_swap_whose_newcomer_cannot_start_is_rolled_back() {
     let house = House::new([gpu("a"), gpu("b")]).await;
     house.start("a").await;
     let refusal = BackendError::new(ErrorKind::Invalid, "start", "no such device");
@@ -53,7 +53,7 @@ async fn a_swap_whose_newcomer_cannot_start_is_rolled_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_rollback_the_gpu_stays_free() {
+async fn c3_without_rollback_the_gpu_stays_free() {
     let house = House::new([gpu("a"), gpu("b")]).await;
     house.start("a").await;
     house.engine.start_fails("b-main-1", BackendError::new(ErrorKind::Invalid, "start", "no"));
@@ -153,7 +153,7 @@ async fn a_superseded_newcomer_still_gives_the_gpu_back_to_whom_it_was_taken_fro
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_gpu_container_is_in_the_way_and_is_never_stopped() {
+async fn c13_a_foreign_gpu_container_is_in_the_way_and_is_never_stopped() {
     use nanny_lib::backend::{ContainerSpec, DeviceMapping};
 
     let house = House::new([gpu("a")]).await;

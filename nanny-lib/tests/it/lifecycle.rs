@@ -133,7 +133,7 @@ async fn an_unhealthy_dependency_fails_the_start_and_clears_what_was_started() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_exits_before_it_runs_has_failed() {
+async fn d2_what_exits_before_it_runs_has_failed() {
     let house = House::new([gpu("a")]).await;
     house.engine.exits_after("a-main-1", Duration::ZERO, 3);
     let error = house.nanny.start("a", StartOptions::default()).await.unwrap_err();

@@ -112,7 +112,7 @@ fn it_refuses_to_be_open_to_the_network() {
 }
 
 #[test]
-fn a_busy_port_is_said_so() {
+fn a8_a_busy_port_is_said_so() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = run(&mut nanny(&["serve", "--listen", &address]));

@@ -39,7 +39,7 @@ async fn a_stopped_service_keeps_its_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tail_has_bounds() {
+async fn e11_tail_has_bounds() {
     let api = Api::new().await;
     for tail in ["10001", "-2", "x", "", "1e3"] {
         let problem = api

@@ -18,10 +18,10 @@ cases![
     since_leaves_out_what_was_before,
     a_log_of_what_never_ran_is_empty,
     a_followed_log_goes_on_and_ends_with_its_container,
-    following_a_silent_container_waits,
-    a_long_line_is_split_and_nothing_of_it_is_lost,
+    e10_following_a_silent_container_waits,
+    e3_a_long_line_is_split_and_nothing_of_it_is_lost,
     a_last_line_needs_no_end,
-    a_terminal_cannot_forge_frames,
+    e4_a_terminal_cannot_forge_frames,
     a_log_of_what_does_not_exist_is_not_found,
 ];
 
@@ -131,7 +131,7 @@ fn ended_early() -> Stop {
     Stop::Fail("the log ended before its container".to_owned())
 }
 
-async fn following_a_silent_container_waits(context: Arc<Context>) -> Outcome {
+async fn e10_following_a_silent_container_waits(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::Sleeps).await?;
     let mut lines = context.backend.logs(&id, LogOptions::tail(Some(0)).follow());
     let silence = tokio::time::timeout(Duration::from_secs(1), lines.next()).await;
@@ -141,7 +141,7 @@ async fn following_a_silent_container_waits(context: Arc<Context>) -> Outcome {
     Ok(())
 }
 
-async fn a_long_line_is_split_and_nothing_of_it_is_lost(context: Arc<Context>) -> Outcome {
+async fn e3_a_long_line_is_split_and_nothing_of_it_is_lost(context: Arc<Context>) -> Outcome {
     const BYTES: usize = 1 << 20;
     let id = context.ended(Program::PrintsLong(BYTES)).await?;
     let lines = read(&context, &id).await?;
@@ -158,7 +158,7 @@ async fn a_last_line_needs_no_end(context: Arc<Context>) -> Outcome {
     Ok(())
 }
 
-async fn a_terminal_cannot_forge_frames(context: Arc<Context>) -> Outcome {
+async fn e4_a_terminal_cannot_forge_frames(context: Arc<Context>) -> Outcome {
     let mut spec = context.spec(Program::ForgesFrames)?;
     spec.tty = true;
     let id = context.start_spec(&spec).await?;

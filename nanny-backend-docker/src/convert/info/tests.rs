@@ -93,7 +93,7 @@ fn a_stop_of_ours_shows() {
 }
 
 #[test]
-fn gpus_are_known_by_request_runtime_and_device() {
+fn c13_gpus_are_known_by_request_runtime_and_device() {
     for json in [
         r#"{"HostConfig":{"DeviceRequests":[{"Driver":"","Count":-1,"Capabilities":[["gpu"]]}]}}"#,
         r#"{"HostConfig":{"DeviceRequests":[{"Driver":"cdi","DeviceIDs":["nvidia.com/gpu=0"]}]}}"#,
