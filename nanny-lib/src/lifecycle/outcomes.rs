@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::service::Work;
+use super::service::{Patience, Work};
 use super::up::pause;
 use super::world::{Call, Out, World};
 use super::{CallId, EngineIndex, Now, Outcome};
@@ -12,6 +12,9 @@ use crate::project::Step;
 
 /// So many failures in a row that waiting may cure are tolerated.
 const TOLERATED: u32 = 5;
+/// So many times in a row an engine that answers lists may refuse a call as if it were away: some
+/// four minutes. One that answers no lists gets no calls.
+const REFUSALS: u32 = 50;
 
 /// So long after it was given up, a start may still take effect.
 const LATE: Duration = Duration::from_secs(120);
@@ -75,6 +78,7 @@ impl World {
             Work::Down(down) => (&mut down.progress, &mut down.patience),
         };
         patience.failures = 0;
+        patience.refusals = 0;
         match step {
             Step::Network(network) => drop(progress.networks.insert(network.spec.name.clone())),
             Step::Volume(volume) => drop(progress.volumes.insert(volume.spec.name.clone())),
@@ -106,9 +110,12 @@ impl World {
             self.look_again(name, call.engine, now, out);
             return;
         };
-        let cure = cure(&call.step, error.kind(), patience.failures);
+        let cure = cure(&call.step, error.kind(), patience);
         match cure {
-            Cure::WaitForEngine => patience.not_before = now.mono + pause(0),
+            Cure::WaitForEngine => {
+                patience.refusals += 1;
+                patience.not_before = now.mono + pause(patience.refusals);
+            }
             Cure::LookAgain => {
                 patience.failures += 1;
                 patience.not_before = now.mono + pause(patience.failures);
@@ -183,10 +190,10 @@ enum Cure {
     None,
 }
 
-fn cure(step: &Step, kind: ErrorKind, failures: u32) -> Cure {
-    let patient = failures < TOLERATED;
+fn cure(step: &Step, kind: ErrorKind, patience: &Patience) -> Cure {
+    let patient = patience.failures < TOLERATED;
     match (kind, step) {
-        (ErrorKind::Unavailable, _) => Cure::WaitForEngine,
+        (ErrorKind::Unavailable, _) if patience.refusals < REFUSALS => Cure::WaitForEngine,
         // A pull that makes no progress, and an image that is nowhere to be had.
         (ErrorKind::Timeout | ErrorKind::NotFound, Step::Image(_)) => Cure::None,
         (ErrorKind::NotFound, Step::Create { .. } | Step::Network(_) | Step::Volume(_)) => {
@@ -207,20 +214,32 @@ mod tests {
     #[test]
     fn b8_an_unknown_outcome_is_looked_at_before_it_is_repeated() {
         let start = Step::Start { part: "web".into(), id: ContainerId::new("1") };
-        assert_eq!(cure(&start, ErrorKind::Timeout, 0), Cure::LookAgain);
-        assert_eq!(cure(&start, ErrorKind::Timeout, TOLERATED), Cure::None);
+        assert_eq!(cure(&start, ErrorKind::Timeout, &Patience::default()), Cure::LookAgain);
+        assert_eq!(
+            cure(
+                &start,
+                ErrorKind::Timeout,
+                &Patience { failures: TOLERATED, ..Patience::default() }
+            ),
+            Cure::None
+        );
     }
 
     #[test]
-    fn b1_an_absent_engine_never_fails_a_start() {
+    fn b1_an_engine_that_lists_and_takes_no_calls_is_given_minutes_and_not_for_ever() {
         let image = Step::Image("x".into());
-        assert_eq!(cure(&image, ErrorKind::Unavailable, u32::MAX), Cure::WaitForEngine);
+        let after = |refusals| Patience { refusals, failures: 99, ..Patience::default() };
+        assert_eq!(cure(&image, ErrorKind::Unavailable, &after(30)), Cure::WaitForEngine);
+        assert_eq!(cure(&image, ErrorKind::Unavailable, &after(REFUSALS)), Cure::None);
     }
 
     #[test]
     fn b18_a_missing_image_fails_at_once() {
-        assert_eq!(cure(&Step::Image("x".into()), ErrorKind::NotFound, 0), Cure::None);
+        assert_eq!(
+            cure(&Step::Image("x".into()), ErrorKind::NotFound, &Patience::default()),
+            Cure::None
+        );
         let start = Step::Start { part: "web".into(), id: ContainerId::new("1") };
-        assert_eq!(cure(&start, ErrorKind::Invalid, 0), Cure::None);
+        assert_eq!(cure(&start, ErrorKind::Invalid, &Patience::default()), Cure::None);
     }
 }

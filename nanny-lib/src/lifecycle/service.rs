@@ -214,6 +214,8 @@ impl Down {
 pub(super) struct Patience {
     /// Failures in a row that were not the engine's absence.
     pub(super) failures: u32,
+    /// Calls in a row for which the engine was out of reach.
+    pub(super) refusals: u32,
     /// Not before.
     pub(super) not_before: Duration,
 }
