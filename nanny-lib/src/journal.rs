@@ -34,6 +34,8 @@ pub enum Entry {
     Starting,
     /// It should run.
     Running,
+    /// It was being stopped.
+    Stopping,
 }
 
 /// The state directory, locked: one nanny each.

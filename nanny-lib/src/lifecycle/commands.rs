@@ -143,7 +143,7 @@ impl World {
     }
 
     /// Asks for leave to start, claims what it gets, and stops who must make way.
-    fn admitted(
+    pub(super) fn admitted(
         &mut self,
         name: &ServiceName,
         options: StartOptions,
@@ -317,13 +317,19 @@ impl World {
     /// claims it still waits for. From now on they are not its business.
     fn take_owed(&mut self, name: &ServiceName) -> (Vec<ServiceName>, BTreeSet<ServiceName>) {
         match self.services.get_mut(name).map(|service| &mut service.work) {
-            Some(Work::Up(up) | Work::Down(Down { then: Some(up), .. })) => {
-                (std::mem::take(&mut up.restore), std::mem::take(&mut up.after))
+            Some(Work::Up(up)) => (std::mem::take(&mut up.restore), std::mem::take(&mut up.after)),
+            Some(Work::Down(down)) => {
+                let (mut restore, mut after) = (Vec::new(), BTreeSet::new());
+                if let Some(failed) = &mut down.failed {
+                    restore.append(&mut failed.restore);
+                }
+                if let Some(up) = &mut down.then {
+                    restore.append(&mut up.restore);
+                    after.append(&mut up.after);
+                }
+                (restore, after)
             }
-            Some(Work::Down(Down { failed: Some(failed), .. })) => {
-                (std::mem::take(&mut failed.restore), BTreeSet::new())
-            }
-            _ => Default::default(),
+            Some(Work::None) | None => Default::default(),
         }
     }
 

@@ -51,7 +51,7 @@ impl World {
                         && state.wanted.origin == service.origin;
                     if state.wanted != service && !keeps {
                         if state.wanted.project.selector != service.project.selector {
-                            state.former = Some(Arc::clone(&state.wanted.project));
+                            state.former.push(Arc::clone(&state.wanted.project));
                         }
                         state.wanted = service;
                         report.changed.push(name.clone());

@@ -85,7 +85,7 @@ impl World {
                         }
                     }
                 }
-                self.issue(name, engine, steps, now, out);
+                self.issue(name, engine, steps, out);
             }
             // A call of the start that was cancelled may still start something.
             Plan::Done if !service.calls.is_empty() => {}

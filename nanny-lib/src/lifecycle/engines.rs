@@ -214,6 +214,10 @@ impl World {
     fn on_silence(&mut self, index: EngineIndex, error: &BackendError, now: Now, out: &mut Out) {
         let pause = delay(FIRST_RETRY, self.settings.relist, self.engines[index.0].failures);
         let engine = &mut self.engines[index.0];
+        if engine.state != EngineState::Up && engine.failures == 0 {
+            let (name, reason) = (engine.info.name.clone(), error.message().to_owned());
+            out.push(Effect::Announce(Change::EngineDown { engine: name, reason }));
+        }
         engine.failures = engine.failures.saturating_add(1);
         engine.next_list = now.mono + pause;
         engine.reason = Some(error.message().to_owned());

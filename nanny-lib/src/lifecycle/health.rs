@@ -140,11 +140,10 @@ impl World {
         if let Some(service) = self.services.get_mut(name) {
             service.monitor.probing = false;
         }
-        // An answer about an earlier run says nothing about this one: it is asked anew.
-        self.probe_due(name, now, out);
-        if let Some(service) = self.services.get_mut(name)
-            && service.monitor.run == run
-        {
+        if self.services.get(name).is_some_and(|service| service.monitor.run != run) {
+            // An answer about an earlier run says nothing about this one: it is asked anew.
+            self.probe_due(name, now, out);
+        } else if let Some(service) = self.services.get_mut(name) {
             let manifest = &service.wanted.manifest;
             let source = match (&manifest.health_endpoint, service.monitor.engine) {
                 (Some(_), _) => "endpoint",

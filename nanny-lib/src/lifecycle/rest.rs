@@ -245,7 +245,15 @@ impl World {
         for (name, _) in &entries {
             self.recorded.services.remove(name);
         }
-        for (name, entry) in entries {
+        // Who was on the way down goes on, so that who was to come after it finds it going.
+        let (leaving, coming): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|(_, entry)| *entry == Entry::Stopping);
+        for (name, _) in leaving {
+            self.take_in_hand(&name, Desired::Stopped);
+            self.bring_down(&name, Goal::Down, "it was stopped", now, out);
+            self.advance(&name, now, out);
+        }
+        for (name, entry) in coming {
             self.take_up(&name, entry, rebooted, now, out);
         }
         if std::mem::take(&mut self.unresolved) {
@@ -278,17 +286,23 @@ impl World {
         if !due || !matches!(service.work, Work::None) {
             return;
         }
-        match self.admit(name, StartOptions::default()) {
-            Ok(Admitted::Freely(placement)) => self.claim(name, placement),
-            Ok(Admitted::WithoutGpu) => {}
-            Ok(Admitted::Evicting(..)) | Err(_) => {
-                out.push(Effect::Announce(Change::Interrupted { service: name.clone() }));
-                return;
+        let options = StartOptions { force: self.others_leave(name), ..StartOptions::default() };
+        match self.admitted(name, options, now, out) {
+            Ok(up) => {
+                self.take_in_hand(name, Desired::Running);
+                self.begin_up(name, up, None, now, out);
             }
+            Err(_) => out.push(Effect::Announce(Change::Interrupted { service: name.clone() })),
         }
-        let up = self.new_up(name, StartOptions::default(), now);
-        self.take_in_hand(name, Desired::Running);
-        self.begin_up(name, up, None, now, out);
+    }
+
+    /// Whether everybody else with a claim is on the way down: the swap goes on that was cut short.
+    fn others_leave(&self, name: &ServiceName) -> bool {
+        let mut others = self.ledger.iter().filter(|(other, _)| *other != name);
+        others.all(|(other, _)| {
+            let work = self.services.get(other).map(|service| &service.work);
+            matches!(work, Some(Work::Down(_)))
+        })
     }
 
     /// After an outage, services may run that the engine brought back beside the one that holds

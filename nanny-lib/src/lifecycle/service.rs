@@ -13,15 +13,15 @@ use crate::backend::{BackendError, ContainerInfo, PullProgress};
 use crate::manifest::Service;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{StartOptions, Status, Wait};
-use crate::project::{Goal, Progress, Project, Subject};
+use crate::project::{Goal, Progress, Project, Subject, labels};
 
 /// One service: what is wanted, what is being done about it, what is seen.
 #[derive(Debug)]
 pub(super) struct ServiceState {
     /// What is wanted, in its latest good version.
     pub(super) wanted: Service,
-    /// Its project before its files changed, as long as containers of that may be there.
-    pub(super) former: Option<Arc<Project>>,
+    /// Its projects before its files changed: containers of theirs may be there.
+    pub(super) former: Vec<Arc<Project>>,
     /// Its manifest is gone; it stays only as long as something of it runs.
     pub(super) gone: bool,
     /// Whether it should run, as far as anybody said.
@@ -63,7 +63,7 @@ impl ServiceState {
     pub(super) fn new(wanted: Service) -> Self {
         Self {
             wanted,
-            former: None,
+            former: Vec::new(),
             gone: false,
             desired: Desired::Unsaid,
             work: Work::None,
@@ -100,7 +100,18 @@ impl ServiceState {
     /// Whether `container` is one of its own, whoever made it.
     pub(super) fn owns(&self, container: &ContainerInfo) -> bool {
         self.wanted.project.owns(container)
-            || self.former.as_ref().is_some_and(|project| project.owns(container))
+            || self.former.iter().any(|project| project.owns(container))
+            || self.is_its_origin(container)
+    }
+
+    /// Whether `container` says that it was made for this service, in this directory.
+    fn is_its_origin(&self, container: &ContainerInfo) -> bool {
+        let mut parts = self.wanted.project.parts.values();
+        let origin = parts.find_map(|part| part.spec.labels.get(labels::ORIGIN));
+        let service = container.labels.get(labels::SERVICE).map(String::as_str);
+        origin.is_some()
+            && container.labels.get(labels::ORIGIN) == origin
+            && service == Some(self.wanted.manifest.name.as_str())
     }
 
     pub(super) fn needs_gpu(&self) -> bool {

@@ -58,7 +58,7 @@ impl World {
             return;
         }
         match plan(&self.services[name].wanted.project, &containers, Goal::Up, &up.progress) {
-            Plan::Next(steps) => self.issue(name, engine, steps, now, out),
+            Plan::Next(steps) => self.issue(name, engine, steps, out),
             // A call of what went before may still end something.
             Plan::Done if !self.services[name].calls.is_empty() => {}
             Plan::Done if !up.restore.is_empty() && up.settling != Settling::Looked => {
@@ -108,7 +108,6 @@ impl World {
         name: &ServiceName,
         engine: EngineIndex,
         steps: Vec<Step>,
-        now: Now,
         out: &mut Out,
     ) {
         for step in steps {
@@ -130,10 +129,6 @@ impl World {
             let call = Call { service: name.clone(), engine, subject, step: step.clone() };
             self.calls.insert(id, call);
             out.push(Effect::Call { id, engine, step });
-        }
-        if let Some(Work::Up(up)) = self.services.get(name).map(|service| &service.work) {
-            let at = up.deadline.max(now.mono);
-            self.schedule(at, Timer::Service(name.clone()));
         }
     }
 
@@ -189,7 +184,9 @@ impl World {
         }
         up.images_ready = true;
         service.pulling = None;
-        up.deadline = now.mono + self.settings.start_limit;
+        let deadline = now.mono + self.settings.start_limit;
+        up.deadline = deadline;
+        self.schedule(deadline, Timer::Service(name.clone()));
     }
 
     /// Every part runs, or has completed.

@@ -200,10 +200,11 @@ impl World {
     }
 
     fn on_tick(&mut self, now: Now, out: &mut Out) {
-        while let Some((at, _)) = self.timers.first()
-            && *at <= now.mono
-        {
-            let Some((_, timer)) = self.timers.pop_first() else { break };
+        // What these set anew for now is for the next tick: no step may go on for ever.
+        let later = self.timers.iter().find(|(at, _)| *at > now.mono).cloned();
+        let later = later.map_or_else(BTreeSet::new, |first| self.timers.split_off(&first));
+        let due = std::mem::replace(&mut self.timers, later);
+        for (_, timer) in due {
             match timer {
                 Timer::Engine(engine) => self.list_if_due(engine, now, out),
                 Timer::Discover => self.discover(now, out),
@@ -276,6 +277,9 @@ impl World {
                         Work::Up(_) | Work::Down(Down { then: Some(_), .. }),
                         Desired::Running,
                     )) => Some(Entry::Starting),
+                    Some((Work::Down(down), Desired::Stopped)) if down.was_running => {
+                        Some(Entry::Stopping)
+                    }
                     Some((_, Desired::Running)) => Some(Entry::Running),
                     // What was not taken up yet is not forgotten.
                     _ => self.recorded.services.get(name).copied(),

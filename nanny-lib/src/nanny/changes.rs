@@ -85,7 +85,7 @@ pub enum Change {
         /// Which.
         engine: String,
     },
-    /// An engine does not answer any more.
+    /// An engine does not answer, or not any more.
     EngineDown {
         /// Which.
         engine: String,
@@ -209,7 +209,7 @@ impl Ring {
     /// The changes after `sequence`, and whether some of them are forgotten already.
     pub(crate) fn after(&self, sequence: u64) -> (Vec<Arc<Recorded>>, bool) {
         let first = self.recent.front().map_or(self.next, |oldest| oldest.sequence);
-        let missed = sequence + 1 < first;
+        let missed = sequence.saturating_add(1) < first;
         let recent = self.recent.iter().filter(|recorded| recorded.sequence > sequence);
         (recent.cloned().collect(), missed)
     }

@@ -1,7 +1,7 @@
 //! The one task that owns the world: it takes in what happens, asks [`World::step`] what to do, and
 //! sees that it is done. Nothing outside is ever awaited in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::journal::{Journal, StateDir};
 use crate::lifecycle::{
     Answer, CallId, Command, Effect, EngineIndex, Input, Now, RequestId, World,
 };
-use crate::manifest::{Changed, ManifestSource};
+use crate::manifest::{Changed, ManifestSource, Problem, Severity};
 use crate::nanny::{Rediscovered, StartPlan, Started, Stopped};
 use crate::probe::HealthProbe;
 
@@ -65,6 +65,8 @@ struct Desk {
     /// The journal being written, and the one to be written after it.
     writing: bool,
     to_write: Option<Arc<Journal>>,
+    /// What the log has said about manifests: each fault once, as long as it lasts.
+    faults: BTreeSet<String>,
 }
 
 impl Driver {
@@ -83,6 +85,7 @@ impl Driver {
             pulling,
             writing: false,
             to_write: None,
+            faults: BTreeSet::new(),
         };
         let mut events = self.events();
         let mut changed = self.source.watch();
@@ -112,6 +115,9 @@ impl Driver {
                 Some((call, progress)) = pulls.recv() => Input::Pulling(call, progress),
                 () = at(tick) => Input::Tick,
             };
+            if let Input::Discovered(discovery) = &input {
+                desk.complain(&discovery.problems);
+            }
             if let Input::Done(call, _) = &input {
                 desk.calls.remove(call);
             }
@@ -281,6 +287,16 @@ impl Driver {
 impl Desk {
     fn now(&self) -> Now {
         Now::new(self.began.elapsed(), Timestamp::now())
+    }
+
+    /// Says in the log what is newly wrong with manifests.
+    fn complain(&mut self, problems: &[Problem]) {
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let faults: BTreeSet<_> = errors.map(ToString::to_string).collect();
+        for fault in faults.difference(&self.faults) {
+            tracing::warn!("{fault}");
+        }
+        self.faults = faults;
     }
 
     /// Notes the way back of a request, and turns it into an input.

@@ -26,6 +26,9 @@ use crate::backend::{
 pub mod labels {
     /// The service a container belongs to.
     pub const SERVICE: &str = "dev.nanny.service";
+    /// The directory that the service was read from: with the service's name, proof that a container
+    /// is its own, whatever its project is called by now.
+    pub const ORIGIN: &str = "dev.nanny.origin";
     /// The hash of the spec a container was made from.
     pub const SPEC_HASH: &str = "dev.nanny.spec-hash";
     /// What the file asked the engine to do on an exit, where the nanny does it instead.

@@ -9,7 +9,7 @@ use nanny_lib::backend::{
 use nanny_lib::manifest::{FixedSource, Service};
 use nanny_lib::{Error, Nanny, StartOptions, Status};
 
-use crate::house::{House, gpu, name, restarting};
+use crate::house::{House, gpu, gpu_with, name, restarting};
 
 #[tokio::test(start_paused = true)]
 async fn b16_what_is_stopped_by_hand_stays_stopped_and_frees_the_gpu() {
@@ -139,4 +139,34 @@ async fn a7_a_second_nanny_on_the_same_state_is_refused() {
     let _first = nanny(&engine, vec![], state.path()).await;
     let second = Nanny::builder().state_dir(state.path()).start().await;
     assert!(matches!(second, Err(Error::StateDir { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_that_was_renamed_meanwhile_still_holds_the_gpu() {
+    use nanny_lib::project::labels;
+
+    // As a directory source labels them: the same service and directory, another project's name.
+    let named = |project: &str| {
+        let mut service = gpu_with("a", |_| {});
+        let mut renamed = (*service.project).clone();
+        renamed.name = project.to_owned();
+        renamed.selector = [("project".to_owned(), project.to_owned())].into();
+        for part in renamed.parts.values_mut() {
+            part.spec.labels.extend(renamed.selector.clone());
+            part.spec.labels.insert(labels::ORIGIN.to_owned(), "/services/a".to_owned());
+        }
+        service.project = Arc::new(renamed);
+        service
+    };
+    let state = tempfile::tempdir().unwrap();
+    let engine = MemoryBackend::new();
+    let first = nanny(&engine, vec![named("old"), gpu("b")], state.path()).await;
+    first.start("a", StartOptions::default()).await.unwrap();
+    first.shutdown().await;
+    drop(first);
+
+    let second = nanny(&engine, vec![named("new"), gpu("b")], state.path()).await;
+    assert_eq!(second.snapshot().services["a"].status, Status::Running);
+    let error = second.start("b", StartOptions::default()).await.unwrap_err();
+    assert!(matches!(error, Error::GpuConflict { .. }), "{error:?}");
 }

@@ -236,3 +236,67 @@ async fn a_service_whose_files_are_at_fault_is_shown_and_not_started() {
     assert!(error.to_string().contains("a/compose.yaml:3:5"), "{error}");
     assert!(!house.nanny.stop("a", StopOptions::default()).await.unwrap().was_running);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_may_take_longer_than_the_limit_of_a_start() {
+    use std::sync::Arc;
+
+    use nanny_lib::Nanny;
+    use nanny_lib::lifecycle::Settings;
+    use nanny_lib::manifest::FixedSource;
+
+    let engine = MemoryBackend::new()
+        .with_images(Vec::<String>::new())
+        .with_registry(["image"])
+        .with_pull_time(Duration::from_secs(60));
+    let mut settings = Settings::default();
+    settings.start_limit = Duration::from_secs(5);
+    let nanny = Nanny::builder()
+        .backend(Arc::new(engine))
+        .source(FixedSource::new([gpu("a"), cpu("b")]))
+        .settings(settings);
+    let nanny = nanny.start().await.unwrap();
+    let start = nanny.start("a", StartOptions::default());
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(nanny.snapshot().services["a"].status, Status::Starting);
+        nanny.stop("b", StopOptions::default()).await
+    };
+    let (start, meanwhile) = tokio::join!(start, meanwhile);
+    start.unwrap();
+    meanwhile.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steady_service_is_probed_once_each_time() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use nanny_lib::Nanny;
+    use nanny_lib::manifest::FixedSource;
+    use nanny_lib::probe::{Health, HealthProbe, ProbeTarget};
+
+    #[derive(Debug, Clone, Default)]
+    struct Counting(Arc<AtomicU32>);
+
+    #[async_trait::async_trait]
+    impl HealthProbe for Counting {
+        async fn probe(&self, _: &ProbeTarget) -> Health {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Health::Healthy
+        }
+    }
+
+    let probe = Counting::default();
+    let nanny = Nanny::builder()
+        .backend(Arc::new(MemoryBackend::new()))
+        .source(FixedSource::new([cpu("a")]))
+        .probe(probe.clone())
+        .start()
+        .await
+        .unwrap();
+    nanny.start("a", StartOptions::default()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let probes = probe.0.load(Ordering::Relaxed);
+    assert!((9..=13).contains(&probes), "{probes} probes in ten intervals");
+}

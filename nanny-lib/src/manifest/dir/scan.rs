@@ -12,6 +12,7 @@ use super::{Paths, Settings};
 use crate::manifest::parse::{self, MAX_BYTES};
 use crate::manifest::{Problem, Service, Severity};
 use crate::name::ServiceName;
+use crate::project::labels;
 
 /// What a manifest may be called; the first that is there counts.
 pub(super) const MANIFEST_NAMES: &[&str] = &["service.yaml", "service.yml"];
@@ -96,7 +97,11 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
     let fault = fault.map(ToString::to_string);
     // What somebody started there by hand is still to be seen and stopped.
     let project = project.or_else(|| project::without_parts(&absolute, &manifest));
-    let service = project.map(|project| {
+    let service = project.map(|mut project| {
+        let home = absolute.to_string_lossy();
+        for part in project.parts.values_mut() {
+            part.spec.labels.insert(labels::ORIGIN.to_owned(), home.clone().into_owned());
+        }
         if settings.protected.contains(&project.name) {
             manifest.protected = Some("the nanny itself runs in its project".to_owned());
         }
