@@ -6,7 +6,7 @@
 //! ```no_run
 //! # use std::sync::Arc;
 //! # use nanny_testkit::conformance::{self, Harness};
-//! # fn harness() -> Arc<dyn Harness> { unimplemented!() }
+//! # fn harness() -> Arc<dyn Harness> { std::process::abort() }
 //! // tests/conformance.rs, with `harness = false` in Cargo.toml
 //! fn main() {
 //!     let arguments = libtest_mimic::Arguments::from_args();

@@ -249,6 +249,10 @@ impl World {
         let (leaving, coming): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|(_, entry)| *entry == Entry::Stopping);
         for (name, _) in leaving {
+            if rebooted {
+                // The reboot has stopped it. What runs since was started by others.
+                continue;
+            }
             self.take_in_hand(&name, Desired::Stopped);
             self.bring_down(&name, Goal::Down, "it was stopped", now, out);
             self.advance(&name, now, out);
@@ -296,13 +300,17 @@ impl World {
         }
     }
 
-    /// Whether everybody else with a claim is on the way down: the swap goes on that was cut short.
+    /// Whether those who hold a GPU are all on the way down: a swap was cut short, and goes on.
+    /// Nobody goes beside a container of other hands without being told to.
     fn others_leave(&self, name: &ServiceName) -> bool {
-        let mut others = self.ledger.iter().filter(|(other, _)| *other != name);
-        others.all(|(other, _)| {
+        let others: Vec<_> = self.ledger.iter().filter(|(other, _)| *other != name).collect();
+        let leaves = |other: &ServiceName| {
             let work = self.services.get(other).map(|service| &service.work);
             matches!(work, Some(Work::Down(_)))
-        })
+        };
+        !others.is_empty()
+            && others.iter().all(|(other, _)| leaves(other))
+            && self.foreign_gpu_containers().is_empty()
     }
 
     /// After an outage, services may run that the engine brought back beside the one that holds

@@ -6,6 +6,7 @@
 mod lower;
 mod plan;
 mod preview;
+mod step;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +15,9 @@ use serde::Serialize;
 
 pub use self::lower::from_compose;
 pub(crate) use self::lower::spec_hash;
-pub use self::plan::{
-    Goal, Plan, Progress, Step, Subject, exit_reason, has_completed, has_drifted, plan,
-};
+pub use self::plan::{Goal, Plan, Progress, exit_reason, has_completed, has_drifted, plan};
 pub use self::preview::preview;
+pub use self::step::{Step, Subject};
 use crate::backend::{
     ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec,
 };

@@ -5,10 +5,8 @@
 //! can be taken now, at once and in any order. Killed at any point and asked again, it converges.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::time::Duration;
 
-use super::{Condition, DEFAULT_STOP_GRACE, NetworkWanted, Part, Project, VolumeWanted};
+use super::{Condition, DEFAULT_STOP_GRACE, Part, Project, Step};
 use crate::backend::{ContainerInfo, ContainerSpec, ContainerState, EngineHealth};
 use crate::name::ContainerId;
 
@@ -44,118 +42,6 @@ pub struct Progress {
     pub keep: BTreeSet<ContainerId>,
     /// Networks that were removed, or are still in use by others.
     pub removed_networks: BTreeSet<String>,
-}
-
-/// The next thing to do. Each may be repeated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Step {
-    /// Find the network, or make it.
-    Network(NetworkWanted),
-    /// Find the volume, or make it.
-    Volume(VolumeWanted),
-    /// Find the image, or pull it.
-    Image(String),
-    /// Make the container.
-    Create {
-        /// Which part it is.
-        part: String,
-        /// What to make.
-        spec: Box<ContainerSpec>,
-    },
-    /// Start the container.
-    Start {
-        /// Which part it is.
-        part: String,
-        /// The container.
-        id: ContainerId,
-    },
-    /// Stop the container.
-    Stop {
-        /// The container.
-        id: ContainerId,
-        /// How long it may take to end.
-        grace: Duration,
-    },
-    /// Kill the container: it did not stop when asked.
-    Kill {
-        /// The container.
-        id: ContainerId,
-    },
-    /// Remove the container.
-    Remove {
-        /// The container.
-        id: ContainerId,
-    },
-    /// Remove the network, unless others are in it.
-    RemoveNetwork(NetworkWanted),
-}
-
-/// What an operation is about: at most one call at a time is under way for each.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Subject {
-    /// A container that exists.
-    Container(ContainerId),
-    /// A part that has no container yet.
-    Part(String),
-    /// A network.
-    Network(String),
-    /// A volume.
-    Volume(String),
-    /// An image.
-    Image(String),
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Network(network) => write!(f, "network '{}'", network.spec.name),
-            Self::Volume(volume) => write!(f, "volume '{}'", volume.spec.name),
-            Self::Image(image) => write!(f, "image '{image}'"),
-            Self::Create { spec, .. } => write!(f, "create container '{}'", spec.name),
-            Self::Start { part, .. } => write!(f, "start '{part}'"),
-            Self::Stop { id, .. } => write!(f, "stop container {id:?}"),
-            Self::Kill { id } => write!(f, "kill container {id:?}"),
-            Self::Remove { id } => write!(f, "remove container {id:?}"),
-            Self::RemoveNetwork(network) => write!(f, "remove network '{}'", network.spec.name),
-        }
-    }
-}
-
-impl Step {
-    /// Whether it is a step on the way up.
-    #[must_use]
-    pub fn brings_up(&self) -> bool {
-        match self {
-            Self::Network(_)
-            | Self::Volume(_)
-            | Self::Image(_)
-            | Self::Create { .. }
-            | Self::Start { .. } => true,
-            Self::Stop { .. }
-            | Self::Kill { .. }
-            | Self::Remove { .. }
-            | Self::RemoveNetwork(_) => false,
-        }
-    }
-
-    /// What the step is about.
-    #[must_use]
-    pub fn subject(&self) -> Subject {
-        match self {
-            Self::Network(network) | Self::RemoveNetwork(network) => {
-                Subject::Network(network.spec.name.clone())
-            }
-            Self::Volume(volume) => Subject::Volume(volume.spec.name.clone()),
-            Self::Image(image) => Subject::Image(image.clone()),
-            Self::Create { part, .. } => Subject::Part(part.clone()),
-            Self::Start { id, .. }
-            | Self::Stop { id, .. }
-            | Self::Kill { id }
-            | Self::Remove { id } => Subject::Container(id.clone()),
-        }
-    }
 }
 
 /// What a plan comes to.

@@ -170,3 +170,22 @@ async fn a_project_that_was_renamed_meanwhile_still_holds_the_gpu() {
     let error = second.start("b", StartOptions::default()).await.unwrap_err();
     assert!(matches!(error, Error::GpuConflict { .. }), "{error:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn c13_a_start_that_is_taken_up_does_not_go_beside_a_stranger() {
+    use nanny_lib::backend::{ContainerSpec, DeviceMapping};
+
+    let state = tempfile::tempdir().unwrap();
+    let journal = r#"{"boot": "", "services": {"a": "starting"}}"#;
+    std::fs::write(state.path().join("journal.json"), journal).unwrap();
+    let engine = MemoryBackend::new();
+    let mut foreign = ContainerSpec::new("jupyter", "image");
+    foreign.devices = vec![DeviceMapping::new("/dev/nvidia0")];
+    let id = engine.create(&foreign).await.unwrap();
+    engine.start(&id).await.unwrap();
+
+    let nanny = nanny(&engine, vec![gpu("a")], state.path()).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(engine.running(), ["jupyter"]);
+    assert_eq!(nanny.snapshot().services["a"].status, Status::Stopped);
+}
