@@ -26,6 +26,8 @@ const ACT: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(90);
 /// What a stop may take beyond its grace period: an engine in trouble was seen to need 12 s.
 const BEYOND_GRACE: Duration = Duration::from_secs(30);
+/// For a look at all manifests.
+const DISCOVER: Duration = Duration::from_secs(60);
 /// A pull that moves nothing for so long has failed.
 const STALLED: Duration = Duration::from_secs(120);
 
@@ -35,12 +37,15 @@ pub(super) async fn list(backend: Arc<dyn ContainerBackend>) -> Result<Vec<Conta
     contained(list).await.unwrap_or_else(|| Err(panicked("list")))
 }
 
-/// Asks the source for services.
+/// Asks the source for services. One that fails to answer is a problem of all of them, so that none
+/// is taken to be gone.
 pub(super) async fn discover(source: Arc<dyn ManifestSource>) -> Discovery {
-    contained(source.discover()).await.unwrap_or_else(|| {
-        let problem = Problem::new("", "", (1, 1), "the manifest source panicked");
-        Discovery::new(Vec::new(), vec![problem])
-    })
+    let fault = match contained(timeout(DISCOVER, source.discover())).await {
+        Some(Ok(discovery)) => return discovery,
+        Some(Err(_)) => format!("the manifest source has not answered within {DISCOVER:?}"),
+        None => "the manifest source panicked".to_owned(),
+    };
+    Discovery::new(Vec::new(), vec![Problem::new("", "", (1, 1), fault)])
 }
 
 /// Asks a service how it is.

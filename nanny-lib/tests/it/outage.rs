@@ -97,3 +97,38 @@ async fn a9_a_plug_in_that_panics_harms_nobody_else() {
     assert_eq!(reason.as_deref(), Some("the probe panicked"));
     nanny.stop("a", StopOptions::default()).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_stops_answering_loses_no_service() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::StreamExt as _;
+    use futures_util::stream::BoxStream;
+    use nanny_lib::Nanny;
+    use nanny_lib::manifest::{Changed, Discovery, ManifestSource};
+
+    /// Answers once.
+    #[derive(Debug, Default)]
+    struct Once(AtomicBool);
+
+    #[async_trait::async_trait]
+    impl ManifestSource for Once {
+        async fn discover(&self) -> Discovery {
+            if self.0.swap(true, Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            Discovery::new(vec![cpu("a")], Vec::new())
+        }
+
+        fn watch(&self) -> BoxStream<'static, Changed> {
+            futures_util::stream::pending().boxed()
+        }
+    }
+
+    let nanny = Nanny::builder().backend(Arc::new(MemoryBackend::new())).source(Once::default());
+    let nanny = nanny.start().await.unwrap();
+    let found = nanny.rediscover().await.unwrap();
+    assert_eq!((found.total, found.removed.len(), found.problems.len()), (1, 0, 1));
+    nanny.start("a", StartOptions::default()).await.unwrap();
+}
