@@ -4,10 +4,13 @@
 //! adopted all the same, only what should run and does not is not brought back.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -38,11 +41,33 @@ pub enum Entry {
     Stopping,
 }
 
+/// Where a journal is kept. A directory, [`Builder::state_dir`](crate::Builder::state_dir), is what
+/// nearly everybody wants; this is for those who keep state elsewhere, and for tests.
+///
+/// One nanny at a time may use a store.
+#[async_trait]
+pub trait JournalStore: fmt::Debug + Send + Sync + 'static {
+    /// What was written last; empty if nothing was, or if it cannot be read. Called once, before
+    /// anything else is done.
+    fn read(&self) -> Journal;
+
+    /// Replaces what was written before. Whatever happens, the old journal or the new one is there
+    /// afterwards, never a part. Writes are never under way two at a time.
+    ///
+    /// *Cancellation.* The nanny may be killed at any point of it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from being written; the nanny goes on without.
+    async fn write(&self, journal: &Journal) -> io::Result<()>;
+}
+
 /// The state directory, locked: one nanny each.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StateDir {
     path: PathBuf,
-    _lock: File,
+    /// Held until the last write has ended, even if whoever asked for it has gone.
+    _lock: Arc<File>,
 }
 
 impl StateDir {
@@ -78,11 +103,33 @@ impl StateDir {
             write!(lock, "{}", std::process::id())
         };
         write().map_err(|error| fail(error.to_string()))?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
     }
 
+    /// Writes the journal so that a crash leaves the old one or the new one, never a part.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the file system says; the old journal is then still there.
+    fn write_now(&self, journal: &Journal) -> io::Result<()> {
+        let path = self.journal();
+        let next = path.with_extension("json.new");
+        let mut file = File::create(&next)?;
+        file.write_all(&serde_json::to_vec_pretty(journal)?)?;
+        file.sync_all()?;
+        fs::rename(&next, &path)?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.path.join("journal.json")
+    }
+}
+
+#[async_trait]
+impl JournalStore for StateDir {
     /// Reads the journal. One that cannot be read is put aside under another name, and is empty.
-    pub(crate) fn read(&self) -> Journal {
+    fn read(&self) -> Journal {
         let path = self.journal();
         let text = match fs::read(&path) {
             Ok(text) => text,
@@ -105,23 +152,9 @@ impl StateDir {
         })
     }
 
-    /// Writes the journal so that a crash leaves the old one or the new one, never a part.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the file system says; the old journal is then still there.
-    pub(crate) fn write(&self, journal: &Journal) -> io::Result<()> {
-        let path = self.journal();
-        let next = path.with_extension("json.new");
-        let mut file = File::create(&next)?;
-        file.write_all(&serde_json::to_vec_pretty(journal)?)?;
-        file.sync_all()?;
-        fs::rename(&next, &path)?;
-        File::open(&self.path)?.sync_all()
-    }
-
-    fn journal(&self) -> PathBuf {
-        self.path.join("journal.json")
+    async fn write(&self, journal: &Journal) -> io::Result<()> {
+        let (state, journal) = (self.clone(), journal.clone());
+        tokio::task::spawn_blocking(move || state.write_now(&journal)).await?
     }
 }
 
@@ -142,7 +175,7 @@ mod tests {
         let name = ServiceName::new("a").unwrap();
         let journal =
             Journal { boot: "x".into(), services: [(name, Entry::Running)].into_iter().collect() };
-        state.write(&journal).unwrap();
+        state.write_now(&journal).unwrap();
         assert_eq!(state.read(), journal);
     }
 

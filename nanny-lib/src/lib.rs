@@ -68,7 +68,7 @@
 pub mod backend;
 mod error;
 pub mod gpu;
-mod journal;
+pub mod journal;
 pub mod lifecycle;
 pub mod manifest;
 mod name;
@@ -79,7 +79,7 @@ pub mod project;
 pub use self::error::Error;
 pub use self::name::{ContainerId, GpuId, InvalidName, ServiceName};
 pub use self::nanny::{
-    Builder, Change, ContainerLog, ContainerView, EngineState, EngineView, HealthView, Heard,
-    Nanny, Recorded, Rediscovered, Result, ServiceView, Snapshot, StartOptions, StartPlan, Started,
-    Status, StopOptions, Stopped, Verdict, Wait,
+    Builder, Change, ContainerLog, ContainerView, Driving, EngineState, EngineView, HealthView,
+    Heard, Nanny, Recorded, Rediscovered, Result, ServiceView, Snapshot, StartOptions, StartPlan,
+    Started, Status, StepObserver, StopOptions, Stopped, Verdict, Wait,
 };

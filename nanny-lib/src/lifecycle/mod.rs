@@ -38,6 +38,7 @@
 //! `restart.rs`, if it does. An engine that is out of reach changes nothing: work waits, claims
 //! stay.
 
+mod audit;
 mod callers;
 mod commands;
 mod discovery;
@@ -63,7 +64,7 @@ use jiff::Timestamp;
 pub use self::world::{Settings, World};
 use crate::backend::{BackendError, ContainerInfo, Event, PullProgress};
 use crate::error::Error;
-pub use crate::journal::{Entry, Journal};
+use crate::journal::Journal;
 use crate::manifest::Discovery;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, Rediscovered, StartOptions, StartPlan, Started, StopOptions, Stopped};

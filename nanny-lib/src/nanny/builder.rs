@@ -1,17 +1,20 @@
 //! Putting a nanny together.
 
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use futures_core::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
 
 use super::changes::Changes;
 use super::driver::Driver;
+use super::observer::StepObserver;
 use super::{Nanny, Result, Snapshot};
 use crate::backend::ContainerBackend;
-use crate::error::Error;
 use crate::gpu::{Exclusive, GpuPolicy};
-use crate::journal::{self, Journal, StateDir};
+use crate::journal::{self, Journal, JournalStore, StateDir};
 use crate::lifecycle::{Settings, World};
 use crate::manifest::{FixedSource, ManifestSource};
 use crate::probe::{HealthProbe, StandardProbe};
@@ -21,17 +24,33 @@ const INBOX: usize = 1024;
 /// So many changes are remembered.
 const REMEMBERED: usize = 1024;
 
+/// What time it is, for people.
+pub(super) type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Drives a nanny for as long as it is polled; dropping it is as if the process had been killed.
+pub type Driving = BoxFuture<'static, ()>;
+
 /// Puts a [`Nanny`] together; [`Nanny::builder`] makes one.
 ///
 /// What is not given: no backend, no services, [`StandardProbe`], [`Exclusive`], no journal.
-#[derive(Debug)]
 pub struct Builder {
     backends: Vec<Arc<dyn ContainerBackend>>,
     source: Arc<dyn ManifestSource>,
     probe: Arc<dyn HealthProbe>,
     policy: Arc<dyn GpuPolicy>,
     settings: Settings,
-    state_dir: Option<PathBuf>,
+    state: State,
+    clock: WallClock,
+    boot: Option<String>,
+    observer: Option<Arc<dyn StepObserver>>,
+}
+
+/// Where the journal is kept.
+#[derive(Debug)]
+enum State {
+    Nowhere,
+    Directory(PathBuf),
+    Store(Arc<dyn JournalStore>),
 }
 
 impl Builder {
@@ -42,7 +61,10 @@ impl Builder {
             probe: Arc::new(StandardProbe::default()),
             policy: Arc::new(Exclusive),
             settings: Settings::default(),
-            state_dir: None,
+            state: State::Nowhere,
+            clock: Arc::new(Timestamp::now),
+            boot: None,
+            observer: None,
         }
     }
 
@@ -84,7 +106,36 @@ impl Builder {
     /// Where the journal is kept, so that a crash or a reboot forgets nothing.
     #[must_use]
     pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
-        self.state_dir = Some(path.into());
+        self.state = State::Directory(path.into());
+        self
+    }
+
+    /// Where the journal is kept, if not in a directory.
+    #[must_use]
+    pub fn journal(mut self, store: Arc<dyn JournalStore>) -> Self {
+        self.state = State::Store(store);
+        self
+    }
+
+    /// What time it is, for people and to compare with an engine's clock; the system's, if not
+    /// given. It may jump. All deadlines are tokio's.
+    #[must_use]
+    pub fn wall_clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Names the machine's present boot; the kernel's name for it, if not given.
+    #[must_use]
+    pub fn boot(mut self, boot: impl Into<String>) -> Self {
+        self.boot = Some(boot.into());
+        self
+    }
+
+    /// Looks at every step of the world: for simulations and tests.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn StepObserver>) -> Self {
+        self.observer = Some(observer);
         self
     }
 
@@ -95,37 +146,65 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Error::StateDir`] if the state directory cannot be used, or another nanny uses it.
+    /// [`Error::StateDir`](crate::Error::StateDir) if the state directory cannot be used, or another nanny uses it.
     pub async fn start(self) -> Result<Nanny> {
-        let state = match &self.state_dir {
-            None => None,
-            Some(path) => Some(Arc::new(StateDir::open(path)?)),
+        let (nanny, driving) = self.build()?;
+        let task = tokio::spawn(driving);
+        *nanny.driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        nanny.wait_until(|seen| seen.looked_around).await?;
+        Ok(nanny)
+    }
+
+    /// The nanny, and the future that drives it, for those who spawn their own tasks, or drop them.
+    ///
+    /// Nothing happens before it is polled, within a tokio runtime. Until
+    /// [`looked_around`](Snapshot::looked_around), no command should be given.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn build(self) -> Result<(Nanny, Driving)> {
+        let store: Option<Arc<dyn JournalStore>> = match self.state {
+            State::Nowhere => None,
+            State::Directory(path) => Some(Arc::new(StateDir::open(&path)?)),
+            State::Store(store) => Some(store),
         };
-        let journal = state.as_ref().map_or_else(Journal::default, |state| state.read());
+        let journal = store.as_ref().map_or_else(Journal::default, |store| store.read());
         let infos: Vec<_> = self.backends.iter().map(|backend| backend.info().clone()).collect();
-        let world = World::new(self.settings, self.policy, infos, journal, journal::boot_id());
+        let boot = self.boot.unwrap_or_else(journal::boot_id);
+        let world = World::new(self.settings, self.policy, infos, journal, boot);
         let (requests, inbox) = mpsc::channel(INBOX);
         let (snapshot, readers) = watch::channel(Arc::new(Snapshot::default()));
         let changes = Arc::new(Changes::new(REMEMBERED));
-        let (ready, is_ready) = oneshot::channel();
         let driver = Driver {
             world,
             backends: self.backends.clone(),
             source: self.source,
             probe: self.probe,
-            state,
+            journal: store,
+            clock: self.clock,
+            observer: self.observer,
             inbox,
             snapshot,
             changes: Arc::clone(&changes),
         };
-        let task = tokio::spawn(driver.run(ready));
-        is_ready.await.map_err(|_| Error::ShuttingDown)?;
-        Ok(Nanny {
+        let nanny = Nanny {
             inbox: requests,
             snapshot: readers,
             backends: self.backends.into(),
             changes,
-            driver: Arc::new(Mutex::new(Some(task))),
-        })
+            driver: Arc::new(Mutex::new(None)),
+        };
+        Ok((nanny, Box::pin(driver.run())))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Builder");
+        shown.field("backends", &self.backends).field("source", &self.source);
+        shown.field("probe", &self.probe).field("policy", &self.policy);
+        shown.field("settings", &self.settings).field("state", &self.state);
+        shown.finish_non_exhaustive()
     }
 }

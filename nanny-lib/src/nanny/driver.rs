@@ -8,15 +8,16 @@ use std::time::Duration;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt as _;
 use futures_util::stream::{SelectAll, select_all};
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::builder::WallClock;
 use super::changes::{Change, Changes};
+use super::observer::StepObserver;
 use super::{Request, Result, Snapshot, effects};
 use crate::backend::{ContainerBackend, Event, PullProgress};
-use crate::journal::{Journal, StateDir};
+use crate::journal::{Journal, JournalStore};
 use crate::lifecycle::{
     Answer, CallId, Command, Effect, EngineIndex, Input, Now, RequestId, World,
 };
@@ -26,6 +27,8 @@ use crate::probe::HealthProbe;
 
 /// How long engine calls under way may go on at shutdown.
 const LAST_CALLS: Duration = Duration::from_secs(2);
+/// How long the last write of the journal may take.
+const LAST_WRITE: Duration = Duration::from_secs(2);
 
 /// Everything the driver works with.
 pub(super) struct Driver {
@@ -33,7 +36,9 @@ pub(super) struct Driver {
     pub(super) backends: Vec<Arc<dyn ContainerBackend>>,
     pub(super) source: Arc<dyn ManifestSource>,
     pub(super) probe: Arc<dyn HealthProbe>,
-    pub(super) state: Option<Arc<StateDir>>,
+    pub(super) journal: Option<Arc<dyn JournalStore>>,
+    pub(super) clock: WallClock,
+    pub(super) observer: Option<Arc<dyn StepObserver>>,
     pub(super) inbox: mpsc::Receiver<Request>,
     pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
     pub(super) changes: Arc<Changes>,
@@ -57,6 +62,7 @@ enum Finished {
 /// What the driver keeps beside the world.
 struct Desk {
     began: Instant,
+    clock: WallClock,
     tasks: JoinSet<Finished>,
     calls: BTreeMap<CallId, AbortHandle>,
     callers: BTreeMap<RequestId, Caller>,
@@ -71,13 +77,11 @@ struct Desk {
 
 impl Driver {
     /// Drives until every handle is gone or somebody asks for the end.
-    ///
-    /// `ready` is told once the sources and every engine have answered for the first time, or
-    /// failed to.
-    pub(super) async fn run(mut self, ready: oneshot::Sender<()>) {
+    pub(super) async fn run(mut self) {
         let (pulling, mut pulls) = mpsc::channel(64);
         let mut desk = Desk {
             began: Instant::now(),
+            clock: Arc::clone(&self.clock),
             tasks: JoinSet::new(),
             calls: BTreeMap::new(),
             callers: BTreeMap::new(),
@@ -89,17 +93,14 @@ impl Driver {
         };
         let mut events = self.events();
         let mut changed = self.source.watch();
-        let mut ready = Some(ready);
         let first = self.world.begin(desk.now());
         self.carry_out(&mut desk, first);
         loop {
             let tick = self.world.next_tick().map(|at| desk.began + at);
+            // In the order of what would be missed most: what engines answer frees callers, and
+            // there is only so much of it. Fixed, so that a simulation can be repeated.
             let input = tokio::select! {
-                request = self.inbox.recv() => match request {
-                    None => break,
-                    Some(Request::Shutdown) => break,
-                    Some(request) => desk.register(request),
-                },
+                biased;
                 Some(finished) = desk.tasks.join_next() => match finished {
                     Ok(Finished::Input(input)) => input,
                     Ok(Finished::Journal) => {
@@ -110,10 +111,15 @@ impl Driver {
                     // A call that was given up: plug-ins' panics do not come this far.
                     Err(_) => continue,
                 },
-                Some((engine, event)) = events.next() => Input::Event(engine, event),
-                Some(Changed) = changed.next() => Input::SourceChanged,
-                Some((call, progress)) = pulls.recv() => Input::Pulling(call, progress),
                 () = at(tick) => Input::Tick,
+                request = self.inbox.recv() => match request {
+                    None => break,
+                    Some(Request::Shutdown) => break,
+                    Some(request) => desk.register(request),
+                },
+                Some((call, progress)) = pulls.recv() => Input::Pulling(call, progress),
+                Some(Changed) = changed.next() => Input::SourceChanged,
+                Some((engine, event)) = events.next() => Input::Event(engine, event),
             };
             if let Input::Discovered(discovery) = &input {
                 desk.complain(&discovery.problems);
@@ -121,17 +127,20 @@ impl Driver {
             if let Input::Done(call, _) = &input {
                 desk.calls.remove(call);
             }
-            let effects = self.world.step(desk.now(), input);
+            let effects = self.step(&desk, input);
             self.publish(&desk);
             self.carry_out(&mut desk, effects);
-            if self.world.has_looked_around()
-                && let Some(ready) = ready.take()
-            {
-                // Nobody waits any more: that is their business.
-                let _ = ready.send(());
-            }
         }
         self.end(desk).await;
+    }
+
+    fn step(&mut self, desk: &Desk, input: Input) -> Vec<Effect> {
+        let now = desk.now();
+        let Some(observer) = self.observer.clone() else { return self.world.step(now, input) };
+        observer.before(now, &input);
+        let effects = self.world.step(now, input);
+        observer.after(now, &self.world, &effects);
+        effects
     }
 
     /// What all engines say, as one stream.
@@ -149,7 +158,9 @@ impl Driver {
         let touched = self.world.take_touched();
         let engines = self.world.engine_views();
         let before = Arc::clone(&self.snapshot.borrow());
+        let looked_around = self.world.has_looked_around();
         if touched.is_empty()
+            && looked_around == before.looked_around
             && engines == before.engines
             && self.world.foreign_gpu_names() == before.foreign_gpu_containers
             && Arc::ptr_eq(&self.world.problems(), &before.problems)
@@ -172,6 +183,7 @@ impl Driver {
             }
         }
         self.snapshot.send_replace(Arc::new(Snapshot {
+            looked_around,
             services,
             engines,
             gpu_services_running: self.world.gpu_services_running(),
@@ -245,15 +257,15 @@ impl Driver {
 
     /// Writes the latest journal, one write at a time.
     fn write_journal(&self, desk: &mut Desk) {
-        let Some(state) = &self.state else { return };
+        let Some(store) = &self.journal else { return };
         if desk.writing {
             return;
         }
         let Some(journal) = desk.to_write.take() else { return };
         desk.writing = true;
-        let state = Arc::clone(state);
-        desk.tasks.spawn_blocking(move || {
-            if let Err(error) = state.write(&journal) {
+        let store = Arc::clone(store);
+        desk.tasks.spawn(async move {
+            if let Err(error) = store.write(&journal).await {
                 tracing::warn!(%error, "the journal cannot be written; going on without it");
             }
             Finished::Journal
@@ -276,17 +288,19 @@ impl Driver {
         };
         // What does not end in time goes on in the engine; the next run finds it there.
         let _ = timeout(LAST_CALLS, last).await;
-        if let (Some(state), Some(journal)) = (self.state, desk.to_write.take())
-            && let Err(error) = state.write(&journal)
-        {
-            tracing::warn!(%error, "the journal cannot be written");
+        if let (Some(store), Some(journal)) = (self.journal, desk.to_write.take()) {
+            match timeout(LAST_WRITE, store.write(&journal)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the journal cannot be written"),
+                Err(_) => tracing::warn!("the journal was not written within {LAST_WRITE:?}"),
+            }
         }
     }
 }
 
 impl Desk {
     fn now(&self) -> Now {
-        Now::new(self.began.elapsed(), Timestamp::now())
+        Now::new(self.began.elapsed(), (self.clock)())
     }
 
     /// Says in the log what is newly wrong with manifests.
@@ -333,6 +347,7 @@ impl Desk {
                 drop(caller.send(Ok(answer)));
             }
             (caller, answer) => {
+                tracing::error!(?request, ?answer, "a request was answered twice, or wrongly");
                 debug_assert!(false, "{request:?} was answered twice, or with {answer:?}");
                 drop(caller);
             }

@@ -229,6 +229,7 @@ async fn pull(
     let mut pull = images.pull(reference, &report);
     loop {
         tokio::select! {
+            biased;
             pulled = &mut pull => return pulled,
             moved = timeout(STALLED, moves.changed()) => match moved {
                 // A full channel only means that nobody needs to know more often.

@@ -4,6 +4,7 @@ mod builder;
 mod changes;
 mod driver;
 mod effects;
+mod observer;
 mod requests;
 mod snapshot;
 
@@ -14,8 +15,9 @@ use futures_core::stream::BoxStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-pub use self::builder::Builder;
+pub use self::builder::{Builder, Driving};
 pub use self::changes::{Change, Heard, Recorded};
+pub use self::observer::StepObserver;
 pub use self::requests::{
     Rediscovered, StartOptions, StartPlan, Started, StopOptions, Stopped, Verdict, Wait,
 };
@@ -37,6 +39,7 @@ pub struct Nanny {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     backends: Arc<[Arc<dyn ContainerBackend>]>,
     changes: Arc<changes::Changes>,
+    /// None if somebody else spawned it.
     driver: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 

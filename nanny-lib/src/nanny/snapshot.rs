@@ -15,6 +15,9 @@ use crate::name::{ContainerId, GpuId, ServiceName};
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Snapshot {
+    /// The sources and every engine have answered, or failed to: before that, what is missing here
+    /// may run.
+    pub looked_around: bool,
     /// All services, by name.
     pub services: BTreeMap<ServiceName, Arc<ServiceView>>,
     /// All engines, in order of preference.
