@@ -16,3 +16,4 @@
 
 pub mod conformance;
 pub mod faulty;
+pub mod simulation;

@@ -20,7 +20,15 @@ impl World {
         self.discovery.running = true;
         self.discovery.waiters.append(&mut self.discovery.next_waiters);
         out.push(Effect::Discover);
-        self.schedule(now.mono + self.settings.rediscover, Timer::Discover);
+        self.discovery.next = now.mono + self.settings.rediscover;
+        self.schedule(self.discovery.next, Timer::Discover);
+    }
+
+    /// Asks the sources, unless they were asked since the time was set.
+    pub(super) fn discover_if_due(&mut self, now: Now, out: &mut Out) {
+        if self.discovery.next <= now.mono {
+            self.discover(now, out);
+        }
     }
 
     pub(super) fn on_rediscover(&mut self, request: RequestId, now: Now, out: &mut Out) {

@@ -82,6 +82,8 @@ pub(super) struct DiscoveryState {
     pub(super) done: bool,
     /// Something changed since it began: once more.
     pub(super) again: bool,
+    /// When the next one is due.
+    pub(super) next: Duration,
     /// Callers whom the one under way answers.
     pub(super) waiters: Vec<RequestId>,
     /// Callers whom the next one answers.
@@ -207,7 +209,7 @@ impl World {
         for (_, timer) in due {
             match timer {
                 Timer::Engine(engine) => self.list_if_due(engine, now, out),
-                Timer::Discover => self.discover(now, out),
+                Timer::Discover => self.discover_if_due(now, out),
                 Timer::Service(name) => {
                     self.expire_waiters(&name, now, out);
                     self.advance(&name, now, out);

@@ -67,7 +67,6 @@ impl Discovery {
 
 /// `discover` may have a new answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Changed;
 
 /// A service as it is wanted: its manifest, and the project that runs it.

@@ -217,6 +217,10 @@ impl Up<'_> {
         for dependency in &part.depends_on {
             let met = match (self.container(&dependency.part), dependency.condition) {
                 (None, _) => Dependencies::Pending,
+                // Whatever it does until then, another one will take its place.
+                (Some(other), _) if self.progress.replace.contains(&other.id) => {
+                    Dependencies::Pending
+                }
                 (Some(other), Condition::Started) => self.started(other),
                 (Some(other), Condition::Healthy) => self.healthy(other),
                 (Some(other), Condition::Completed) => self.completed(other),
@@ -388,5 +392,38 @@ impl Project {
             dependencies.any(|d| d.part == key && d.condition == Condition::Completed)
         };
         self.parts.values().any(waits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{ContainerInfo, Exit, Healthcheck, HealthcheckTest};
+    use crate::project::{Condition, Dependency};
+
+    #[test]
+    fn what_is_stopped_to_be_replaced_fails_nobody_who_waits_for_it() {
+        let mut db = ContainerSpec::new("db-1", "image");
+        db.healthcheck = Some(Healthcheck::new(HealthcheckTest::Inherit));
+        let mut project = Project::new("shop")
+            .with_part("db", db.clone())
+            .with_part("web", ContainerSpec::new("web-1", "image"));
+        let web = project.parts.get_mut("web").unwrap();
+        web.depends_on = vec![Dependency::new("db", Condition::Healthy)];
+        let labels = project.parts["db"].spec.labels.clone();
+        let mut stopped = ContainerInfo::new(ContainerId::new("1"), "db-1", "image");
+        stopped.labels = labels;
+        stopped.state = ContainerState::Exited;
+        stopped.exit = Some(Exit::with_code(143));
+        let mut progress = Progress::default();
+        progress.images.insert("image".to_owned(), "id".to_owned());
+        progress.started.insert(stopped.id.clone());
+        progress.replace.insert(stopped.id.clone());
+        let mut waiting = ContainerInfo::new(ContainerId::new("2"), "web-1", "image");
+        waiting.labels = project.parts["web"].spec.labels.clone();
+        let Plan::Next(steps) = plan(&project, &[&stopped, &waiting], Goal::Up, &progress) else {
+            panic!("it goes on");
+        };
+        assert!(matches!(&steps[..], [Step::Remove { id }] if *id == stopped.id), "{steps:?}");
     }
 }

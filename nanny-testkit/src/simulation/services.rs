@@ -1,0 +1,111 @@
+//! The services of the simulation.
+
+use nanny_lib::ServiceName;
+use nanny_lib::backend::{
+    ContainerInfo, ContainerSpec, DeviceMapping, Environment, Healthcheck, HealthcheckTest, Labels,
+    NetworkSpec, RestartPolicy, VolumeSpec,
+};
+use nanny_lib::manifest::{Manifest, Service};
+use nanny_lib::project::{Condition, Dependency, NetworkWanted, Project, VolumeWanted, labels};
+
+/// All that there ever are.
+pub(super) const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "g"];
+
+/// The label that tells a project's containers from others, whoever made them.
+pub(super) const PROJECT: &str = "project";
+
+/// A value in every container's environment that no answer, log or message may hold.
+pub(super) const SECRET: &str = "canary-7f3a";
+
+/// Whether it needs a GPU in this version.
+pub(super) fn needs_gpu(name: &str, variant: u64) -> bool {
+    matches!(name, "a" | "b" | "c" | "g") || (name, variant) == ("e", 3)
+}
+
+/// Whether it may be stopped for others.
+pub(super) fn is_pinned(name: &str, variant: u64) -> bool {
+    (name, variant) == ("b", 3)
+}
+
+/// The service a container is part of, if it is a simulated one's.
+pub(super) fn of(container: &ContainerInfo) -> Option<&'static str> {
+    let named = |label| container.labels.get(label).map(String::as_str);
+    let project = NAMES.into_iter().find(|name| named(PROJECT) == Some(name));
+    let made = NAMES
+        .into_iter()
+        .find(|name| named(labels::SERVICE) == Some(name) && named(labels::ORIGIN) == Some(name));
+    project.or(made)
+}
+
+/// Whether a container runs to its end.
+pub(super) fn is_job(container: &ContainerInfo) -> bool {
+    let part = container.labels.get(&Project::new("any").part_label);
+    part.is_some_and(|part| part == "init")
+}
+
+/// A network that is the service's own is told from a stranger's by these.
+pub(super) fn identity(name: &str) -> Labels {
+    [(PROJECT.to_owned(), name.to_owned())].into()
+}
+
+/// Each variant is another version of the files; variant 2 of `d` and `g` has one part less, with
+/// variant 3 `e` needs a GPU and `b` is pinned.
+pub(super) fn service(name: &str, variant: u64) -> Service {
+    let mut project = Project::new(name);
+    project.selector = identity(name);
+    let parts: &[&str] = match (name, variant) {
+        ("c", _) => &["init", "main"],
+        ("d" | "g", 2) => &["db"],
+        ("d" | "g", _) => &["db", "web"],
+        _ => &["main"],
+    };
+    for part in parts {
+        let mut spec = ContainerSpec::new(format!("{name}-{part}-1"), "image");
+        spec.labels.insert(labels::SPEC_HASH.to_owned(), variant.to_string());
+        spec.labels.insert(labels::SERVICE.to_owned(), name.to_owned());
+        spec.labels.insert(labels::ORIGIN.to_owned(), name.to_owned());
+        spec.environment = Environment([("PASSWORD".to_owned(), Some(SECRET.to_owned()))].into());
+        if needs_gpu(name, variant) {
+            spec.devices = vec![DeviceMapping::new("/dev/nvidia0")];
+        }
+        if (name, *part) == ("d", "db") {
+            spec.healthcheck = Some(Healthcheck::new(HealthcheckTest::Inherit));
+        }
+        project = project.with_part(*part, spec);
+    }
+    let mut depend = |part: &str, on: &str, condition| {
+        if let Some(part) = project.parts.get_mut(part) {
+            part.depends_on = vec![Dependency::new(on, condition)];
+        }
+    };
+    match name {
+        "c" => depend("main", "init", Condition::Completed),
+        "d" => depend("web", "db", Condition::Healthy),
+        "g" => depend("web", "db", Condition::Started),
+        _ => {}
+    }
+    let policy = match name {
+        "a" => RestartPolicy::Always,
+        "c" => RestartPolicy::OnFailure { max_retries: Some(3) },
+        "g" => RestartPolicy::UnlessStopped,
+        _ => RestartPolicy::No,
+    };
+    for (key, part) in &mut project.parts {
+        part.restart = if key == "init" { RestartPolicy::No } else { policy };
+    }
+    if name == "d" {
+        let mut network = NetworkSpec::default();
+        network.name = "d_net".to_owned();
+        network.labels = identity(name);
+        project.networks = vec![NetworkWanted::new(network, false, identity(name))];
+        let mut volume = VolumeSpec::default();
+        volume.name = "d_data".to_owned();
+        project.volumes = vec![VolumeWanted::new(volume, false)];
+    }
+    let mut manifest = Manifest::new(ServiceName::new(name).expect("a valid name"));
+    if needs_gpu(name, variant) {
+        manifest = manifest.with_gpu(8);
+    }
+    manifest.pinned = is_pinned(name, variant);
+    Service::new(manifest, project, name)
+}
