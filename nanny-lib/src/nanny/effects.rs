@@ -1,5 +1,6 @@
 //! Carries out what the world asks for, through the traits, each with a deadline.
 
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::backend::{
     BackendError, ContainerBackend, ContainerInfo, ErrorKind, Images, NetworkInfo, Networks,
     PullProgress, Result, Selector,
 };
+use crate::journal::{Journal, JournalStore};
 use crate::lifecycle::{CallId, Outcome};
 use crate::manifest::{Discovery, ManifestSource, Problem};
 use crate::name::ContainerId;
@@ -46,6 +48,12 @@ pub(super) async fn discover(source: Arc<dyn ManifestSource>) -> Discovery {
         None => "the manifest source panicked".to_owned(),
     };
     Discovery::new(Vec::new(), vec![Problem::new("", "", (1, 1), fault)])
+}
+
+/// Writes the journal down.
+pub(super) async fn write(store: &dyn JournalStore, journal: &Journal) -> io::Result<()> {
+    let panicked = || Err(io::Error::other("the journal's store panicked"));
+    contained(store.write(journal)).await.unwrap_or_else(panicked)
 }
 
 /// Asks a service how it is.

@@ -4,4 +4,5 @@ mod adoption;
 mod arbitration;
 mod house;
 mod lifecycle;
+mod notes;
 mod outage;
