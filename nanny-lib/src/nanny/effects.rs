@@ -33,6 +33,9 @@ const DISCOVER: Duration = Duration::from_secs(60);
 /// A pull that moves nothing for so long has failed.
 const STALLED: Duration = Duration::from_secs(120);
 
+/// A probe that ends so much later than it should was not answered late: we were not awake.
+const STARVED: Duration = Duration::from_secs(1);
+
 /// Lists an engine's containers.
 pub(super) async fn list(backend: Arc<dyn ContainerBackend>) -> Result<Vec<ContainerInfo>> {
     let list = within(LOOK, "list", backend.list(&Selector::All));
@@ -58,8 +61,18 @@ pub(super) async fn write(store: &dyn JournalStore, journal: &Journal) -> io::Re
 
 /// Asks a service how it is.
 pub(super) async fn probe(probe: Arc<dyn HealthProbe>, target: ProbeTarget) -> (Health, Duration) {
+    let answered = ask(&*probe, &target).await;
+    let (health, latency) = &answered;
+    if health.is_healthy() || *latency < target.timeout + STARVED {
+        return answered;
+    }
+    // Suspended or starved, we say nothing about others before we asked them once more.
+    ask(&*probe, &target).await
+}
+
+async fn ask(probe: &dyn HealthProbe, target: &ProbeTarget) -> (Health, Duration) {
     let began = Instant::now();
-    let asked = contained(timeout(target.timeout, probe.probe(&target))).await;
+    let asked = contained(timeout(target.timeout, probe.probe(target))).await;
     let health = match asked {
         Some(Ok(health)) => health,
         Some(Err(_)) => {

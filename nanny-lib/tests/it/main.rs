@@ -2,6 +2,8 @@
 
 mod adoption;
 mod arbitration;
+mod callers;
+mod health;
 mod house;
 mod lifecycle;
 mod notes;
