@@ -13,6 +13,7 @@ mod adoption;
 mod by_hand;
 mod check;
 mod compose;
+mod exhaustion;
 mod failures;
 mod files;
 mod interleaved;
