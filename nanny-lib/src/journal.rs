@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -62,12 +62,27 @@ pub trait JournalStore: fmt::Debug + Send + Sync + 'static {
     async fn write(&self, journal: &Journal) -> io::Result<()>;
 }
 
+/// The journal as it is in its file.
+#[derive(Serialize, Deserialize)]
+struct Versioned<J> {
+    /// Grows when an older nanny would misread what is written. Fields that it does not know are
+    /// no reason: it ignores them.
+    #[serde(default)]
+    version: u32,
+    #[serde(flatten)]
+    journal: J,
+}
+
+const VERSION: u32 = 1;
+/// A journal of ten thousand services has 300 KiB.
+const LONGEST: u64 = 16 << 20;
+
 /// The state directory, locked: one nanny each.
 #[derive(Debug, Clone)]
 pub(crate) struct StateDir {
     path: PathBuf,
     /// Held until the last write has ended, even if whoever asked for it has gone.
-    _lock: Arc<File>,
+    lock: Arc<Mutex<File>>,
 }
 
 impl StateDir {
@@ -77,48 +92,50 @@ impl StateDir {
     ///
     /// [`Error::StateDir`], naming the process that holds the lock, if one does.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let fail = |reason: String| Error::StateDir { path: path.to_owned(), reason };
-        fs::create_dir_all(path).map_err(|error| fail(error.to_string()))?;
-        let open = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path.join("lock"));
-        let mut lock = open.map_err(|error| fail(error.to_string()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Without the number the message is less helpful, not wrong.
-                let _ = lock.read_to_string(&mut holder);
-                let holder = holder.trim();
-                return Err(fail(format!("another nanny uses it (process {holder})")));
-            }
-            Err(TryLockError::Error(error)) => return Err(fail(error.to_string())),
-        }
-        let mut write = || -> io::Result<()> {
-            lock.set_len(0)?;
-            lock.rewind()?;
-            write!(lock, "{}", std::process::id())
+        let fail = |reason: io::Error| Error::StateDir {
+            path: path.to_owned(),
+            reason: reason.to_string(),
         };
-        write().map_err(|error| fail(error.to_string()))?;
-        Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
+        let lock = Arc::new(Mutex::new(lock(path).map_err(fail)?));
+        Ok(Self { path: path.to_owned(), lock })
     }
 
-    /// Writes the journal so that a crash leaves the old one or the new one, never a part.
+    /// Writes the journal so that a crash leaves the old one or the new one, never a part. If the
+    /// directory was removed, it is made anew.
     ///
     /// # Errors
     ///
-    /// Whatever the file system says; the old journal is then still there.
+    /// Whatever the file system says; the old journal is then still there. That another nanny has
+    /// the directory, if it was removed and made anew by that one.
     fn write_now(&self, journal: &Journal) -> io::Result<()> {
-        let path = self.journal();
-        let next = path.with_extension("json.new");
-        let mut file = File::create(&next)?;
-        file.write_all(&serde_json::to_vec_pretty(journal)?)?;
+        self.keep_lock()?;
+        let next = self.journal().with_extension("json.new");
+        let written = self.replace(&next, journal);
+        if written.is_err() {
+            // What there is of it takes room that others may need.
+            let _ = fs::remove_file(&next);
+        }
+        written
+    }
+
+    fn replace(&self, next: &Path, journal: &Journal) -> io::Result<()> {
+        let mut file = File::create(next)?;
+        file.write_all(&serde_json::to_vec_pretty(&Versioned { version: VERSION, journal })?)?;
         file.sync_all()?;
-        fs::rename(&next, &path)?;
+        fs::rename(next, self.journal())?;
         File::open(&self.path)?.sync_all()
+    }
+
+    /// Locks the directory again if the lock in it is not ours any more.
+    fn keep_lock(&self) -> io::Result<()> {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        match fs::metadata(self.path.join(LOCK)) {
+            Ok(there) if is_same(&there, &held.metadata()?) => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+        *held = lock(&self.path)?;
+        Ok(())
     }
 
     fn journal(&self) -> PathBuf {
@@ -131,7 +148,7 @@ impl JournalStore for StateDir {
     /// Reads the journal. One that cannot be read is put aside under another name, and is empty.
     fn read(&self) -> Journal {
         let path = self.journal();
-        let text = match fs::read(&path) {
+        let text = match read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Journal::default(),
             Err(error) => {
@@ -139,11 +156,11 @@ impl JournalStore for StateDir {
                 return Journal::default();
             }
         };
-        serde_json::from_slice(&text).unwrap_or_else(|error| {
+        parse(&text).unwrap_or_else(|reason| {
             let aside = path.with_extension("json.bad");
             tracing::warn!(
-                path = %path.display(), aside = %aside.display(), %error,
-                "the journal is damaged; it is put aside and what runs is adopted"
+                path = %path.display(), aside = %aside.display(), reason,
+                "the journal is of no use; it is put aside and what runs is adopted"
             );
             if let Err(error) = fs::rename(&path, &aside) {
                 tracing::warn!(path = %path.display(), %error, "and cannot be put aside");
@@ -156,6 +173,68 @@ impl JournalStore for StateDir {
         let (state, journal) = (self.clone(), journal.clone());
         tokio::task::spawn_blocking(move || state.write_now(&journal)).await?
     }
+}
+
+const LOCK: &str = "lock";
+
+/// Makes the directory if it is not there, and locks it.
+fn lock(directory: &Path) -> io::Result<File> {
+    fs::create_dir_all(directory)?;
+    let path = directory.join(LOCK);
+    let mut lock =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Without the number the message is less helpful, not wrong.
+            let _ = lock.read_to_string(&mut holder);
+            let holder = holder.trim();
+            return Err(io::Error::other(format!("another nanny uses it (process {holder})")));
+        }
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let mut sign = || -> io::Result<()> {
+        lock.set_len(0)?;
+        lock.rewind()?;
+        write!(lock, "{}", std::process::id())
+    };
+    if let Err(error) = sign() {
+        // A full disk, most likely; the lock holds all the same.
+        tracing::warn!(directory = %directory.display(), %error, "the lock cannot be signed");
+    }
+    Ok(lock)
+}
+
+#[cfg(unix)]
+fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+#[cfg(not(unix))]
+fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
+    // Nobody can remove a file that is open.
+    true
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// The journal in a file, or why there is none.
+fn parse(text: &[u8]) -> Result<Journal, String> {
+    if text.len() as u64 > LONGEST {
+        return Err(format!("it is longer than {LONGEST} bytes"));
+    }
+    let read = serde_json::from_slice(text).map_err(|error| error.to_string());
+    let Versioned::<serde_json::Value> { version, journal } = read?;
+    if version > VERSION {
+        return Err(format!("a newer nanny wrote it, in version {version}"));
+    }
+    serde_json::from_value(journal).map_err(|error| error.to_string())
 }
 
 /// The identifier of the machine's current boot; empty where the system has none.
@@ -187,12 +266,109 @@ mod tests {
         assert!(error.contains(&std::process::id().to_string()), "{error}");
     }
 
+    fn written_as(text: impl AsRef<[u8]>) -> (tempfile::TempDir, StateDir) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = StateDir::open(dir.path()).expect("it is new");
+        fs::write(state.journal(), text).expect("it is ours");
+        (dir, state)
+    }
+
+    fn running(service: &str) -> Journal {
+        let name = ServiceName::new(service).expect("a name");
+        Journal { boot: "x".into(), services: [(name, Entry::Running)].into_iter().collect() }
+    }
+
     #[test]
     fn a13_a_damaged_journal_is_put_aside() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        fs::write(dir.path().join("journal.json"), "{\"boot\": ").unwrap();
+        let (dir, state) = written_as("{\"boot\": ");
+        assert_eq!(state.read(), Journal::default());
+        let aside = fs::read_to_string(dir.path().join("journal.json.bad")).unwrap();
+        assert_eq!(aside, "{\"boot\": ");
+    }
+
+    #[test]
+    fn a13_a_journal_without_end_is_put_aside() {
+        let (dir, state) = written_as("");
+        File::options().write(true).open(state.journal()).unwrap().set_len(1 << 40).unwrap();
         assert_eq!(state.read(), Journal::default());
         assert!(dir.path().join("journal.json.bad").exists());
+    }
+
+    #[test]
+    fn a13_a_journal_of_a_later_version_is_put_aside() {
+        let later = r#"{"version": 2, "boot": "x", "services": {"a": "running"}}"#;
+        let (dir, state) = written_as(later);
+        assert_eq!(state.read(), Journal::default());
+        // The newer nanny finds its own again, by hand at least.
+        assert_eq!(fs::read_to_string(dir.path().join("journal.json.bad")).unwrap(), later);
+    }
+
+    #[test]
+    fn a14_journals_of_older_and_newer_nannies_are_read_by_turns() {
+        // From before there were versions; and one with fields that nobody here knows.
+        for text in [
+            r#"{"boot": "x", "services": {"a": "running"}}"#,
+            r#"{"version": 1, "boot": "x", "services": {"a": "running"}, "gpus": {"a": [0]}}"#,
+        ] {
+            let (_dir, state) = written_as(text);
+            assert_eq!(state.read(), running("a"), "{text}");
+            state.write_now(&running("b")).unwrap();
+            assert_eq!(state.read(), running("b"));
+            let written: serde_json::Value =
+                serde_json::from_slice(&fs::read(state.journal()).unwrap()).unwrap();
+            // Where those from before versions look for it.
+            assert_eq!(written["services"]["b"], "running");
+            assert_eq!(written["version"], 1);
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        #[test]
+        fn a13_whatever_is_in_the_file_a_nanny_starts_and_writes_anew(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+            cut in 0..200_usize,
+        ) {
+            let whole = serde_json::to_vec(&Versioned { version: VERSION, journal: running("a") });
+            let mut whole = whole.unwrap();
+            for text in [bytes.clone(), whole[..cut.min(whole.len())].to_vec(), {
+                let at = cut % whole.len();
+                whole.splice(at..at, bytes.iter().copied().take(3));
+                whole
+            }] {
+                let (_dir, state) = written_as(&text);
+                let read = state.read();
+                assert_eq!(state.journal().exists(), parse(&text).is_ok());
+                assert!(state.journal().exists() || read == Journal::default());
+                state.write_now(&running("b")).unwrap();
+                assert_eq!(state.read(), running("b"));
+            }
+        }
+    }
+
+    #[test]
+    fn h11_a_directory_that_was_removed_is_made_anew_and_locked() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("state");
+        let state = StateDir::open(&path).unwrap();
+        state.write_now(&running("a")).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+        state.write_now(&running("b")).unwrap();
+        assert_eq!(state.read(), running("b"));
+        let error = StateDir::open(&path).unwrap_err().to_string();
+        assert!(error.contains("another nanny"), "{error}");
+    }
+
+    #[test]
+    fn h11_a_directory_that_another_nanny_made_anew_is_left_to_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("state");
+        let first = StateDir::open(&path).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+        let second = StateDir::open(&path).unwrap();
+        second.write_now(&running("b")).unwrap();
+        let error = first.write_now(&running("a")).unwrap_err().to_string();
+        assert!(error.contains("another nanny"), "{error}");
+        assert_eq!(second.read(), running("b"));
     }
 }

@@ -27,7 +27,8 @@ use crate::stall::WriteDeadline;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at once; more wait in the kernel's backlog.
+    /// Connections at once; more wait in the kernel's backlog. By default 1024, or a quarter of the
+    /// files that the process may open, so that there are some left for engines and the journal.
     pub connections: usize,
     /// How long a client may take to send a request's head, the first one and each one after.
     pub header_timeout: Duration,
@@ -40,12 +41,21 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 1024,
+            connections: MOST_CONNECTIONS
+                .min(open_files().map_or(usize::MAX, |most| most / 4))
+                .max(1),
             header_timeout: Duration::from_secs(10),
             write_stall: Duration::from_secs(30),
             drain: Duration::from_secs(8),
         }
     }
+}
+
+/// How many files this process may open, where the system says so.
+fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Serves `app` on `listener` until `shutdown` is ready, then lets requests under way end, but not
@@ -176,6 +186,7 @@ fn reap(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+const MOST_CONNECTIONS: usize = 1024;
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 const MAX_HEADERS: usize = 100;
 const MAX_BUFFER: usize = 64 * 1024;

@@ -1,5 +1,7 @@
 //! Services that rest: adopting what runs, noticing what ends, restarting what should not have.
 
+use std::time::Duration;
+
 use super::commands::Admitted;
 use super::service::{Desired, ServiceState, Work};
 use super::world::{Out, Timer, World};
@@ -18,6 +20,7 @@ impl World {
     pub(super) fn rest(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
         let up: Vec<_> = self.containers(name).into_iter().filter(|c| c.state.holds()).collect();
         let run: Vec<_> = up.iter().map(|c| (c.id.clone(), c.started_at)).collect();
+        let all_seen = self.has_looked_around();
         let Some(service) = self.services.get_mut(name) else { return };
         let reachable = service.engine.is_none_or(|engine| self.engines[engine.0].is_up());
         if !matches!(service.work, Work::None) {
@@ -30,13 +33,19 @@ impl World {
         }
         service.settle_engine();
         service.seen_up = run.iter().map(|(id, _)| id.clone()).collect();
+        if run.is_empty() && all_seen {
+            service.seen_down = Some(now.mono);
+        }
         if service.run != run {
             if run.is_empty() {
                 service.monitor.end();
             } else {
                 let latest = run.iter().filter_map(|(_, started_at)| *started_at).max();
-                let age = latest.map(|at| now.wall.duration_since(at).unsigned_abs());
-                service.monitor.begin(now.mono, age.unwrap_or_default());
+                let age = latest.and_then(|at| now.wall.duration_since(at).try_into().ok());
+                // The engine's clock may be another than ours, and clocks are set: nothing has run
+                // for longer than since it was last seen not to.
+                let most = service.seen_down.map_or(Duration::MAX, |at| now.mono - at);
+                service.monitor.begin(now.mono, age.unwrap_or(Duration::ZERO).min(most));
                 let settled = now.mono + service.wanted.manifest.health_timeout;
                 self.schedule(settled, Timer::Service(name.clone()));
             }

@@ -36,6 +36,8 @@ pub(super) struct ServiceState {
     pub(super) containers: BTreeMap<ContainerId, EngineIndex>,
     /// Those that were seen running, so that an exit is noticed.
     pub(super) seen_up: BTreeSet<ContainerId>,
+    /// When nothing of it was seen running, at last.
+    pub(super) seen_down: Option<Duration>,
     /// The run that its health is about: what runs, and since when.
     pub(super) run: Vec<(ContainerId, Option<Timestamp>)>,
     /// Those that somebody asked the engine to stop.
@@ -71,6 +73,7 @@ impl ServiceState {
             engine: None,
             containers: BTreeMap::new(),
             seen_up: BTreeSet::new(),
+            seen_down: None,
             run: Vec::new(),
             stop_requested: BTreeSet::new(),
             late_starts: BTreeMap::new(),

@@ -2,6 +2,7 @@
 //! sees that it is done. Nothing outside is ever awaited in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ use crate::manifest::{Changed, ManifestSource, Problem, Severity};
 use crate::nanny::{Rediscovered, StartPlan, Started, Stopped};
 use crate::probe::HealthProbe;
 
+/// Between two tries to write a journal that cannot be written.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
 /// How long engine calls under way may go on at shutdown.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 /// How long the last write of the journal may take.
@@ -53,10 +56,9 @@ enum Caller {
 }
 
 /// What a task of the driver came to.
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are inputs")]
 enum Finished {
     Input(Input),
-    Journal,
+    Journal(Arc<Journal>, io::Result<()>),
 }
 
 /// What the driver keeps beside the world.
@@ -68,9 +70,12 @@ struct Desk {
     callers: BTreeMap<RequestId, Caller>,
     requests: u64,
     pulling: mpsc::Sender<(CallId, PullProgress)>,
-    /// The journal being written, and the one to be written after it.
+    /// A journal is being written.
     writing: bool,
+    /// The one to be written after it, or again.
     to_write: Option<Arc<Journal>>,
+    /// Why the last one could not be written, and when that is tried again.
+    unwritten: Option<(String, Instant)>,
     /// What the log has said about manifests: each fault once, as long as it lasts.
     faults: BTreeSet<String>,
 }
@@ -89,6 +94,7 @@ impl Driver {
             pulling,
             writing: false,
             to_write: None,
+            unwritten: None,
             faults: BTreeSet::new(),
         };
         let mut events = self.events();
@@ -97,20 +103,28 @@ impl Driver {
         self.carry_out(&mut desk, first);
         loop {
             let tick = self.world.next_tick().map(|at| desk.began + at);
+            let write_again = desk.write_again();
             // In the order of what would be missed most: what engines answer frees callers, and
             // there is only so much of it. Fixed, so that a simulation can be repeated.
             let input = tokio::select! {
                 biased;
                 Some(finished) = desk.tasks.join_next() => match finished {
                     Ok(Finished::Input(input)) => input,
-                    Ok(Finished::Journal) => {
-                        desk.writing = false;
-                        self.write_journal(&mut desk);
+                    Ok(Finished::Journal(journal, written)) => {
+                        desk.wrote(journal, written);
+                        self.publish(&desk);
+                        if desk.unwritten.is_none() {
+                            self.write_journal(&mut desk);
+                        }
                         continue;
                     }
                     // A call that was given up: plug-ins' panics do not come this far.
                     Err(_) => continue,
                 },
+                () = at(write_again) => {
+                    self.write_journal(&mut desk);
+                    continue;
+                }
                 () = at(tick) => Input::Tick,
                 request = self.inbox.recv() => match request {
                     None => break,
@@ -157,11 +171,13 @@ impl Driver {
         let now = desk.now();
         let touched = self.world.take_touched();
         let engines = self.world.engine_views();
+        let degraded: Vec<_> = desk.degraded().into_iter().collect();
         let before = Arc::clone(&self.snapshot.borrow());
         let looked_around = self.world.has_looked_around();
         if touched.is_empty()
             && looked_around == before.looked_around
             && engines == before.engines
+            && degraded == before.degraded
             && self.world.foreign_gpu_names() == before.foreign_gpu_containers
             && Arc::ptr_eq(&self.world.problems(), &before.problems)
         {
@@ -189,6 +205,7 @@ impl Driver {
             gpu_services_running: self.world.gpu_services_running(),
             foreign_gpu_containers: self.world.foreign_gpu_names(),
             problems: self.world.problems(),
+            degraded,
         }));
     }
 
@@ -265,10 +282,8 @@ impl Driver {
         desk.writing = true;
         let store = Arc::clone(store);
         desk.tasks.spawn(async move {
-            if let Err(error) = store.write(&journal).await {
-                tracing::warn!(%error, "the journal cannot be written; going on without it");
-            }
-            Finished::Journal
+            let written = effects::write(&*store, &journal).await;
+            Finished::Journal(journal, written)
         });
     }
 
@@ -280,7 +295,7 @@ impl Driver {
             while !desk.calls.is_empty() || desk.writing {
                 match desk.tasks.join_next().await {
                     None => break,
-                    Some(Ok(Finished::Journal)) => desk.writing = false,
+                    Some(Ok(Finished::Journal(journal, written))) => desk.wrote(journal, written),
                     Some(Ok(Finished::Input(Input::Done(id, _)))) => drop(desk.calls.remove(&id)),
                     Some(_) => {}
                 }
@@ -289,7 +304,7 @@ impl Driver {
         // What does not end in time goes on in the engine; the next run finds it there.
         let _ = timeout(LAST_CALLS, last).await;
         if let (Some(store), Some(journal)) = (self.journal, desk.to_write.take()) {
-            match timeout(LAST_WRITE, store.write(&journal)).await {
+            match timeout(LAST_WRITE, effects::write(&*store, &journal)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "the journal cannot be written"),
                 Err(_) => tracing::warn!("the journal was not written within {LAST_WRITE:?}"),
@@ -301,6 +316,38 @@ impl Driver {
 impl Desk {
     fn now(&self) -> Now {
         Now::new(self.began.elapsed(), (self.clock)())
+    }
+
+    /// Notes whether a journal was written. One that was not is written later, unless there is a
+    /// newer one by then.
+    fn wrote(&mut self, journal: Arc<Journal>, written: io::Result<()>) {
+        self.writing = false;
+        let before = self.unwritten.take();
+        match written {
+            Ok(()) if before.is_some() => tracing::info!("the journal is written again"),
+            Ok(()) => {}
+            Err(error) => {
+                let reason = error.to_string();
+                if before.is_none_or(|(before, _)| before != reason) {
+                    tracing::warn!(%error, "the journal cannot be written; going on without it");
+                }
+                self.unwritten = Some((reason, Instant::now() + WRITE_AGAIN));
+                self.to_write.get_or_insert(journal);
+            }
+        }
+    }
+
+    /// When to try again to write a journal that could not be written.
+    fn write_again(&self) -> Option<Instant> {
+        self.unwritten.as_ref().filter(|_| !self.writing).map(|(_, at)| *at)
+    }
+
+    /// What does not work as it should, for a person.
+    fn degraded(&self) -> Option<String> {
+        let (reason, _) = self.unwritten.as_ref()?;
+        Some(format!(
+            "the journal cannot be written, and a crash would forget what should run: {reason}"
+        ))
     }
 
     /// Says in the log what is newly wrong with manifests.

@@ -1,5 +1,6 @@
 //! Carries out what the world asks for, through the traits, each with a deadline.
 
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::backend::{
     BackendError, ContainerBackend, ContainerInfo, ErrorKind, Images, NetworkInfo, Networks,
     PullProgress, Result, Selector,
 };
+use crate::journal::{Journal, JournalStore};
 use crate::lifecycle::{CallId, Outcome};
 use crate::manifest::{Discovery, ManifestSource, Problem};
 use crate::name::ContainerId;
@@ -31,6 +33,9 @@ const DISCOVER: Duration = Duration::from_secs(60);
 /// A pull that moves nothing for so long has failed.
 const STALLED: Duration = Duration::from_secs(120);
 
+/// A probe that ends so much later than it should was not answered late: we were not awake.
+const STARVED: Duration = Duration::from_secs(1);
+
 /// Lists an engine's containers.
 pub(super) async fn list(backend: Arc<dyn ContainerBackend>) -> Result<Vec<ContainerInfo>> {
     let list = within(LOOK, "list", backend.list(&Selector::All));
@@ -48,10 +53,26 @@ pub(super) async fn discover(source: Arc<dyn ManifestSource>) -> Discovery {
     Discovery::new(Vec::new(), vec![Problem::new("", "", (1, 1), fault)])
 }
 
+/// Writes the journal down.
+pub(super) async fn write(store: &dyn JournalStore, journal: &Journal) -> io::Result<()> {
+    let panicked = || Err(io::Error::other("the journal's store panicked"));
+    contained(store.write(journal)).await.unwrap_or_else(panicked)
+}
+
 /// Asks a service how it is.
 pub(super) async fn probe(probe: Arc<dyn HealthProbe>, target: ProbeTarget) -> (Health, Duration) {
+    let answered = ask(&*probe, &target).await;
+    let (health, latency) = &answered;
+    if health.is_healthy() || *latency < target.timeout + STARVED {
+        return answered;
+    }
+    // Suspended or starved, we say nothing about others before we asked them once more.
+    ask(&*probe, &target).await
+}
+
+async fn ask(probe: &dyn HealthProbe, target: &ProbeTarget) -> (Health, Duration) {
     let began = Instant::now();
-    let asked = contained(timeout(target.timeout, probe.probe(&target))).await;
+    let asked = contained(timeout(target.timeout, probe.probe(target))).await;
     let health = match asked {
         Some(Ok(health)) => health,
         Some(Err(_)) => {

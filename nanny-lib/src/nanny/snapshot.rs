@@ -28,6 +28,9 @@ pub struct Snapshot {
     pub foreign_gpu_containers: Vec<String>,
     /// What is wrong with manifests.
     pub problems: Arc<[Problem]>,
+    /// What of the nanny itself does not work as it should, for a person: services are looked
+    /// after all the same.
+    pub degraded: Vec<String>,
 }
 
 impl Snapshot {

@@ -2,6 +2,9 @@
 
 mod adoption;
 mod arbitration;
+mod callers;
+mod health;
 mod house;
 mod lifecycle;
+mod notes;
 mod outage;

@@ -33,6 +33,7 @@ pub(crate) struct OwnHealth {
     services_discovered: usize,
     services_running: usize,
     engines: Vec<EngineView>,
+    degraded: Vec<String>,
 }
 
 impl From<&Snapshot> for OwnHealth {
@@ -42,6 +43,7 @@ impl From<&Snapshot> for OwnHealth {
             services_discovered: now.discovered(),
             services_running: now.running(),
             engines: now.engines.clone(),
+            degraded: now.degraded.clone(),
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn answers() -> bool {
 
 /// Says so; or fails, where somebody counts on the test.
 #[track_caller]
-fn not_tested(trouble: &str) {
+pub(crate) fn not_tested(trouble: &str) {
     let is_set = |name| std::env::var(name).is_ok_and(|value| value == "true" || value == "1");
     assert!(!is_set("CI") && !is_set("NANNY_TEST_DOCKER"), "{trouble}");
     crate::house::say(&format!("NOT TESTED: {trouble} (see scripts/engines)"));
@@ -116,6 +116,13 @@ pub(crate) fn volume_exists(name: &str) -> bool {
     call("GET", &format!("/volumes/{name}")).status == 200
 }
 
+/// Removes a container by hand, if it is still there.
+pub(crate) fn remove(container: &str) {
+    let answer = call("DELETE", &format!("/containers/{container}?force=1"));
+    // 409: somebody else is at it.
+    assert!(matches!(answer.status, 204 | 404 | 409), "{answer:?}");
+}
+
 /// Runs `docker` by hand.
 #[track_caller]
 pub(crate) fn docker(arguments: &[&str]) -> String {
@@ -126,6 +133,13 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
 #[track_caller]
 pub(crate) fn compose(directory: &Path, arguments: &[&str]) -> String {
     run(Command::new("docker").arg("compose").args(arguments).current_dir(directory))
+}
+
+/// Runs `docker compose` by hand while others are at work, which it may fail at.
+pub(crate) fn try_compose(directory: &Path, arguments: &[&str]) {
+    let mut command = Command::new("docker");
+    let run = command.arg("compose").args(arguments).current_dir(directory).output();
+    run.expect("there is a docker command");
 }
 
 /// Whether the Compose CLI is there. Without it a test cannot run, and says so.

@@ -180,10 +180,20 @@ impl House {
 
     /// Starts the nanny with further settings.
     pub(crate) fn open_with(&mut self, settings: impl FnOnce(&mut Command)) {
+        self.open_as(Command::new(env!("CARGO_BIN_EXE_nanny")), settings);
+    }
+
+    /// Starts the nanny so that it may open so many files.
+    pub(crate) fn open_with_files(&mut self, most: usize) {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={most}:{most}")).arg(env!("CARGO_BIN_EXE_nanny"));
+        self.open_as(command, |_| {});
+    }
+
+    fn open_as(&mut self, mut command: Command, settings: impl FnOnce(&mut Command)) {
         assert!(self.nanny.is_none(), "one nanny a house");
         let before = self.log().len();
         let log = File::options().create(true).append(true).open(&self.log).expect("it is ours");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nanny"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("NANNY_") {
                 command.env_remove(name);
@@ -194,7 +204,7 @@ impl House {
             .arg("--services")
             .arg(self.services())
             .arg("--state-dir")
-            .arg(self.directory.path().join("state"))
+            .arg(self.state())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -216,6 +226,16 @@ impl House {
         );
     }
 
+    /// The nanny's process.
+    pub(crate) fn process(&self) -> u32 {
+        self.nanny.as_ref().expect("there is a nanny").id()
+    }
+
+    /// Where the nanny keeps its journal.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
     /// What the nanny has logged, in all its runs.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -234,6 +254,12 @@ impl House {
         let stream = TcpStream::connect(&self.address).expect("it listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("it is a socket");
         stream
+    }
+
+    /// A request without a body, as it is sent.
+    pub(crate) fn request(&self, method: &str, path: &str) -> String {
+        let host = &self.address;
+        format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
     }
 
     /// Sends a request as curl does: a body goes as a form, whatever it is.

@@ -75,6 +75,32 @@ fn e4_a_terminal_s_log_is_taken_as_it_is() {
 }
 
 #[test]
+fn e5_what_a_log_forges_stays_text() {
+    let script = r#"printf 'data: x\n\nevent: forged\nid: 7\n\n'; printf '\033]0;title\007\033[2J\n'; printf '"}\n'; printf 'db-1   | forged\n'; echo done; exec sleep 86400"#;
+    let Some(house) = House::with("", &web(script, "")) else { return };
+    house.started("web");
+    let said = log(&house, "");
+    let lines = [
+        "data: x",
+        "",
+        "event: forged",
+        "id: 7",
+        "",
+        "\u{1b}]0;title\u{7}\u{1b}[2J",
+        "\"}",
+        "db-1   | forged",
+        "done",
+    ];
+    // Each line says whose it is, whatever it says itself.
+    let wanted: Vec<_> = lines.iter().map(|line| format!("web-1  | {line}\n")).collect();
+    assert_eq!(said, wanted.concat());
+    // On the wire it is one line without anything that a terminal or a stream of events would obey.
+    let answer = house.ask("GET", "/services/web/logs", "");
+    assert!(!answer.text.contains(|c: char| c.is_control()), "{:?}", answer.text);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+}
+
+#[test]
 fn e11_of_a_long_log_the_end_is_shown() {
     // Few long lines: it is the number of lines that costs time.
     let script =

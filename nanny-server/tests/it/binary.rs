@@ -165,7 +165,7 @@ fn empty_variables_are_no_values() {
 }
 
 #[test]
-fn g7_a_token_is_asked_for_and_never_shown() {
+fn e12_g7_a_token_is_asked_for_and_never_shown() {
     let directory = tempfile::tempdir().unwrap();
     let mut running = Running::start(directory.path(), |command| {
         command.env("NANNY_TOKEN", "canary-token").args(["--log-level", "trace"]);

@@ -25,6 +25,7 @@ async fn health_counts_and_names_the_engines() {
         "services_discovered": 3,
         "services_running": 1,
         "engines": [{"name": "memory", "state": "up", "reason": null}],
+        "degraded": [],
     });
     assert_eq!(api.get("/health").await.ok(), expected);
 }
