@@ -78,7 +78,12 @@ impl StateDir {
     /// [`Error::StateDir`], naming the process that holds the lock, if one does.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let fail = |reason: String| Error::StateDir { path: path.to_owned(), reason };
-        fs::create_dir_all(path).map_err(|error| fail(error.to_string()))?;
+        fs::create_dir_all(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                fail("it is not a directory".to_owned())
+            }
+            _ => fail(error.to_string()),
+        })?;
         let open = OpenOptions::new()
             .read(true)
             .write(true)

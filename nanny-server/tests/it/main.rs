@@ -8,3 +8,4 @@ mod edge;
 mod logs;
 mod services;
 mod socket;
+mod start;
