@@ -221,12 +221,23 @@ impl House {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Sends the nanny a signal and waits until it is gone; its exit code.
-    pub(crate) fn end_with(&mut self, signal: &str) -> Option<i32> {
-        let mut nanny = self.nanny.take().expect("there is a nanny");
+    /// Sends the nanny a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let nanny = self.nanny.as_ref().expect("there is a nanny");
         let sent = Command::new("kill").args(["-s", signal, &nanny.id().to_string()]).status();
         assert!(sent.expect("there is a kill").success());
+    }
+
+    /// Sends the nanny a signal and waits until it is gone; its exit code.
+    pub(crate) fn end_with(&mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
+        let mut nanny = self.nanny.take().expect("it was there just now");
         nanny.wait().expect("it is our child").code()
+    }
+
+    /// Where the nanny listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// A connection to the nanny.
@@ -269,11 +280,16 @@ impl House {
 
     /// Sends a start, and leaves the answer for later.
     pub(crate) fn begin_start(&self, service: &str, body: &str) -> TcpStream {
+        self.begin("POST", &format!("/services/{service}/start"), body)
+    }
+
+    /// Sends a request on a connection that may have more of them, and leaves the answer for later.
+    pub(crate) fn begin(&self, method: &str, path: &str, body: &str) -> TcpStream {
         let mut stream = self.connect();
-        let path = self.path(&format!("/services/{service}/start"));
+        let path = self.path(path);
         let (address, length) = (&self.address, body.len());
         let headers = format!("host: {address}\r\ncontent-length: {length}\r\n");
-        write!(stream, "POST {path} HTTP/1.1\r\n{headers}\r\n{body}").expect("it reads");
+        write!(stream, "{method} {path} HTTP/1.1\r\n{headers}\r\n{body}").expect("it reads");
         stream
     }
 

@@ -8,6 +8,7 @@
 mod engine;
 mod house;
 mod http;
+mod registry;
 
 mod adoption;
 mod by_hand;
@@ -24,3 +25,4 @@ mod restarts;
 mod rollback;
 mod secrets;
 mod seed;
+mod shutdown;
