@@ -28,7 +28,7 @@ pub(crate) fn answers() -> bool {
 
 /// Says so; or fails, where somebody counts on the test.
 #[track_caller]
-fn not_tested(trouble: &str) {
+pub(crate) fn not_tested(trouble: &str) {
     let is_set = |name| std::env::var(name).is_ok_and(|value| value == "true" || value == "1");
     assert!(!is_set("CI") && !is_set("NANNY_TEST_DOCKER"), "{trouble}");
     crate::house::say(&format!("NOT TESTED: {trouble} (see scripts/engines)"));

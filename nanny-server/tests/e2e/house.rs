@@ -94,6 +94,8 @@ pub(crate) struct House {
     directory: TempDir,
     /// Ends the names of all projects.
     pub(crate) tag: String,
+    /// The nanny's binary.
+    pub(crate) program: PathBuf,
     projects: Vec<String>,
     nanny: Option<Child>,
     address: String,
@@ -112,6 +114,7 @@ impl House {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let house = Self {
             tag: format!("e2e{}-{number}", std::process::id()),
+            program: env!("CARGO_BIN_EXE_nanny").into(),
             projects: Vec::new(),
             nanny: None,
             address: String::new(),
@@ -183,7 +186,7 @@ impl House {
         assert!(self.nanny.is_none(), "one nanny a house");
         let before = self.log().len();
         let log = File::options().create(true).append(true).open(&self.log).expect("it is ours");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nanny"));
+        let mut command = Command::new(&self.program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("NANNY_") {
                 command.env_remove(name);

@@ -20,6 +20,7 @@ mod interleaved;
 mod logs;
 mod outage;
 mod parts;
+mod privileges;
 mod races;
 mod restarts;
 mod rollback;

@@ -9,3 +9,4 @@ mod logs;
 mod services;
 mod socket;
 mod start;
+mod unit;
