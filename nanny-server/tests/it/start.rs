@@ -2,7 +2,7 @@
 //! from a service manager.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -112,6 +112,29 @@ fn a8_a_socket_left_over_is_replaced_and_a_live_one_is_not() {
     fs::write(&path, "precious").unwrap();
     refused(&mut serve(house.path(), &with_socket), &[&socket, "another file", "--unix-socket"]);
     assert_eq!(fs::read(&path).unwrap(), b"precious");
+}
+
+#[test]
+fn a5_a_signal_ends_it_before_it_serves_too() {
+    let house = empty_house();
+    // An engine that takes connections and never answers: it is given seconds, and not waited out.
+    let engine = house.path().join("engine.sock");
+    let _silent = UnixListener::bind(&engine).unwrap();
+    let mut command = serve(house.path(), &ANY_PORT);
+    command.env("NANNY_DOCKER_HOST", format!("unix://{}", engine.display()));
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("\"starting\"") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it started");
+    }
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+    let mut said = String::new();
+    log.read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
+    assert!(said.contains("before it had started"), "{said}");
 }
 
 #[test]
