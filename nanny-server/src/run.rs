@@ -1,4 +1,4 @@
-//! `nanny serve`: from flags to a running server, and its orderly end.
+//! `nanny serve`: from flags to a nanny and the sockets to serve it on.
 
 use std::fs;
 use std::io;
