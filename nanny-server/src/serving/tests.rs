@@ -55,7 +55,7 @@ impl GpuPolicy for Stuck {
     }
 }
 
-/// So long is listened for what must not come; many times as long as it takes to come.
+/// Many times as long as it takes for the next sign of life to come, if there are any.
 const SILENCE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -75,8 +75,8 @@ async fn a11_a_driver_that_is_stuck_gives_no_sign_of_life() {
     let start = tokio::spawn(async move { nanny.start("painter", StartOptions::default()).await });
     is_entered.recv().unwrap();
     // What was said before it got stuck is still to be read.
-    while heard(&manager, SILENCE / 4).is_some() {}
-    assert_eq!(heard(&manager, SILENCE), None, "it is stuck, and is vouched for");
+    let falls_silent = (0..100).any(|_| heard(&manager, SILENCE).is_none());
+    assert!(falls_silent, "it is stuck, and is vouched for");
     release.send(()).unwrap();
     assert_eq!(heard(&manager, PATIENCE).as_deref(), Some("WATCHDOG=1\n"));
     start.await.unwrap().unwrap();
