@@ -179,7 +179,12 @@ const LOCK: &str = "lock";
 
 /// Makes the directory if it is not there, and locks it.
 fn lock(directory: &Path) -> io::Result<File> {
-    fs::create_dir_all(directory)?;
+    fs::create_dir_all(directory).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            io::Error::new(error.kind(), "it is not a directory")
+        }
+        _ => error,
+    })?;
     let path = directory.join(LOCK);
     let mut lock =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;

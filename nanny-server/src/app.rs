@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 use axum::{Router, middleware};
-use nanny_lib::Nanny;
+use nanny_lib::{Error, Nanny};
 
 use crate::edge::EdgeConfig;
+use crate::error::ApiError;
 use crate::guard::guard;
 use crate::observe::observe;
 use crate::routes::routes;
@@ -26,7 +30,18 @@ use crate::routes::routes;
 pub fn app(nanny: Nanny, edge: EdgeConfig) -> Router {
     // As a fallback of an empty router, so that the layers run before the routing.
     Router::new()
-        .fallback_service(routes(nanny))
+        .fallback_service(routes(nanny.clone()))
+        .layer(middleware::from_fn_with_state(nanny, while_it_lasts))
         .layer(middleware::from_fn_with_state(Arc::new(edge), guard))
         .layer(middleware::from_fn(observe))
+}
+
+/// Whoever still waits for something else than the nanny when it ends, such as an engine's log or the
+/// rest of a body, is told so like those who wait for the nanny itself.
+async fn while_it_lasts(State(nanny): State<Nanny>, request: Request, next: Next) -> Response {
+    tokio::select! {
+        biased;
+        response = next.run(request) => response,
+        () = nanny.ended() => ApiError::from(Error::ShuttingDown).into_response(),
+    }
 }

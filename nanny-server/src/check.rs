@@ -15,7 +15,7 @@ pub async fn check(args: CheckArgs) -> ExitCode {
         source = source.home(home);
     }
     let report = Report::new(source.discover().await);
-    print(&report.lines, &format!("{}: {}", root.display(), report.summary()));
+    print(&report.lines, &format!("{}: {}{}", root.display(), report.summary(), report.advice()));
     if report.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -62,6 +62,12 @@ impl Report {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let (services, errors) = (count(self.services, "service"), count(self.errors, "error"));
         format!("{services}, {errors}, {}", count(self.hints, "hint"))
+    }
+
+    /// For a directory in which nothing is wrong because there is nothing.
+    fn advice(&self) -> &'static str {
+        let empty = self.services == 0 && self.errors == 0;
+        if empty { "\nhint: a service is a directory in there with a service.yaml" } else { "" }
     }
 }
 

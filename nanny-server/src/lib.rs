@@ -28,7 +28,11 @@ mod error;
 #[cfg(feature = "rest")]
 mod guard;
 #[cfg(feature = "rest")]
+mod inherited;
+#[cfg(feature = "rest")]
 mod listen;
+#[cfg(feature = "rest")]
+mod notify;
 #[cfg(feature = "rest")]
 mod observe;
 #[cfg(feature = "rest")]
@@ -37,6 +41,8 @@ mod own;
 mod routes;
 #[cfg(feature = "rest")]
 pub mod run;
+#[cfg(feature = "rest")]
+mod serving;
 #[cfg(feature = "rest")]
 mod stall;
 #[cfg(feature = "rest")]
@@ -54,6 +60,8 @@ pub use self::accept::{Limits, serve, serve_within};
 pub use self::app::app;
 #[cfg(feature = "rest")]
 pub use self::edge::{AllowedHost, AllowedOrigin, EdgeConfig, InvalidEdge};
+#[cfg(feature = "rest")]
+pub use self::inherited::Inherited;
 #[cfg(feature = "rest")]
 pub use self::listen::Listener;
 #[cfg(feature = "rest")]

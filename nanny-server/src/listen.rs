@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,7 +26,7 @@ pub struct Listener(Kind);
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    Unix { listener: UnixListener, _file: Option<SocketFile> },
 }
 
 impl From<TcpListener> for Listener {
@@ -65,13 +66,23 @@ impl Listener {
         let listen = || {
             remove_stale(path)?;
             let listener = UnixListener::bind(path)?;
-            let _file = SocketFile(path.to_owned());
+            let _file = Some(SocketFile(path.to_owned()));
             fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
             Ok(Self(Kind::Unix { listener, _file }))
         };
         listen().map_err(|error: io::Error| {
             io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
         })
+    }
+
+    /// Listens on a TCP socket that a service manager opened.
+    pub(crate) fn inherited_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        TcpListener::from_std(listener).map(Self::from)
+    }
+
+    /// Listens on a unix socket that a service manager opened: its file is not ours.
+    pub(crate) fn inherited_unix(listener: net::UnixListener) -> io::Result<Self> {
+        Ok(Self(Kind::Unix { listener: UnixListener::from_std(listener)?, _file: None }))
     }
 
     /// The address it listens on; `None` on a unix socket.
@@ -106,12 +117,19 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         metadata => metadata?,
     };
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is another file"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is another file; remove it, or choose another path with --unix-socket",
+        ));
     }
-    match std::os::unix::net::UnixStream::connect(path) {
+    match net::UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) => Err(error),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process listens there, perhaps another nanny; \
+             choose another path with --unix-socket",
+        )),
     }
 }
 
@@ -149,7 +167,7 @@ mod tests {
     async fn a_socket_left_over_is_replaced_and_any_other_file_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("nanny.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        drop(net::UnixListener::bind(&path).unwrap());
         let listener = Listener::unix(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(Listener::unix(&path).is_err(), "it is in use");

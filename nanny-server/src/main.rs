@@ -23,11 +23,14 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
     telemetry::start(&cli.log)?;
+    // While there is but this thread: it takes variables out of the environment.
+    #[cfg(feature = "rest")]
+    let inherited = nanny_server::Inherited::take()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         match cli.command {
             #[cfg(feature = "rest")]
-            Command::Serve(args) => Ok(nanny_server::run::serve(*args).await?),
+            Command::Serve(args) => Ok(nanny_server::run::serve(*args, inherited).await?),
             Command::Check(args) => Ok(check::check(args).await),
             command => Err(format!("not in this build: {command:?}").into()),
         }

@@ -1,29 +1,29 @@
-//! `nanny serve`: from flags to a running server, and its orderly end.
+//! `nanny serve`: from flags to a nanny and the sockets to serve it on.
 
+use std::fs;
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use nanny_lib::Nanny;
 use nanny_lib::backend::BackendError;
 use nanny_lib::manifest::DirectorySource;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::config::Places;
 use crate::edge::{AllowedHost, AllowedOrigin, EdgeConfig};
 use crate::engine::{EngineArgs, backends};
+use crate::inherited::Inherited;
 use crate::listen::Listener;
+use crate::notify::Notifier;
 use crate::own;
-use crate::token::{self, UnusableToken};
+use crate::serving::{StopSignals, stay};
+use crate::token::{self, Token, UnusableToken};
 
 /// How to serve.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "The token itself may be given in NANNY_TOKEN.")]
+#[command(after_help = AFTER_HELP)]
 #[non_exhaustive]
 pub struct ServeArgs {
     /// The directory of service directories. [default: $SERVICES_DIR, /services or ./services]
@@ -34,6 +34,7 @@ pub struct ServeArgs {
         long,
         env = "NANNY_LISTEN",
         value_name = "ADDRESS:PORT",
+        value_parser = listen_address,
         default_value = "127.0.0.1:8080"
     )]
     pub listen: SocketAddr,
@@ -64,6 +65,26 @@ pub struct ServeArgs {
     pub engines: EngineArgs,
 }
 
+const AFTER_HELP: &str = "\
+The token itself may be given in NANNY_TOKEN. Sockets that systemd opened for the service stand in
+for --listen and --unix-socket.
+
+Exit codes:
+  0  ended by a signal, in order; services go on running
+  1  could not start, ended by a fault, or by a second signal: its last words say which
+  2  the command line is wrong";
+
+/// Reads an address and a port. The one name that is known is `localhost`: what others mean may
+/// change, and which of their addresses was meant cannot be told.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let by_name = || Some((Ipv4Addr::LOCALHOST, text.strip_prefix("localhost:")?.parse().ok()?));
+    text.parse().ok().or_else(|| by_name().map(SocketAddr::from)).ok_or_else(|| {
+        "expected an IP address and a port, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080; \
+         0.0.0.0:8080 is every address of this machine"
+            .to_owned()
+    })
+}
+
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -80,38 +101,48 @@ pub enum ServeError {
     /// The address is taken, or not ours.
     #[error("{0}")]
     Listen(io::Error),
+    /// The service manager opened more than one port for us.
+    #[error(
+        "refusing to listen on both {0} and {1}, which have different ports: \
+         the socket unit may name several addresses, but only one port"
+    )]
+    Ports(SocketAddr, SocketAddr),
     /// Signals cannot be received.
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
     /// An engine's configuration is no good.
     #[error("cannot set an engine up")]
     Engine(#[source] BackendError),
+    /// There is nothing to look after.
+    #[error(
+        "cannot read the services directory {}: {error}; create it, or name another with --services",
+        path.display()
+    )]
+    Services {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// The state directory is in use, or of no use.
+    #[error("{0}; choose another with --state-dir")]
+    State(Box<nanny_lib::Error>),
     /// The nanny did not start.
     #[error("cannot start")]
     Nanny(#[source] Box<nanny_lib::Error>),
 }
 
-/// Serves until a signal says to stop. Services go on running after that.
+/// Serves until a signal says to stop, on the sockets that were `inherited` and those that `args`
+/// name. Services go on running after that.
 ///
 /// # Errors
 ///
 /// If the server cannot start.
-pub async fn serve(args: ServeArgs) -> Result<ExitCode, ServeError> {
+pub async fn serve(args: ServeArgs, inherited: Inherited) -> Result<ExitCode, ServeError> {
     let variable = std::env::var("NANNY_TOKEN").ok();
     let token = token::configured(args.token_file.as_deref(), variable.as_deref())?;
-    if token.is_none() && !args.allow_unauthenticated && !args.listen.ip().is_loopback() {
-        return Err(ServeError::Open(args.listen));
-    }
     let mut stop = StopSignals::listen().map_err(ServeError::Signals)?;
-    let tcp = Listener::tcp(args.listen).await.map_err(ServeError::Listen)?;
-    let mut edge = EdgeConfig::new(tcp.address().unwrap_or(args.listen));
-    edge.token = token;
-    edge.allowed_hosts.clone_from(&args.allowed_host);
-    edge.allowed_origins.clone_from(&args.allowed_origin);
-    let mut listeners = vec![tcp];
-    if let Some(path) = &args.unix_socket {
-        listeners.push(Listener::unix(path).map_err(ServeError::Listen)?);
-    }
+    let (listeners, edge) = doors(&args, inherited, token).await?;
     let nanny = tokio::select! {
         nanny = start(&args) => nanny?,
         signal = stop.next() => {
@@ -119,64 +150,56 @@ pub async fn serve(args: ServeArgs) -> Result<ExitCode, ServeError> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        listen = %edge.listen,
-        token = edge.token.is_some(),
-        "serving"
-    );
+    Ok(stay(nanny, listeners, edge, &Notifier::from_env(), &mut stop).await)
+}
 
-    let (close, closing) = watch::channel(false);
-    let app = crate::app(nanny.clone(), edge);
-    let mut servers = JoinSet::new();
-    for listener in listeners {
-        let mut closing = closing.clone();
-        let closed = async move {
-            // An error means that nobody is left to say so: closed, too.
-            let _ = closing.wait_for(|closing| *closing).await;
-        };
-        servers.spawn(crate::serve(listener, app.clone(), closed));
-    }
-    let signal = tokio::select! {
-        signal = stop.next() => signal,
-        () = nanny.ended() => {
-            tracing::error!("the nanny has ended by a fault of its own; services go on running");
-            return Ok(ExitCode::FAILURE);
-        }
+/// What is listened on, and whom that lets in. What the service manager opened stands in for what
+/// `args` say, each kind for its own.
+async fn doors(
+    args: &ServeArgs,
+    inherited: Inherited,
+    token: Option<Token>,
+) -> Result<(Vec<Listener>, EdgeConfig), ServeError> {
+    let may_listen = |address: SocketAddr| {
+        let private = token.is_some() || args.allow_unauthenticated || address.ip().is_loopback();
+        if private { Ok(()) } else { Err(ServeError::Open(address)) }
     };
-    tracing::info!(signal, "shutting down; services go on running");
-    let _ = close.send(true);
-    tokio::select! {
-        ended = tokio::time::timeout(SHUTDOWN, end(&nanny, &mut servers)) => {
-            if ended.is_err() {
-                tracing::warn!("not everything ended in time");
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        signal = stop.next() => {
-            tracing::warn!(signal, "second signal: exiting at once");
-            Ok(ExitCode::FAILURE)
-        }
+    let mut listeners = Vec::new();
+    if inherited.tcp.is_empty() {
+        may_listen(args.listen)?;
+        listeners.push(Listener::tcp(args.listen).await.map_err(ServeError::Listen)?);
     }
+    for listener in inherited.tcp {
+        may_listen(listener.local_addr().map_err(ServeError::Listen)?)?;
+        listeners.push(Listener::inherited_tcp(listener).map_err(ServeError::Listen)?);
+    }
+    // The port is part of the server's names, by which browsers are told from strangers.
+    let addresses: Vec<_> = listeners.iter().filter_map(Listener::address).collect();
+    let listen = *addresses.first().unwrap_or(&args.listen);
+    if let Some(other) = addresses.iter().find(|other| other.port() != listen.port()) {
+        return Err(ServeError::Ports(listen, *other));
+    }
+    if inherited.unix.is_empty()
+        && let Some(path) = &args.unix_socket
+    {
+        listeners.push(Listener::unix(path).map_err(ServeError::Listen)?);
+    }
+    for listener in inherited.unix {
+        listeners.push(Listener::inherited_unix(listener).map_err(ServeError::Listen)?);
+    }
+    let mut edge = EdgeConfig::new(listen);
+    edge.token = token;
+    edge.allowed_hosts.clone_from(&args.allowed_host);
+    edge.allowed_origins.clone_from(&args.allowed_origin);
+    Ok((listeners, edge))
 }
-
-/// Requests under way may be answered as usual for a while; then the nanny ends, which answers the
-/// rest of them.
-async fn end(nanny: &Nanny, servers: &mut JoinSet<()>) {
-    let drained = async { while servers.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(UNDISTURBED, drained).await;
-    nanny.shutdown().await;
-    while servers.join_next().await.is_some() {}
-}
-
-const UNDISTURBED: Duration = Duration::from_secs(3);
-const SHUTDOWN: Duration = Duration::from_millis(9_500);
 
 async fn start(args: &ServeArgs) -> Result<Nanny, ServeError> {
     let places = Places::here();
     let services = places.services(args.services.clone());
     let state = places.state(args.state_dir.clone());
     tracing::info!(services = %services.display(), state = %state.display(), "starting");
+    readable(&services).await?;
     let mut source = DirectorySource::new(services);
     if let Some(home) = args.home.clone() {
         source = source.home(home);
@@ -190,26 +213,38 @@ async fn start(args: &ServeArgs) -> Result<Nanny, ServeError> {
     for backend in backends {
         builder = builder.backend(backend);
     }
-    builder.start().await.map_err(|error| ServeError::Nanny(Box::new(error)))
+    builder.start().await.map_err(|error| match error {
+        nanny_lib::Error::StateDir { .. } => ServeError::State(Box::new(error)),
+        _ => ServeError::Nanny(Box::new(error)),
+    })
 }
 
-/// The signals that end the server.
-#[derive(Debug)]
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
+/// A directory that comes to be missing later is a problem that lasts until it is back. One that is
+/// missing from the start is a mistake, most likely.
+async fn readable(services: &Path) -> Result<(), ServeError> {
+    let path = services.to_owned();
+    // It may be on a disk that does not answer, and signals are to be heard all the same.
+    let read = tokio::task::spawn_blocking(move || fs::read_dir(path).map(drop)).await;
+    let read = read.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+    read.map_err(|error| ServeError::Services { path: services.to_owned(), error })
 }
 
-impl StopSignals {
-    fn listen() -> io::Result<Self> {
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    #[test]
+    fn an_address_may_be_localhost_and_no_other_name() {
+        for (text, address) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("[::1]:80", "[::1]:80"),
+            ("localhost:8080", "127.0.0.1:8080"),
+        ] {
+            assert_eq!(listen_address(text).unwrap().to_string(), address);
+        }
+        for odd in ["8080", ":8080", "localhost", "localhost:", "localhost:99999", "nanny.lan:1"] {
+            let said = listen_address(odd).unwrap_err();
+            assert!(said.contains("localhost:8080"), "{odd}: {said}");
         }
     }
 }

@@ -64,6 +64,7 @@ pub(crate) enum Request {
     Restart(String, StartOptions, oneshot::Sender<Result<Started>>),
     Plan(String, StartOptions, oneshot::Sender<Result<StartPlan>>),
     Rediscover(oneshot::Sender<Result<Rediscovered>>),
+    Ping(oneshot::Sender<Result<()>>),
     Shutdown,
 }
 
@@ -171,6 +172,16 @@ impl Nanny {
     #[must_use]
     pub fn changes(&self, after: u64) -> BoxStream<'static, Heard> {
         Arc::clone(&self.changes).follow(after)
+    }
+
+    /// Waits until the nanny has taken this request in, which it does between any two steps: proof
+    /// that it still moves, for a watchdog that gives it a time to answer in.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Overloaded`] if too many requests wait already, [`Error::ShuttingDown`].
+    pub async fn responds(&self) -> Result<()> {
+        self.ask(Request::Ping).await
     }
 
     /// Waits until the nanny has ended: by [`shutdown`](Self::shutdown), or because of a fault of its

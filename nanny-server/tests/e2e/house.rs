@@ -94,6 +94,8 @@ pub(crate) struct House {
     directory: TempDir,
     /// Ends the names of all projects.
     pub(crate) tag: String,
+    /// The nanny's binary.
+    pub(crate) program: PathBuf,
     projects: Vec<String>,
     nanny: Option<Child>,
     address: String,
@@ -112,6 +114,7 @@ impl House {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let house = Self {
             tag: format!("e2e{}-{number}", std::process::id()),
+            program: env!("CARGO_BIN_EXE_nanny").into(),
             projects: Vec::new(),
             nanny: None,
             address: String::new(),
@@ -180,13 +183,13 @@ impl House {
 
     /// Starts the nanny with further settings.
     pub(crate) fn open_with(&mut self, settings: impl FnOnce(&mut Command)) {
-        self.open_as(Command::new(env!("CARGO_BIN_EXE_nanny")), settings);
+        self.open_as(Command::new(&self.program), settings);
     }
 
     /// Starts the nanny so that it may open so many files.
     pub(crate) fn open_with_files(&mut self, most: usize) {
         let mut command = Command::new("prlimit");
-        command.arg(format!("--nofile={most}:{most}")).arg(env!("CARGO_BIN_EXE_nanny"));
+        command.arg(format!("--nofile={most}:{most}")).arg(&self.program);
         self.open_as(command, |_| {});
     }
 
@@ -241,12 +244,23 @@ impl House {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Sends the nanny a signal and waits until it is gone; its exit code.
-    pub(crate) fn end_with(&mut self, signal: &str) -> Option<i32> {
-        let mut nanny = self.nanny.take().expect("there is a nanny");
+    /// Sends the nanny a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let nanny = self.nanny.as_ref().expect("there is a nanny");
         let sent = Command::new("kill").args(["-s", signal, &nanny.id().to_string()]).status();
         assert!(sent.expect("there is a kill").success());
+    }
+
+    /// Sends the nanny a signal and waits until it is gone; its exit code.
+    pub(crate) fn end_with(&mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
+        let mut nanny = self.nanny.take().expect("it was there just now");
         nanny.wait().expect("it is our child").code()
+    }
+
+    /// Where the nanny listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// A connection to the nanny.
@@ -295,11 +309,16 @@ impl House {
 
     /// Sends a start, and leaves the answer for later.
     pub(crate) fn begin_start(&self, service: &str, body: &str) -> TcpStream {
+        self.begin("POST", &format!("/services/{service}/start"), body)
+    }
+
+    /// Sends a request on a connection that may have more of them, and leaves the answer for later.
+    pub(crate) fn begin(&self, method: &str, path: &str, body: &str) -> TcpStream {
         let mut stream = self.connect();
-        let path = self.path(&format!("/services/{service}/start"));
+        let path = self.path(path);
         let (address, length) = (&self.address, body.len());
         let headers = format!("host: {address}\r\ncontent-length: {length}\r\n");
-        write!(stream, "POST {path} HTTP/1.1\r\n{headers}\r\n{body}").expect("it reads");
+        write!(stream, "{method} {path} HTTP/1.1\r\n{headers}\r\n{body}").expect("it reads");
         stream
     }
 

@@ -8,6 +8,7 @@
 mod engine;
 mod house;
 mod http;
+mod registry;
 
 mod adoption;
 mod by_hand;
@@ -23,9 +24,11 @@ mod interleaved;
 mod logs;
 mod outage;
 mod parts;
+mod privileges;
 mod races;
 mod restarts;
 mod rollback;
 mod secrets;
 mod seed;
+mod shutdown;
 mod strangers;

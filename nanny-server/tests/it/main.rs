@@ -8,3 +8,5 @@ mod edge;
 mod logs;
 mod services;
 mod socket;
+mod start;
+mod unit;

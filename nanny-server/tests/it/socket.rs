@@ -152,6 +152,33 @@ async fn a_shutdown_waits_for_the_request_under_way() {
 }
 
 #[tokio::test]
+async fn a5_who_still_waits_when_the_nanny_ends_is_told_so() {
+    let server = Server::start(Limits::default()).await;
+    server.api.engine.start_takes("web-main-1", Duration::from_secs(3600));
+    let begin = async |path: &str, rest: &str| {
+        let mut stream = server.connect().await;
+        let request = format!("POST {path} HTTP/1.1\r\nhost: {}\r\n{rest}", server.address);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    };
+    let mut start = begin("/services/web/start", "\r\n").await;
+    let mut half = begin("/rediscover", "content-length: 9\r\n\r\n{").await;
+    let starting = |now: &nanny_lib::Snapshot| {
+        now.services.values().any(|service| service.status == nanny_lib::Status::Starting)
+    };
+    server.api.nanny.wait_until(starting).await.unwrap();
+    // One more round trip, so that the half request is under way.
+    server.ask(HEALTH).await;
+    server.api.nanny.shutdown().await;
+    server.stop().await;
+    for stream in [&mut start, &mut half] {
+        let answer = rest(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.ends_with("\"code\":\"shutting_down\"}"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn l4_no_connection_can_block_a_shutdown() {
     let server = Server::start(impatient()).await;
     server.api.engine.start_takes("web-main-1", Duration::from_secs(3600));
