@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::service::{Desired, Down, Patience, ServiceState, Settling, Up, Waiter, Work};
+use super::service::{Desired, Down, Patience, ServiceState, Up, Waiter, Work};
 use super::world::{Out, World};
 use super::{Answer, Effect, Now, RequestId};
 use crate::error::Error;
@@ -367,7 +367,6 @@ impl World {
             part_of: None,
             was_up,
             deadline: now.mono + self.settings.start_limit,
-            settling: Settling::NotYet,
             images_ready: false,
             patience: Patience::default(),
         }

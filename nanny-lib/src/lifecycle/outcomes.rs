@@ -213,7 +213,11 @@ mod tests {
 
     #[test]
     fn b8_an_unknown_outcome_is_looked_at_before_it_is_repeated() {
-        let start = Step::Start { part: "web".into(), id: ContainerId::new("1") };
+        let start = Step::Start {
+            part: "web".into(),
+            id: ContainerId::new("1"),
+            settle: Duration::ZERO,
+        };
         assert_eq!(cure(&start, ErrorKind::Timeout, &Patience::default()), Cure::LookAgain);
         assert_eq!(
             cure(
@@ -239,7 +243,11 @@ mod tests {
             cure(&Step::Image("x".into()), ErrorKind::NotFound, &Patience::default()),
             Cure::None
         );
-        let start = Step::Start { part: "web".into(), id: ContainerId::new("1") };
+        let start = Step::Start {
+            part: "web".into(),
+            id: ContainerId::new("1"),
+            settle: Duration::ZERO,
+        };
         assert_eq!(cure(&start, ErrorKind::Invalid, &Patience::default()), Cure::None);
     }
 }

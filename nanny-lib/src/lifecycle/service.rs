@@ -165,23 +165,10 @@ pub(super) struct Up {
     pub(super) was_up: BTreeSet<ContainerId>,
     /// When it must be complete.
     pub(super) deadline: Duration,
-    /// Whether it was watched for a moment, so that what ends at once shows.
-    pub(super) settling: Settling,
     /// Its images are there: callers' patience counts.
     pub(super) images_ready: bool,
     /// How patient it is with its engine.
     pub(super) patience: Patience,
-}
-
-/// How far the watch over a start is for which others made way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settling {
-    /// Not all of it runs.
-    NotYet,
-    /// All of it runs; a moment passes.
-    Pause,
-    /// The moment has passed, and a list was asked for.
-    Looked,
 }
 
 /// Bringing a service down.
