@@ -56,11 +56,7 @@ impl World {
                 return Ok(());
             }
             // A call that is still under way may yet end what runs.
-            Work::None
-                if !options.recreate
-                    && self.services[&name].is_quiet()
-                    && self.is_complete(&name) =>
-            {
+            Work::None if !options.recreate && self.is_quiet(&name) && self.is_complete(&name) => {
                 self.take_in_hand(&name, Desired::Running);
                 self.already_running(&name, waiter, now, out);
                 return Ok(());

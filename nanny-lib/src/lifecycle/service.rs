@@ -42,9 +42,6 @@ pub(super) struct ServiceState {
     pub(super) stop_requested: BTreeSet<ContainerId>,
     /// Those of which a start was given up that may still take effect, and until when it may.
     pub(super) late_starts: BTreeMap<ContainerId, Duration>,
-    /// Engines where a call ended in the unknown: until a list that was asked for under this number
-    /// or a later one has arrived, nobody knows what runs.
-    pub(super) after_list: BTreeMap<EngineIndex, u64>,
     /// Why it does not run although it should.
     pub(super) failure: Option<String>,
     /// Its restarts by us.
@@ -74,7 +71,6 @@ impl ServiceState {
             run: Vec::new(),
             stop_requested: BTreeSet::new(),
             late_starts: BTreeMap::new(),
-            after_list: BTreeMap::new(),
             failure: None,
             restarts: Restarts::default(),
             monitor: Monitor::default(),
@@ -90,11 +86,6 @@ impl ServiceState {
         if !there && matches!(self.work, Work::None) && self.calls.is_empty() {
             self.engine = self.containers.values().next().copied();
         }
-    }
-
-    /// No call is under way, and none ended in the unknown: it is as it was seen last.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.calls.is_empty() && self.after_list.is_empty()
     }
 
     /// Whether `container` is one of its own, whoever made it.

@@ -1,6 +1,5 @@
 //! Bringing a service up, and what follows if that fails.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::service::{
@@ -141,22 +140,21 @@ impl World {
     pub(super) fn may_go_on(&mut self, name: &ServiceName, now: Now) -> bool {
         let Some(service) = self.services.get(name) else { return false };
         let Some(patience) = service.patience() else { return true };
-        let known = service.after_list.is_empty();
         if now.mono < patience.not_before {
             self.schedule(patience.not_before, Timer::Service(name.clone()));
             return false;
         }
-        known
+        !self.awaits_list(name)
     }
 
     /// Whether a name the project needs is another container's.
     fn name_taken(&self, name: &ServiceName, engine: EngineIndex) -> Option<String> {
         let service = &self.services[name];
         let parts = service.wanted.project.parts.values();
-        let names: BTreeSet<_> = parts.map(|part| part.spec.name.as_str()).collect();
-        let stranger = self.engines[engine.0].containers().find(|container| {
-            names.contains(container.name.as_str())
-                && container.state != ContainerState::Removing
+        let containers = &self.engines[engine.0].containers;
+        let mut namesakes = parts.flat_map(|part| containers.named(&part.spec.name));
+        let stranger = namesakes.find(|container| {
+            container.state != ContainerState::Removing
                 && !service.containers.contains_key(&container.id)
         })?;
         Some(format!(
@@ -363,17 +361,6 @@ impl ServiceState {
             Work::None => None,
             Work::Up(up) => Some(&mut up.patience),
             Work::Down(down) => Some(&mut down.patience),
-        }
-    }
-
-    /// Whether it waits for the list that was asked for under `issued`, or an earlier one.
-    pub(super) fn waits_for_list(&self, engine: EngineIndex, issued: u64) -> bool {
-        self.after_list.get(&engine).is_some_and(|after| *after <= issued)
-    }
-
-    pub(super) fn list_arrived(&mut self, engine: EngineIndex, issued: u64) {
-        if self.waits_for_list(engine, issued) {
-            self.after_list.remove(&engine);
         }
     }
 }

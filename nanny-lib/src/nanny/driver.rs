@@ -17,7 +17,7 @@ use super::changes::{Change, Changes};
 use super::observer::StepObserver;
 use super::{Request, Result, Snapshot, effects};
 use crate::backend::{ContainerBackend, Event, PullProgress};
-use crate::journal::{Journal, JournalStore};
+use crate::journal::JournalStore;
 use crate::lifecycle::{
     Answer, CallId, Command, Effect, EngineIndex, Input, Now, RequestId, World,
 };
@@ -68,9 +68,9 @@ struct Desk {
     callers: BTreeMap<RequestId, Caller>,
     requests: u64,
     pulling: mpsc::Sender<(CallId, PullProgress)>,
-    /// The journal being written, and the one to be written after it.
+    /// The journal is being written, and is to be written after that once more.
     writing: bool,
-    to_write: Option<Arc<Journal>>,
+    to_write: bool,
     /// What the log has said about manifests: each fault once, as long as it lasts.
     faults: BTreeSet<String>,
 }
@@ -88,7 +88,7 @@ impl Driver {
             requests: 0,
             pulling,
             writing: false,
-            to_write: None,
+            to_write: false,
             faults: BTreeSet::new(),
         };
         let mut events = self.events();
@@ -228,8 +228,8 @@ impl Driver {
                     });
                 }
                 Effect::Reply(request, answer) => desk.reply(request, answer),
-                Effect::Journal(journal) => {
-                    desk.to_write = Some(journal);
+                Effect::Journal => {
+                    desk.to_write = true;
                     self.write_journal(desk);
                 }
                 Effect::Announce(change) => {
@@ -258,11 +258,11 @@ impl Driver {
     /// Writes the latest journal, one write at a time.
     fn write_journal(&self, desk: &mut Desk) {
         let Some(store) = &self.journal else { return };
-        if desk.writing {
+        if desk.writing || !std::mem::take(&mut desk.to_write) {
             return;
         }
-        let Some(journal) = desk.to_write.take() else { return };
         desk.writing = true;
+        let journal = self.world.journal().clone();
         let store = Arc::clone(store);
         desk.tasks.spawn(async move {
             if let Err(error) = store.write(&journal).await {
@@ -288,8 +288,10 @@ impl Driver {
         };
         // What does not end in time goes on in the engine; the next run finds it there.
         let _ = timeout(LAST_CALLS, last).await;
-        if let (Some(store), Some(journal)) = (self.journal, desk.to_write.take()) {
-            match timeout(LAST_WRITE, store.write(&journal)).await {
+        if let Some(store) = self.journal
+            && desk.to_write
+        {
+            match timeout(LAST_WRITE, store.write(self.world.journal())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "the journal cannot be written"),
                 Err(_) => tracing::warn!("the journal was not written within {LAST_WRITE:?}"),
