@@ -1,7 +1,7 @@
 //! The world's own books, checked against each other: for simulations and tests.
 
 use super::service::{Desired, Down, ServiceState, Waiter, Work};
-use super::{RequestId, World};
+use super::{EngineIndex, RequestId, World};
 use crate::backend::{ContainerInfo, ContainerState};
 
 /// What is wrong, if anything is.
@@ -34,6 +34,7 @@ impl World {
             ensure(known, || format!("'{name}' has a claim and is no service"))?;
         }
         self.audit_rollbacks()?;
+        self.audit_owners()?;
         for (name, service) in &self.services {
             // What comes down may have been started before its files said that it needs a GPU.
             let wants = match service.work {
@@ -47,6 +48,32 @@ impl World {
             ensure(claims || !wants || !service.needs_gpu(), || {
                 format!("'{name}' runs, or is started, without a claim")
             })?;
+            let waits = matches!(&service.work, Work::Up(up) if !up.after.is_empty());
+            ensure(claims || !waits, || format!("'{name}' waits for the GPU without a claim"))?;
+        }
+        Ok(())
+    }
+
+    /// Containers and services agree on whose is whose, and a fresh look finds the same.
+    fn audit_owners(&self) -> Verdict {
+        for (index, engine) in self.engines.iter().enumerate() {
+            for container in engine.containers.iter() {
+                let owner = engine.containers.owner(&container.id);
+                let is = self.owners.find(&self.services, container);
+                let name = &container.name;
+                ensure(owner == is.as_ref(), || format!("'{name}' is {is:?}'s, not {owner:?}'s"))?;
+                let service = owner.and_then(|owner| self.services.get(owner));
+                let booked = service.is_none_or(|service| {
+                    service.containers.get(&container.id) == Some(&EngineIndex(index))
+                });
+                ensure(booked, || format!("{owner:?} does not know of its container '{name}'"))?;
+            }
+        }
+        for (name, service) in &self.services {
+            for (id, engine) in &service.containers {
+                let owner = self.engines[engine.0].containers.owner(id);
+                ensure(owner == Some(name), || format!("'{name}' has {id:?} of {owner:?}"))?;
+            }
         }
         Ok(())
     }

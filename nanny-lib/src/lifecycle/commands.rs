@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::service::{Desired, Down, Patience, ServiceState, Settling, Up, Waiter, Work};
+use super::service::{Desired, Down, Patience, ServiceState, Up, Waiter, Work};
 use super::world::{Out, World};
 use super::{Answer, Effect, Now, RequestId};
 use crate::error::Error;
@@ -56,11 +56,7 @@ impl World {
                 return Ok(());
             }
             // A call that is still under way may yet end what runs.
-            Work::None
-                if !options.recreate
-                    && self.services[&name].is_quiet()
-                    && self.is_complete(&name) =>
-            {
+            Work::None if !options.recreate && self.is_quiet(&name) && self.is_complete(&name) => {
                 self.take_in_hand(&name, Desired::Running);
                 self.already_running(&name, waiter, now, out);
                 return Ok(());
@@ -367,7 +363,6 @@ impl World {
             part_of: None,
             was_up,
             deadline: now.mono + self.settings.start_limit,
-            settling: Settling::NotYet,
             images_ready: false,
             patience: Patience::default(),
         }

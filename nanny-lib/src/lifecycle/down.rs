@@ -1,6 +1,6 @@
 //! Bringing a service down.
 
-use super::service::{Down, Up, Work};
+use super::service::{Down, ServiceState, Up, Work};
 use super::world::{Out, World};
 use super::{Answer, Effect, Now};
 use crate::error::Error;
@@ -21,9 +21,9 @@ impl World {
         out: &mut Out,
     ) {
         let holds = self.holds(name);
+        let anything = holds || goal == Goal::Removed || !self.is_quiet(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let ready_waiters = std::mem::take(&mut service.ready_waiters).into_iter();
-        let anything = holds || goal == Goal::Removed || !service.is_quiet();
         let cancelled = match &mut service.work {
             Work::None => {
                 if anything {
@@ -167,11 +167,14 @@ impl World {
         self.rest(name, now, out);
     }
 
-    /// Services whose start waits until `name`'s claim has ended.
+    /// Services whose start waits until `name`'s claim has ended. Each has a claim of its own.
     fn those_after(&self, name: &ServiceName) -> Vec<ServiceName> {
-        let waits = |work: &Work| matches!(work, Work::Up(up) if up.after.contains(name));
-        let waiting = self.services.iter().filter(|(_, service)| waits(&service.work));
-        waiting.map(|(name, _)| name.clone()).collect()
+        let waits = |service: &ServiceState| match &service.work {
+            Work::Up(up) => up.after.contains(name),
+            Work::None | Work::Down(_) => false,
+        };
+        let claimants = self.ledger.iter().map(|(name, _)| name);
+        claimants.filter(|name| self.services.get(*name).is_some_and(waits)).cloned().collect()
     }
 
     /// A claim may have ended: whoever waited for it goes on.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::containers::{Containers, Handover};
+use super::owners::Owners;
 use super::restart::delay;
 use super::world::{Out, Timer, World};
 use super::{Effect, EngineIndex, Now};
@@ -10,7 +12,6 @@ use crate::backend::{BackendError, BackendInfo, ContainerInfo, Event, EventKind}
 use crate::error::Error;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, EngineState};
-use crate::project::labels;
 
 /// After an engine did not answer, ask again so soon; then slower, up to the relist period.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -24,9 +25,12 @@ pub(super) struct Engine {
     pub(super) reason: Option<String>,
     /// Since when it does not, for people.
     pub(super) down_since: Option<jiff::Timestamp>,
-    containers: BTreeMap<ContainerId, Seen>,
+    pub(super) containers: Containers,
     /// Containers known to be gone, and since which number: an older list does not bring them back.
     gone: BTreeMap<ContainerId, u64>,
+    /// Services of which a call ended in the unknown: until a list that was asked for under this
+    /// number or a later one has arrived, nobody knows what runs.
+    awaited_by: BTreeMap<ServiceName, u64>,
     /// The number of the list under way.
     listing: Option<u64>,
     /// Something happened since that list was asked for: list again.
@@ -36,13 +40,6 @@ pub(super) struct Engine {
     failures: u32,
 }
 
-/// A container, and the number as of which that is so.
-#[derive(Debug)]
-struct Seen {
-    container: ContainerInfo,
-    as_of: u64,
-}
-
 impl Engine {
     pub(super) fn new(info: BackendInfo) -> Self {
         Self {
@@ -50,8 +47,9 @@ impl Engine {
             state: EngineState::Absent,
             reason: None,
             down_since: None,
-            containers: BTreeMap::new(),
+            containers: Containers::default(),
             gone: BTreeMap::new(),
+            awaited_by: BTreeMap::new(),
             listing: None,
             dirty: false,
             next_list: Duration::ZERO,
@@ -68,44 +66,13 @@ impl Engine {
         self.state != EngineState::Absent || self.failures > 0
     }
 
-    pub(super) fn container(&self, id: &ContainerId) -> Option<&ContainerInfo> {
-        self.containers.get(id).map(|seen| &seen.container)
+    /// A list that is asked for from now on is news for `service`.
+    pub(super) fn await_list(&mut self, service: &ServiceName, from: u64) {
+        self.awaited_by.insert(service.clone(), from);
     }
 
-    pub(super) fn containers(&self) -> impl Iterator<Item = &ContainerInfo> {
-        self.containers.values().map(|seen| &seen.container)
-    }
-
-    /// Takes a whole list in, and says which containers changed, came or went.
-    ///
-    /// What was learnt of a container after the list was asked for is newer than the list.
-    fn merge(&mut self, issued: u64, listed: Vec<ContainerInfo>) -> BTreeSet<ContainerId> {
-        let mut changed = BTreeSet::new();
-        self.gone.retain(|_, since| *since > issued);
-        let mut present = BTreeSet::new();
-        for container in listed {
-            let id = container.id.clone();
-            present.insert(id.clone());
-            if self.gone.contains_key(&id) {
-                continue;
-            }
-            let known = self.containers.get(&id);
-            if known.is_some_and(|seen| seen.as_of > issued) {
-                continue;
-            }
-            if known.is_none_or(|seen| seen.container != container) {
-                changed.insert(id.clone());
-            }
-            self.containers.insert(id, Seen { container, as_of: issued });
-        }
-        self.containers.retain(|id, seen| {
-            let stays = present.contains(id) || seen.as_of > issued;
-            if !stays {
-                changed.insert(id.clone());
-            }
-            stays
-        });
-        changed
+    pub(super) fn is_awaited_by(&self, service: &ServiceName) -> bool {
+        self.awaited_by.contains_key(service)
     }
 }
 
@@ -131,8 +98,8 @@ impl World {
 
     pub(super) fn on_event(&mut self, index: EngineIndex, event: &Event, now: Now, out: &mut Out) {
         if let Some(id) = &event.container
-            && let Some(owner) = self.owner_of_known(index, id)
-            && let Some(service) = self.services.get_mut(&owner)
+            && let Some(owner) = self.engines[index.0].containers.owner(id)
+            && let Some(service) = self.services.get_mut(owner)
         {
             match event.kind {
                 EventKind::StopRequested => drop(service.stop_requested.insert(id.clone())),
@@ -182,25 +149,24 @@ impl World {
         engine.reason = None;
         engine.down_since = None;
         engine.failures = 0;
-        let changed = engine.merge(issued, listed);
-        let mut affected = BTreeSet::new();
-        for id in changed {
-            affected.extend(self.reassign(index, &id));
+        engine.gone.retain(|_, since| *since > issued);
+        let (gone, services) = (&engine.gone, &self.services);
+        let owner = |container: &ContainerInfo| self.owners.find(services, container);
+        let changed = engine.containers.merge(issued, listed, |id| gone.contains_key(id), owner);
+        // Whoever waited for a list may go on.
+        let waited = engine.awaited_by.extract_if(.., |_, from| *from <= issued);
+        let mut affected: BTreeSet<_> = waited.map(|(name, _)| name).collect();
+        for handover in changed {
+            self.hand_over(index, &handover);
+            affected.extend(handover.was.into_iter().chain(handover.is));
         }
-        if before == EngineState::Up {
-            // Whoever waited for a list may go on.
-            let waiting = self.services.iter().filter(|(_, s)| s.waits_for_list(index, issued));
-            affected.extend(waiting.map(|(name, _)| name.clone()));
-        } else {
+        if before != EngineState::Up {
             let name = self.engines[index.0].info.name.clone();
             out.push(Effect::Announce(Change::EngineUp { engine: name }));
             affected.extend(self.services.keys().cloned());
         }
         let outage = before == EngineState::Down;
         for name in affected {
-            if let Some(service) = self.services.get_mut(&name) {
-                service.list_arrived(index, issued);
-            }
             self.observe_exits(&name, outage, now, out);
             self.advance(&name, now, out);
             self.probe_due(&name, now, out);
@@ -244,10 +210,11 @@ impl World {
     /// Takes in what was learnt of one container, as of now.
     pub(super) fn observe(&mut self, index: EngineIndex, container: ContainerInfo) {
         let as_of = self.next_sequence();
-        let id = container.id.clone();
-        self.engines[index.0].containers.insert(id.clone(), Seen { container, as_of });
-        for name in self.reassign(index, &id) {
-            self.touch(&name);
+        let owner = self.owners.find(&self.services, &container);
+        let handover = self.engines[index.0].containers.put(container, owner, as_of);
+        self.hand_over(index, &handover);
+        for name in handover.was.iter().chain(&handover.is) {
+            self.touch(name);
         }
     }
 
@@ -255,81 +222,52 @@ impl World {
     pub(super) fn forget(&mut self, index: EngineIndex, id: &ContainerId) {
         let since = self.next_sequence();
         let engine = &mut self.engines[index.0];
-        engine.containers.remove(id);
         engine.gone.insert(id.clone(), since);
-        for name in self.reassign(index, id) {
-            self.touch(&name);
+        if let Some(was) = engine.containers.remove(id) {
+            self.touch(&was);
+            self.hand_over(index, &Handover { id: id.clone(), was: Some(was), is: None });
         }
     }
 
-    /// Finds out anew whose a container is, and says whose it was and is.
-    fn reassign(&mut self, index: EngineIndex, id: &ContainerId) -> Vec<ServiceName> {
-        let was = self.owner_of_known(index, id);
-        let container = self.engines[index.0].container(id);
-        let is = container.and_then(|container| self.owner(container));
-        if let Some(was) = &was
-            && was_not(is.as_ref(), was)
+    /// Tells the services whose a container was and is.
+    fn hand_over(&mut self, index: EngineIndex, Handover { id, was, is }: &Handover) {
+        if let Some(was) = was
+            && is.as_ref() != Some(was)
             && let Some(service) = self.services.get_mut(was)
         {
             service.containers.remove(id);
             service.settle_engine();
         }
-        if let Some(is) = &is
+        if let Some(is) = is
             && let Some(service) = self.services.get_mut(is)
         {
             service.containers.insert(id.clone(), index);
             service.settle_engine();
         }
-        let mut both: Vec<_> = was.into_iter().chain(is).collect();
-        both.dedup();
-        both
+    }
+
+    /// Finds out anew whose the container is: a service came, changed or went.
+    pub(super) fn reassign(&mut self, index: EngineIndex, id: &ContainerId) {
+        let owner = |container: &ContainerInfo| self.owners.find(&self.services, container);
+        if let Some(handover) = self.engines[index.0].containers.reassign(id, owner) {
+            self.hand_over(index, &handover);
+        }
     }
 
     /// Finds out anew whose every container is: services came or went.
     pub(super) fn reassign_all(&mut self) {
-        for service in self.services.values_mut() {
-            service.containers.clear();
-            service.settle_engine();
-        }
+        self.owners = Owners::of(&self.services);
         for index in 0..self.engines.len() {
-            let ids: Vec<_> = self.engines[index].containers.keys().cloned().collect();
+            let ids: Vec<_> = self.engines[index].containers.iter().map(|c| c.id.clone()).collect();
             for id in ids {
                 self.reassign(EngineIndex(index), &id);
             }
         }
     }
 
-    /// The service a container belongs to: the one whose project it is part of. Our label is a
-    /// short cut and no proof: another nanny may have a service of the same name.
-    pub(super) fn owner(&self, container: &ContainerInfo) -> Option<ServiceName> {
-        if let Some(label) = container.labels.get(labels::SERVICE)
-            && let Some((name, service)) = self.services.get_key_value(label.as_str())
-            && service.owns(container)
-        {
-            return Some(name.clone());
-        }
-        let mut services = self.services.iter();
-        services.find(|(_, service)| service.owns(container)).map(|(name, _)| name.clone())
-    }
-
-    /// The service that a container was last assigned to.
-    fn owner_of_known(&self, index: EngineIndex, id: &ContainerId) -> Option<ServiceName> {
-        let known =
-            |service: &&super::service::ServiceState| service.containers.get(id) == Some(&index);
-        if let Some(owner) = self.engines[index.0].container(id).and_then(|c| self.owner(c))
-            && self.services.get(&owner).as_ref().is_some_and(known)
-        {
-            return Some(owner);
-        }
-        self.services.iter().find(|(_, service)| known(service)).map(|(name, _)| name.clone())
-    }
-
     /// Containers of other hands that hold a GPU, by name.
     pub(super) fn foreign_gpu_containers(&self) -> Vec<String> {
-        let containers = self.engines.iter().flat_map(Engine::containers);
-        let foreign = containers.filter(|container| {
-            container.uses_gpu && container.state.holds() && self.owner(container).is_none()
-        });
+        let foreign = self.engines.iter().flat_map(|engine| engine.containers.foreign_gpu());
         foreign.map(|container| container.name.clone()).collect()
     }
 
@@ -341,57 +279,5 @@ impl World {
             engine: engine.info.name.clone(),
             reason: reason.unwrap_or_else(|| "it has not answered yet".to_owned()),
         }
-    }
-}
-
-fn was_not(is: Option<&ServiceName>, was: &ServiceName) -> bool {
-    is != Some(was)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::ContainerState;
-
-    fn engine() -> Engine {
-        Engine::new(BackendInfo::new("memory", ""))
-    }
-
-    fn container(id: &str, state: ContainerState) -> ContainerInfo {
-        let mut container = ContainerInfo::new(ContainerId::new(id), id, "image");
-        container.state = state;
-        container
-    }
-
-    fn know(engine: &mut Engine, as_of: u64, container: ContainerInfo) {
-        engine.containers.insert(container.id.clone(), Seen { container, as_of });
-    }
-
-    #[test]
-    fn a_list_is_the_truth_about_what_is_older() {
-        let mut engine = engine();
-        know(&mut engine, 1, container("a", ContainerState::Running));
-        know(&mut engine, 1, container("b", ContainerState::Running));
-        let changed = engine.merge(2, vec![container("a", ContainerState::Exited)]);
-        assert_eq!(changed.len(), 2);
-        assert_eq!(engine.containers.len(), 1);
-    }
-
-    #[test]
-    fn b12_a_late_list_does_not_undo_what_was_learnt_since() {
-        let mut engine = engine();
-        know(&mut engine, 5, container("a", ContainerState::Running));
-        know(&mut engine, 5, container("new", ContainerState::Created));
-        engine.gone.insert(ContainerId::new("removed"), 5);
-        let late = vec![
-            container("a", ContainerState::Created),
-            container("removed", ContainerState::Exited),
-        ];
-        assert!(engine.merge(3, late).is_empty());
-        assert_eq!(engine.containers.len(), 2);
-        assert_eq!(
-            engine.container(&ContainerId::new("a")).unwrap().state,
-            ContainerState::Running
-        );
     }
 }

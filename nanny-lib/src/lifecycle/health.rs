@@ -111,7 +111,7 @@ impl World {
             return;
         }
         if self.probes >= MOST_AT_ONCE {
-            self.probe_queue.insert(name.clone());
+            self.probe_queue.insert((monitor.next, name.clone()));
             return;
         }
         let manifest = &service.wanted.manifest;
@@ -159,9 +159,10 @@ impl World {
             self.touch(name);
             self.answer_ready(name, now, out);
         }
-        let waiting = std::mem::take(&mut self.probe_queue);
-        for next in &waiting {
-            self.probe_due(next, now, out);
+        while self.probes < MOST_AT_ONCE
+            && let Some((_, next)) = self.probe_queue.pop_first()
+        {
+            self.probe_due(&next, now, out);
         }
     }
 

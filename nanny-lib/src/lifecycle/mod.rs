@@ -41,11 +41,13 @@
 mod audit;
 mod callers;
 mod commands;
+mod containers;
 mod discovery;
 mod down;
 mod engines;
 mod health;
 mod outcomes;
+mod owners;
 mod rest;
 mod restart;
 mod service;
@@ -56,7 +58,6 @@ mod up;
 mod view;
 mod world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -64,7 +65,6 @@ use jiff::Timestamp;
 pub use self::world::{Settings, World};
 use crate::backend::{BackendError, ContainerInfo, Event, PullProgress};
 use crate::error::Error;
-use crate::journal::Journal;
 use crate::manifest::Discovery;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, Rediscovered, StartOptions, StartPlan, Started, StopOptions, Stopped};
@@ -206,8 +206,8 @@ pub enum Effect {
     Discover,
     /// Answer a caller.
     Reply(RequestId, Answer),
-    /// Write the journal.
-    Journal(Arc<Journal>),
+    /// Write down [`World::journal`], as it is by then.
+    Journal,
     /// Tell whoever listens.
     Announce(Change),
 }

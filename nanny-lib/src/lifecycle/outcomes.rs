@@ -171,10 +171,8 @@ impl World {
         now: Now,
         out: &mut Out,
     ) {
-        let after_list = self.next_sequence();
-        if let Some(service) = self.services.get_mut(name) {
-            service.after_list.insert(engine, after_list);
-        }
+        let from = self.next_sequence();
+        self.engines[engine.0].await_list(name, from);
         self.list(engine, now, out);
     }
 }
@@ -213,7 +211,8 @@ mod tests {
 
     #[test]
     fn b8_an_unknown_outcome_is_looked_at_before_it_is_repeated() {
-        let start = Step::Start { part: "web".into(), id: ContainerId::new("1") };
+        let start =
+            Step::Start { part: "web".into(), id: ContainerId::new("1"), settle: Duration::ZERO };
         assert_eq!(cure(&start, ErrorKind::Timeout, &Patience::default()), Cure::LookAgain);
         assert_eq!(
             cure(
@@ -239,7 +238,8 @@ mod tests {
             cure(&Step::Image("x".into()), ErrorKind::NotFound, &Patience::default()),
             Cure::None
         );
-        let start = Step::Start { part: "web".into(), id: ContainerId::new("1") };
+        let start =
+            Step::Start { part: "web".into(), id: ContainerId::new("1"), settle: Duration::ZERO };
         assert_eq!(cure(&start, ErrorKind::Invalid, &Patience::default()), Cure::None);
     }
 }

@@ -87,7 +87,7 @@ impl World {
         let due_back = service.needs_gpu() && service.restarts.due.is_some();
         if holds {
             self.adopt_claim(name, out);
-        } else if !due_back && service.is_quiet() && self.ledger.get(name).is_some() {
+        } else if !due_back && self.is_quiet(name) && self.ledger.get(name).is_some() {
             self.ledger.release(name);
             self.wake_those_after(name, now, out);
         }
@@ -357,14 +357,17 @@ impl World {
     /// A service that is gone and of which nothing runs is forgotten.
     pub(super) fn drop_if_gone(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
         let unused = self.services.get(name).is_some_and(|service| {
-            service.gone && matches!(service.work, Work::None) && service.is_quiet()
+            service.gone && matches!(service.work, Work::None) && self.is_quiet(name)
         });
         // What runs on an engine that nobody has asked yet is not known to be unused.
         if !unused || self.holds(name) || !self.has_looked_around() {
             return;
         }
         self.fail_waiters(name, &Error::NotFound { name: name.to_string() }, out);
-        self.services.remove(name);
+        let containers = self.services.remove(name).map(|service| service.containers);
+        for (id, engine) in containers.unwrap_or_default() {
+            self.reassign(engine, &id);
+        }
         self.ledger.release(name);
         self.touch(name);
         self.wake_those_after(name, now, out);

@@ -44,9 +44,6 @@ pub(super) struct ServiceState {
     pub(super) stop_requested: BTreeSet<ContainerId>,
     /// Those of which a start was given up that may still take effect, and until when it may.
     pub(super) late_starts: BTreeMap<ContainerId, Duration>,
-    /// Engines where a call ended in the unknown: until a list that was asked for under this number
-    /// or a later one has arrived, nobody knows what runs.
-    pub(super) after_list: BTreeMap<EngineIndex, u64>,
     /// Why it does not run although it should.
     pub(super) failure: Option<String>,
     /// Its restarts by us.
@@ -77,7 +74,6 @@ impl ServiceState {
             run: Vec::new(),
             stop_requested: BTreeSet::new(),
             late_starts: BTreeMap::new(),
-            after_list: BTreeMap::new(),
             failure: None,
             restarts: Restarts::default(),
             monitor: Monitor::default(),
@@ -93,11 +89,6 @@ impl ServiceState {
         if !there && matches!(self.work, Work::None) && self.calls.is_empty() {
             self.engine = self.containers.values().next().copied();
         }
-    }
-
-    /// No call is under way, and none ended in the unknown: it is as it was seen last.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.calls.is_empty() && self.after_list.is_empty()
     }
 
     /// Whether `container` is one of its own, whoever made it.
@@ -168,23 +159,10 @@ pub(super) struct Up {
     pub(super) was_up: BTreeSet<ContainerId>,
     /// When it must be complete.
     pub(super) deadline: Duration,
-    /// Whether it was watched for a moment, so that what ends at once shows.
-    pub(super) settling: Settling,
     /// Its images are there: callers' patience counts.
     pub(super) images_ready: bool,
     /// How patient it is with its engine.
     pub(super) patience: Patience,
-}
-
-/// How far the watch over a start is for which others made way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settling {
-    /// Not all of it runs.
-    NotYet,
-    /// All of it runs; a moment passes.
-    Pause,
-    /// The moment has passed, and a list was asked for.
-    Looked,
 }
 
 /// Bringing a service down.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engines::Engine;
+use super::owners::Owners;
 use super::service::{Desired, Down, Rollback, RollbackId, ServiceState, Work};
 use super::{CallId, Command, Effect, EngineIndex, Input, Now, RequestId};
 use crate::backend::{BackendInfo, ContainerInfo};
@@ -46,19 +47,22 @@ pub struct World {
     pub(super) policy: Arc<dyn GpuPolicy>,
     pub(super) engines: Vec<Engine>,
     pub(super) services: BTreeMap<ServiceName, ServiceState>,
+    pub(super) owners: Owners,
     pub(super) ledger: Ledger,
     pub(super) problems: Arc<[Problem]>,
     pub(super) calls: BTreeMap<CallId, Call>,
     pub(super) rollbacks: BTreeMap<RollbackId, Rollback>,
     pub(super) probes: usize,
-    pub(super) probe_queue: BTreeSet<ServiceName>,
+    /// Probes that wait for others to end, the longest overdue first.
+    pub(super) probe_queue: BTreeSet<(Duration, ServiceName)>,
     pub(super) discovery: DiscoveryState,
     /// Grows with every use: numbers calls, lists, claims and everything else.
     pub(super) sequence: u64,
     pub(super) boot: String,
     /// What the journal said at the start, for services that were not yet seen since.
     pub(super) recorded: Journal,
-    written: Journal,
+    /// What is to be written down.
+    journal: Journal,
     /// An engine came up: services may run that it brought back beside the one that holds the GPU.
     pub(super) unresolved: bool,
     timers: BTreeSet<(Duration, Timer)>,
@@ -115,6 +119,7 @@ impl World {
             policy,
             engines: engines.into_iter().map(Engine::new).collect(),
             services: BTreeMap::new(),
+            owners: Owners::default(),
             ledger: Ledger::default(),
             problems: Arc::default(),
             calls: BTreeMap::new(),
@@ -124,8 +129,8 @@ impl World {
             discovery: DiscoveryState::default(),
             sequence: 0,
             boot,
-            written: journal.clone(),
-            recorded: journal,
+            recorded: journal.clone(),
+            journal,
             unresolved: false,
             timers: BTreeSet::new(),
             touched: BTreeSet::new(),
@@ -185,6 +190,12 @@ impl World {
         std::mem::take(&mut self.touched)
     }
 
+    /// What the next run must know, should this one end now.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
     /// The claims.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
@@ -203,9 +214,10 @@ impl World {
 
     fn on_tick(&mut self, now: Now, out: &mut Out) {
         // What these set anew for now is for the next tick: no step may go on for ever.
-        let later = self.timers.iter().find(|(at, _)| *at > now.mono).cloned();
-        let later = later.map_or_else(BTreeSet::new, |first| self.timers.split_off(&first));
-        let due = std::mem::replace(&mut self.timers, later);
+        let mut due = Vec::new();
+        while self.timers.first().is_some_and(|(at, _)| *at <= now.mono) {
+            due.extend(self.timers.pop_first());
+        }
         for (_, timer) in due {
             match timer {
                 Timer::Engine(engine) => self.list_if_due(engine, now, out),
@@ -234,7 +246,7 @@ impl World {
     /// The containers of a service, as last seen.
     pub(super) fn containers(&self, name: &ServiceName) -> Vec<&ContainerInfo> {
         let Some(service) = self.services.get(name) else { return Vec::new() };
-        let seen = |(id, engine): (&_, &EngineIndex)| self.engines[engine.0].container(id);
+        let seen = |(id, engine): (&_, &EngineIndex)| self.engines[engine.0].containers.get(id);
         service.containers.iter().filter_map(seen).collect()
     }
 
@@ -256,6 +268,17 @@ impl World {
         self.containers(name).iter().any(|container| container.state.holds())
     }
 
+    /// No call of a service is under way, and none ended in the unknown: it is as it was seen last.
+    pub(super) fn is_quiet(&self, name: &ServiceName) -> bool {
+        self.services.get(name).is_some_and(|service| service.calls.is_empty())
+            && !self.awaits_list(name)
+    }
+
+    /// Whether it goes on only after a list.
+    pub(super) fn awaits_list(&self, name: &ServiceName) -> bool {
+        self.engines.iter().any(|engine| engine.is_awaited_by(name))
+    }
+
     pub(super) fn schedule(&mut self, at: Duration, timer: Timer) {
         self.timers.insert((at, timer));
     }
@@ -269,9 +292,9 @@ impl World {
         self.sequence
     }
 
-    /// Writes down what should be, if that changed.
+    /// Notes what should be, and has it written down if that changed.
     fn write_journal(&mut self, out: &mut Out) {
-        let mut changed = self.written.boot != self.boot && !self.touched.is_empty();
+        let mut changed = self.journal.boot != self.boot && !self.touched.is_empty();
         for name in &self.touched {
             let entry =
                 match self.services.get(name).map(|service| (&service.work, service.desired)) {
@@ -287,14 +310,14 @@ impl World {
                     _ => self.recorded.services.get(name).copied(),
                 };
             let before = match entry {
-                Some(entry) => self.written.services.insert(name.clone(), entry),
-                None => self.written.services.remove(name),
+                Some(entry) => self.journal.services.insert(name.clone(), entry),
+                None => self.journal.services.remove(name),
             };
             changed |= before != entry;
         }
         if changed {
-            self.written.boot.clone_from(&self.boot);
-            out.push(Effect::Journal(Arc::new(self.written.clone())));
+            self.journal.boot.clone_from(&self.boot);
+            out.push(Effect::Journal);
         }
     }
 }

@@ -18,7 +18,7 @@ use super::changes::{Change, Changes};
 use super::observer::StepObserver;
 use super::{Request, Result, Snapshot, effects};
 use crate::backend::{ContainerBackend, Event, PullProgress};
-use crate::journal::{Journal, JournalStore};
+use crate::journal::JournalStore;
 use crate::lifecycle::{
     Answer, CallId, Command, Effect, EngineIndex, Input, Now, RequestId, World,
 };
@@ -58,7 +58,7 @@ enum Caller {
 /// What a task of the driver came to.
 enum Finished {
     Input(Input),
-    Journal(Arc<Journal>, io::Result<()>),
+    Journal(io::Result<()>),
 }
 
 /// What the driver keeps beside the world.
@@ -70,10 +70,9 @@ struct Desk {
     callers: BTreeMap<RequestId, Caller>,
     requests: u64,
     pulling: mpsc::Sender<(CallId, PullProgress)>,
-    /// A journal is being written.
+    /// The journal is being written, and is to be written after that once more.
     writing: bool,
-    /// The one to be written after it, or again.
-    to_write: Option<Arc<Journal>>,
+    to_write: bool,
     /// Why the last one could not be written, and when that is tried again.
     unwritten: Option<(String, Instant)>,
     /// What the log has said about manifests: each fault once, as long as it lasts.
@@ -93,7 +92,7 @@ impl Driver {
             requests: 0,
             pulling,
             writing: false,
-            to_write: None,
+            to_write: false,
             unwritten: None,
             faults: BTreeSet::new(),
         };
@@ -110,8 +109,8 @@ impl Driver {
                 biased;
                 Some(finished) = desk.tasks.join_next() => match finished {
                     Ok(Finished::Input(input)) => input,
-                    Ok(Finished::Journal(journal, written)) => {
-                        desk.wrote(journal, written);
+                    Ok(Finished::Journal(written)) => {
+                        desk.wrote(written);
                         self.publish(&desk);
                         if desk.unwritten.is_none() {
                             self.write_journal(&mut desk);
@@ -250,8 +249,8 @@ impl Driver {
                     });
                 }
                 Effect::Reply(request, answer) => desk.reply(request, answer),
-                Effect::Journal(journal) => {
-                    desk.to_write = Some(journal);
+                Effect::Journal => {
+                    desk.to_write = true;
                     self.write_journal(desk);
                 }
                 Effect::Announce(change) => {
@@ -280,15 +279,15 @@ impl Driver {
     /// Writes the latest journal, one write at a time.
     fn write_journal(&self, desk: &mut Desk) {
         let Some(store) = &self.journal else { return };
-        if desk.writing {
+        if desk.writing || !std::mem::take(&mut desk.to_write) {
             return;
         }
-        let Some(journal) = desk.to_write.take() else { return };
         desk.writing = true;
+        let journal = self.world.journal().clone();
         let store = Arc::clone(store);
         desk.tasks.spawn(async move {
             let written = effects::write(&*store, &journal).await;
-            Finished::Journal(journal, written)
+            Finished::Journal(written)
         });
     }
 
@@ -300,7 +299,7 @@ impl Driver {
             while !desk.calls.is_empty() || desk.writing {
                 match desk.tasks.join_next().await {
                     None => break,
-                    Some(Ok(Finished::Journal(journal, written))) => desk.wrote(journal, written),
+                    Some(Ok(Finished::Journal(written))) => desk.wrote(written),
                     Some(Ok(Finished::Input(Input::Done(id, _)))) => drop(desk.calls.remove(&id)),
                     Some(_) => {}
                 }
@@ -308,8 +307,10 @@ impl Driver {
         };
         // What does not end in time goes on in the engine; the next run finds it there.
         let _ = timeout(LAST_CALLS, last).await;
-        if let (Some(store), Some(journal)) = (self.journal, desk.to_write.take()) {
-            match timeout(LAST_WRITE, effects::write(&*store, &journal)).await {
+        if let Some(store) = self.journal
+            && desk.to_write
+        {
+            match timeout(LAST_WRITE, effects::write(&*store, self.world.journal())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "the journal cannot be written"),
                 Err(_) => tracing::warn!("the journal was not written within {LAST_WRITE:?}"),
@@ -323,9 +324,8 @@ impl Desk {
         Now::new(self.began.elapsed(), (self.clock)())
     }
 
-    /// Notes whether a journal was written. One that was not is written later, unless there is a
-    /// newer one by then.
-    fn wrote(&mut self, journal: Arc<Journal>, written: io::Result<()>) {
+    /// Notes whether the journal was written. If not, it is written later, as it is then.
+    fn wrote(&mut self, written: io::Result<()>) {
         self.writing = false;
         let before = self.unwritten.take();
         match written {
@@ -337,7 +337,7 @@ impl Desk {
                     tracing::warn!(%error, "the journal cannot be written; going on without it");
                 }
                 self.unwritten = Some((reason, Instant::now() + WRITE_AGAIN));
-                self.to_write.get_or_insert(journal);
+                self.to_write = true;
             }
         }
     }

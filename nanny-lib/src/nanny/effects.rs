@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::backend::{
     BackendError, ContainerBackend, ContainerInfo, ErrorKind, Images, NetworkInfo, Networks,
@@ -109,8 +109,11 @@ async fn step_at(
             Ok(container) => seen(backend, &container).await,
             Err(error) => Err(error),
         },
-        Step::Start { id, .. } => match within(START, "start", backend.start(&id)).await {
-            Ok(()) => seen(backend, &id).await,
+        Step::Start { id, settle, .. } => match within(START, "start", backend.start(&id)).await {
+            Ok(()) => {
+                sleep(settle).await;
+                seen(backend, &id).await
+            }
             Err(error) => Err(error),
         },
         Step::Stop { id, grace } => {

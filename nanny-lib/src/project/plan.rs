@@ -5,6 +5,7 @@
 //! can be taken now, at once and in any order. Killed at any point and asked again, it converges.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::{Condition, DEFAULT_STOP_GRACE, Part, Project, Step};
 use crate::backend::{ContainerInfo, ContainerSpec, ContainerState, EngineHealth};
@@ -207,7 +208,9 @@ impl Up<'_> {
             return PartPlan::Step(Step::Remove { id });
         }
         match self.dependencies(part) {
-            Dependencies::Met => PartPlan::Step(Step::Start { part: key.to_owned(), id }),
+            Dependencies::Met => {
+                PartPlan::Step(Step::Start { part: key.to_owned(), id, settle: Duration::ZERO })
+            }
             Dependencies::Pending => PartPlan::Waits,
             Dependencies::Failed(reason) => PartPlan::Stuck(reason),
         }

@@ -70,7 +70,7 @@ impl Assumed<'_> {
                 container.labels = spec.labels.clone();
                 self.containers.push(container);
             }
-            Step::Start { part, id } => {
+            Step::Start { part, id, .. } => {
                 let is_job = self.project.awaits_completion(part);
                 self.progress.started.insert(id.clone());
                 self.set(id, |container| {

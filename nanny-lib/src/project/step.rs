@@ -30,6 +30,8 @@ pub enum Step {
         part: String,
         /// The container.
         id: ContainerId,
+        /// How long after that to look whether it still runs.
+        settle: Duration,
     },
     /// Stop the container.
     Stop {

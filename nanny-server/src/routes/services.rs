@@ -25,7 +25,7 @@ pub(crate) async fn show(
     State(nanny): State<Nanny>,
     path: Name,
 ) -> Result<Json<ServiceDetail>, ApiError> {
-    Ok(Json((&*find(&nanny, name(path)?)?).into()))
+    Ok(Json(find(&nanny, name(path)?)?.into()))
 }
 
 pub(crate) async fn status(

@@ -1,11 +1,12 @@
 //! Services as the API shows them, built from what was last seen of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use nanny_lib::backend::{ContainerState, EngineHealth};
 use nanny_lib::{ContainerView, GpuId, HealthView, ServiceName, ServiceView, Snapshot};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Number, Value};
 
 use crate::uptime::uptime;
@@ -23,12 +24,8 @@ pub(crate) struct ServiceList {
 impl ServiceList {
     /// The services that `wanted` picks; the rest of the answer is about all of them.
     pub(crate) fn new(now: &Snapshot, wanted: impl Fn(&ServiceView) -> bool) -> Self {
-        let services: Vec<Service> = now
-            .services
-            .values()
-            .filter(|view| wanted(view))
-            .map(|view| (&**view).into())
-            .collect();
+        let picked = now.services.values().filter(|view| wanted(view));
+        let services: Vec<_> = picked.map(|view| Service(Arc::clone(view))).collect();
         Self {
             total: services.len(),
             services,
@@ -39,34 +36,38 @@ impl ServiceList {
     }
 }
 
-/// A service, as a list shows it.
-#[derive(Debug, Serialize)]
-pub(crate) struct Service {
-    name: ServiceName,
-    description: String,
-    version: String,
-    gpu_required: bool,
-    vram_gb: Number,
-    ports: Vec<String>,
-    health_endpoint: String,
-    tags: Vec<String>,
-    status: &'static str,
-}
+/// A service, as a list shows it. It is written from the view itself: a list of a thousand copies
+/// nothing.
+#[derive(Debug)]
+pub(crate) struct Service(Arc<ServiceView>);
 
-impl From<&ServiceView> for Service {
-    fn from(view: &ServiceView) -> Self {
-        let manifest = &view.manifest;
-        Self {
-            name: manifest.name.clone(),
-            description: manifest.description.clone(),
-            version: manifest.version.clone(),
-            gpu_required: manifest.gpu_required,
-            vram_gb: manifest.vram_gb.clone(),
-            ports: manifest.ports.clone(),
-            health_endpoint: manifest.health_endpoint.clone().unwrap_or_default(),
-            tags: manifest.tags.clone(),
-            status: view.status.as_str(),
+impl Serialize for Service {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Service<'a> {
+            name: &'a str,
+            description: &'a str,
+            version: &'a str,
+            gpu_required: bool,
+            vram_gb: &'a Number,
+            ports: &'a [String],
+            health_endpoint: &'a str,
+            tags: &'a [String],
+            status: &'static str,
         }
+        let manifest = &self.0.manifest;
+        let service = Service {
+            name: manifest.name.as_str(),
+            description: &manifest.description,
+            version: &manifest.version,
+            gpu_required: manifest.gpu_required,
+            vram_gb: &manifest.vram_gb,
+            ports: &manifest.ports,
+            health_endpoint: manifest.health_endpoint.as_deref().unwrap_or_default(),
+            tags: &manifest.tags,
+            status: self.0.status.as_str(),
+        };
+        service.serialize(serializer)
     }
 }
 
@@ -85,14 +86,14 @@ pub(crate) struct ServiceDetail {
     extra: BTreeMap<String, Value>,
 }
 
-impl From<&ServiceView> for ServiceDetail {
-    fn from(view: &ServiceView) -> Self {
+impl From<Arc<ServiceView>> for ServiceDetail {
+    fn from(view: Arc<ServiceView>) -> Self {
         Self {
-            service: view.into(),
             author: view.manifest.author.clone(),
             repository: view.manifest.repository.clone(),
             backend: view.backend.clone(),
             extra: view.manifest.extra.clone(),
+            service: Service(view),
         }
     }
 }

@@ -340,8 +340,8 @@ impl StepObserver for Judge {
                     play.note(|| format!("< {change:?}"));
                     play.judge_words(&format!("{change:?}"));
                 }
-                if let Effect::Journal(journal) = effect {
-                    play.note(|| format!("< journal {:?}", journal.services));
+                if let Effect::Journal = effect {
+                    play.note(|| format!("< journal {:?}", world.journal().services));
                 }
             }
             let pending: Vec<_> = play.pending.iter().copied().collect();

@@ -62,6 +62,7 @@ impl Simulation {
         self.check_engines()?;
         self.check_callers()?;
         let world = &self.world;
+        world.audit()?;
         for (id, call) in &world.calls {
             let booked = world.services.get(&call.service).and_then(|s| s.calls.get(&call.subject));
             ensure(booked == Some(id), || format!("{id:?} of '{}' is lost", call.service))?;
@@ -87,6 +88,8 @@ impl Simulation {
         }
         for (name, service) in &world.services {
             let claims = world.ledger.get(name).is_some();
+            let waits = matches!(&service.work, Work::Up(up) if !up.after.is_empty());
+            ensure(claims || !waits, || format!("'{name}' waits for the GPU without a claim"))?;
             // What comes down may have been started before its files said that it needs a GPU.
             let wants = match service.work {
                 Work::None => world.holds(name),
@@ -144,7 +147,7 @@ impl Simulation {
         ensure(world.calls.is_empty(), || format!("calls under way: {:?}", world.calls))?;
         ensure(world.rollbacks.is_empty(), || "a rollback is not resolved".to_owned())?;
         for (index, engine) in self.engines.iter().enumerate() {
-            let seen: Vec<_> = world.engines[index].containers().cloned().collect();
+            let seen: Vec<_> = world.engines[index].containers.iter().cloned().collect();
             let is = engine.list();
             ensure(seen == is, || format!("{} is seen as {}", states(&is), states(&seen)))?;
         }

@@ -139,7 +139,7 @@ impl Simulation {
             return;
         };
         let step = match self.random.below(8) {
-            0..3 => Step::Start { part: "main".into(), id: id.clone() },
+            0..3 => start(id.clone()),
             3 => Step::Stop { id: id.clone(), grace: Duration::from_secs(1) },
             4 => Step::Remove { id: id.clone() },
             5 => return self.freeze(engine, &id),
@@ -179,8 +179,7 @@ impl Simulation {
         debug_assert!(!spec.labels.contains_key(labels::SERVICE));
         self.note(|| format!("by hand: up {}", spec.name));
         if let Ok(id) = self.engines[engine].create(["x", "y"][engine], &spec) {
-            let start = Step::Start { part: "main".into(), id };
-            let _ = self.execute(engine, &start, Starter::Others);
+            let _ = self.execute(engine, &start(id), Starter::Others);
         }
     }
 
@@ -221,4 +220,8 @@ impl Simulation {
         }
         self.step(Input::SourceChanged)
     }
+}
+
+fn start(id: ContainerId) -> Step {
+    Step::Start { part: "main".into(), id, settle: Duration::ZERO }
 }

@@ -22,11 +22,10 @@ use jiff::Timestamp;
 use self::calls::{Fate, failed};
 use self::engine::{Engine, Random, Starter};
 use self::mischief::Temper;
-use super::{
-    CallId, Effect, EngineIndex, Input, Journal, Now, Outcome, RequestId, Settings, World,
-};
+use super::{CallId, Effect, EngineIndex, Input, Now, Outcome, RequestId, Settings, World};
 use crate::backend::{BackendError, BackendInfo, EngineHealth, ErrorKind, EventKind};
 use crate::gpu::Exclusive;
+use crate::journal::Journal;
 use crate::manifest::Discovery;
 use crate::name::ContainerId;
 use crate::probe::Health;
@@ -311,7 +310,8 @@ impl Simulation {
                 self.note(|| format!("< {request:?} {answer:?}"));
                 self.check_answer(request, &answer)?;
             }
-            Effect::Journal(journal) => {
+            Effect::Journal => {
+                let journal = Arc::new(self.world.journal().clone());
                 self.at(self.now + 5, Happening::Written(self.epoch, journal));
             }
             Effect::Announce(change) => self.note(|| format!("< {change:?}")),

@@ -5,9 +5,9 @@ use super::{failed, services, world};
 use crate::backend::{BackendError, ErrorKind};
 use crate::error::Error;
 use crate::gpu::ClaimPhase;
-use crate::journal::Entry;
+use crate::journal::{Entry, Journal};
 use crate::lifecycle::{
-    Answer, CallId, Command, Effect, EngineIndex, Input, Journal, Now, Outcome, RequestId, World,
+    Answer, CallId, Command, Effect, EngineIndex, Input, Now, Outcome, RequestId, World,
 };
 use crate::manifest::Discovery;
 use crate::name::ContainerId;
@@ -61,7 +61,7 @@ impl Desk {
                 Effect::Call { id, step, .. } => self.calls.push((id, step)),
                 Effect::List { engine: EngineIndex(0), issued } => self.lists.push(issued),
                 Effect::Reply(_, answer) => self.answers.push(answer),
-                Effect::Journal(journal) => self.journal = (*journal).clone(),
+                Effect::Journal => self.journal = self.world.journal().clone(),
                 _ => {}
             }
         }
