@@ -26,6 +26,10 @@ pub struct Journal {
     /// What should be, by service.
     #[serde(default)]
     pub services: BTreeMap<ServiceName, Entry>,
+    /// The engine that each of them was on, by name. Until that one has answered, nobody knows
+    /// what runs there.
+    #[serde(default)]
+    pub engines: BTreeMap<ServiceName, String>,
 }
 
 /// What should be of one service.
@@ -257,8 +261,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
         let name = ServiceName::new("a").unwrap();
-        let journal =
-            Journal { boot: "x".into(), services: [(name, Entry::Running)].into_iter().collect() };
+        let journal = Journal {
+            boot: "x".into(),
+            services: [(name, Entry::Running)].into_iter().collect(),
+            ..Journal::default()
+        };
         state.write_now(&journal).unwrap();
         assert_eq!(state.read(), journal);
     }
@@ -280,7 +287,11 @@ mod tests {
 
     fn running(service: &str) -> Journal {
         let name = ServiceName::new(service).expect("a name");
-        Journal { boot: "x".into(), services: [(name, Entry::Running)].into_iter().collect() }
+        Journal {
+            boot: "x".into(),
+            services: [(name, Entry::Running)].into_iter().collect(),
+            ..Journal::default()
+        }
     }
 
     #[test]

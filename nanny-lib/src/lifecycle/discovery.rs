@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::service::ServiceState;
 use super::world::{Out, Timer, World};
 use super::{Answer, Effect, Now, RequestId};
+use crate::gpu::{ClaimPhase, Placement};
 use crate::manifest::{Discovery, Severity};
+use crate::name::ServiceName;
 use crate::nanny::{Change, Rediscovered};
 
 impl World {
@@ -22,6 +24,17 @@ impl World {
         out.push(Effect::Discover);
         self.discovery.next = now.mono + self.settings.rediscover;
         self.schedule(self.discovery.next, Timer::Discover);
+    }
+
+    /// What the journal says runs on an engine that has not answered yet holds its GPU until it has.
+    fn claim_what_is_recorded(&mut self, added: &[ServiceName]) {
+        for name in added {
+            let needs_gpu = self.services.get(name).is_some_and(ServiceState::needs_gpu);
+            if needs_gpu && self.recorded_on(name).is_some() {
+                self.claim(name, Placement::default());
+                self.ledger.advance(name, ClaimPhase::Running);
+            }
+        }
     }
 
     /// Asks the sources, unless they were asked since the time was set.
@@ -79,6 +92,7 @@ impl World {
             report.added.push(name.clone());
             self.services.insert(name, ServiceState::new(service));
         }
+        self.claim_what_is_recorded(&report.added);
         self.problems = problems.clone().into();
         let gone = self.services.iter().filter(|(_, service)| service.gone);
         let gone: Vec<_> = gone.map(|(name, _)| name.clone()).collect();

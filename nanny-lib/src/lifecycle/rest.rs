@@ -21,8 +21,10 @@ impl World {
         let up: Vec<_> = self.containers(name).into_iter().filter(|c| c.state.holds()).collect();
         let run: Vec<_> = up.iter().map(|c| (c.id.clone(), c.started_at)).collect();
         let all_seen = self.has_looked_around();
+        let recorded = self.recorded_on(name);
         let Some(service) = self.services.get_mut(name) else { return };
-        let reachable = service.engine.is_none_or(|engine| self.engines[engine.0].is_up());
+        let engine = service.engine.or(recorded);
+        let reachable = engine.is_none_or(|engine| self.engines[engine.0].is_up());
         if !matches!(service.work, Work::None) {
             return;
         }
@@ -360,7 +362,8 @@ impl World {
             service.gone && matches!(service.work, Work::None) && self.is_quiet(name)
         });
         // What runs on an engine that nobody has asked yet is not known to be unused.
-        if !unused || self.holds(name) || !self.has_looked_around() {
+        let unknown = self.recorded_on(name).is_some();
+        if !unused || unknown || self.holds(name) || !self.has_looked_around() {
             return;
         }
         self.fail_waiters(name, &Error::NotFound { name: name.to_string() }, out);

@@ -13,6 +13,7 @@ use crate::gpu::{GpuPolicy, Ledger};
 use crate::journal::{Entry, Journal};
 use crate::manifest::Problem;
 use crate::name::ServiceName;
+use crate::nanny::EngineState;
 use crate::project::{Step, Subject};
 
 /// What a step asks for.
@@ -114,6 +115,11 @@ impl World {
         journal: Journal,
         boot: String,
     ) -> Self {
+        let mut recorded = journal.clone();
+        if journal.boot != boot {
+            // A reboot ends whatever ran.
+            recorded.engines.clear();
+        }
         Self {
             settings,
             policy,
@@ -129,7 +135,7 @@ impl World {
             discovery: DiscoveryState::default(),
             sequence: 0,
             boot,
-            recorded: journal.clone(),
+            recorded,
             journal,
             unresolved: false,
             timers: BTreeSet::new(),
@@ -250,10 +256,19 @@ impl World {
         service.containers.iter().filter_map(seen).collect()
     }
 
-    /// The engine a service is on: where its containers are, else the one its manifest asks for,
-    /// else the first that answers, else the first.
+    /// The engine that the last run's journal names for a service, as long as that engine has not
+    /// answered to this run: what it runs there is unknown until then.
+    pub(super) fn recorded_on(&self, name: &ServiceName) -> Option<EngineIndex> {
+        let recorded = self.recorded.engines.get(name)?;
+        let index = self.engines.iter().position(|engine| engine.info.name == *recorded)?;
+        (self.engines[index].state == EngineState::Absent).then_some(EngineIndex(index))
+    }
+
+    /// The engine a service is on: where its containers are or were recorded to be, else the one its
+    /// manifest asks for, else the first that answers, else the first.
     pub(super) fn engine_of(&self, service: &ServiceState) -> Option<EngineIndex> {
-        if let Some(engine) = service.engine {
+        let name = &service.wanted.manifest.name;
+        if let Some(engine) = service.engine.or_else(|| self.recorded_on(name)) {
             return Some(engine);
         }
         if let Some(wanted) = &service.wanted.manifest.backend {
@@ -313,7 +328,17 @@ impl World {
                 Some(entry) => self.journal.services.insert(name.clone(), entry),
                 None => self.journal.services.remove(name),
             };
-            changed |= before != entry;
+            let service = self.services.get(name).filter(|_| entry.is_some());
+            let engine = service.and_then(|service| self.engine_of(service));
+            let engine = engine.map(|index| &self.engines[index.0].info.name);
+            let on = self.journal.engines.get(name);
+            changed |= before != entry || engine != on && service.is_some();
+            match engine.cloned() {
+                Some(engine) => drop(self.journal.engines.insert(name.clone(), engine)),
+                None if entry.is_none() => drop(self.journal.engines.remove(name)),
+                // Recorded, and not discovered yet.
+                None => {}
+            }
         }
         if changed {
             self.journal.boot.clone_from(&self.boot);

@@ -56,8 +56,15 @@ impl Play {
             absent.map(|(index, _)| index).collect()
         });
         for engine in never_seen {
-            let held = self.engines[engine].containers.values_mut();
-            held.for_each(|held| held.starter = Starter::Others);
+            let recorded = &self.born_with.engines;
+            let name = ["one", "two"][engine];
+            for held in self.engines[engine].containers.values_mut() {
+                // Unless the last one has left word of it.
+                let known = services::of(&held.info).and_then(|name| recorded.get(name));
+                if known.is_none_or(|engine| engine != name) {
+                    held.starter = Starter::Others;
+                }
+            }
         }
     }
 

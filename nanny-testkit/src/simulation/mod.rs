@@ -117,7 +117,13 @@ async fn scenes(stage: &Stage) {
 
 /// A nanny begins, from the journal that the last one left.
 fn begin(stage: &Stage) {
-    let (epoch, boot) = stage.with(|play| (play.epoch, play.boot));
+    let (epoch, boot) = stage.with(|play| {
+        play.born_with = play.journal.clone();
+        if play.born_with.boot != boot_name(play.boot) {
+            play.born_with.engines.clear();
+        }
+        (play.epoch, boot_name(play.boot))
+    });
     let plugs = Plugs { stage: stage.clone(), epoch };
     let clock = stage.clone();
     let mut builder = Nanny::builder()
@@ -125,7 +131,7 @@ fn begin(stage: &Stage) {
         .probe(plugs.clone())
         .journal(Arc::new(plugs))
         .wall_clock(move || clock.with(|play| play.wall()))
-        .boot(format!("boot {boot}"))
+        .boot(boot)
         .observer(Arc::new(Judge { stage: stage.clone(), epoch }));
     for engine in 0..2 {
         builder = builder.backend(Arc::new(SimBackend::new(stage.clone(), engine, epoch)));
@@ -149,6 +155,10 @@ fn begin(stage: &Stage) {
             }
         });
     });
+}
+
+fn boot_name(boot: u32) -> String {
+    format!("boot {boot}")
 }
 
 /// Runs seeds, several at a time, and says which broke a promise, and how.

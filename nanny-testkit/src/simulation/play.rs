@@ -43,6 +43,8 @@ pub(super) struct Play {
     pub(super) nanny: Option<Nanny>,
     pub(super) driver: Option<AbortHandle>,
     pub(super) journal: Journal,
+    /// What the present nanny has found in its journal, of this boot.
+    pub(super) born_with: Journal,
     pub(super) boot: u32,
     /// How far the wall clock has been set off.
     pub(super) clock: jiff::SignedDuration,
@@ -109,6 +111,7 @@ impl Stage {
                 nanny: None,
                 driver: None,
                 journal: Journal::default(),
+                born_with: Journal::default(),
                 boot: 0,
                 clock: jiff::SignedDuration::ZERO,
                 pending: BTreeSet::new(),
