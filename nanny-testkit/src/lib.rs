@@ -15,5 +15,7 @@
 //! ```
 
 pub mod conformance;
+pub mod dockerd;
 pub mod faulty;
+pub mod proxy;
 pub mod simulation;
