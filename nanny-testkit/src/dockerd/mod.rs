@@ -17,7 +17,7 @@ mod observer;
 mod process;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -93,11 +93,13 @@ impl Dockerd {
         fs::write(folder.join("daemon.json"), settings(&folder, &tag, survival))?;
         let mut namespaces = Command::new("unshare")
             .args(["--pid", "--mount", "--net", "--fork", "--mount-proc", "--kill-child"])
-            // It also buries the dead, which is the first process's duty.
-            .args(["bash", "-c", "ip link set lo up; read"])
+            // The first process in there also buries the dead.
+            .args(["bash", "-c", FIRST, "first"])
+            .args([folder.join("data"), folder.join("exec")])
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()?;
-        let init = match first_child(&mut namespaces) {
+        let init = match first_process(&mut namespaces) {
             Ok(init) => init,
             Err(error) => {
                 let _ = namespaces.kill();
@@ -314,14 +316,32 @@ impl Drop for Dockerd {
     fn drop(&mut self) {
         // With its input, the first process ends, and with it everything in there.
         drop(self.namespaces.stdin.take());
-        let _ = self.namespaces.wait();
+        // First: the namespaces do not end before whoever waits for one of their processes.
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.entered.kill();
             let _ = daemon.entered.wait();
         }
+        let _ = self.namespaces.wait();
         remove_cgroups(&self.tag);
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// What the first process does: memory instead of a disk, which other work may keep busy for
+/// seconds, and then nothing until its input ends.
+const FIRST: &str = "set -e; ip link set lo up
+for folder; do mkdir -p $folder; mount -t tmpfs -o size=1g,mode=711 none $folder; done
+echo ready; read";
+
+/// Waits until the first process is ready, and returns its number.
+fn first_process(namespaces: &mut Child) -> io::Result<u32> {
+    let output = namespaces.stdout.take().ok_or_else(|| other("it has no output"))?;
+    let mut said = String::new();
+    BufReader::new(output).read_line(&mut said)?;
+    if said != "ready\n" {
+        return Err(other("the namespaces cannot be furnished"));
+    }
+    first_child(namespaces)
 }
 
 /// In a file: the flags would be shown to everybody, and there are many.

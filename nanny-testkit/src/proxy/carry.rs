@@ -58,10 +58,9 @@ pub(super) async fn carry(mut client: Socket, shared: &Arc<Shared>) -> io::Resul
                 return connection.swallow().await;
             }
             Some((Fault::Late(time), hits)) => {
-                hits.add();
                 sleep(time).await;
                 connection.forward(&head).await?;
-                return connection.see_it_done().await;
+                return connection.see_it_done(&hits).await;
             }
             Some((Fault::LoseReply, hits)) => {
                 connection.forward(&head).await?;
@@ -138,8 +137,9 @@ impl Connection {
     }
 
     /// Carries the reply of a request whose client may have gone: the engine must not notice.
-    async fn see_it_done(&mut self) -> io::Result<()> {
+    async fn see_it_done(&mut self, hits: &Hits) -> io::Result<()> {
         let begun = self.reply_begins().await?;
+        hits.add();
         self.client.write_all(&begun).await?;
         match self.reply(None).await? {
             Ended::Closed | Ended::ByRequest => Ok(()),

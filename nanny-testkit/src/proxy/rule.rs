@@ -82,7 +82,7 @@ impl Requests {
     }
 }
 
-/// How often a fault has struck: for those about replies, how many replies had come by then.
+/// How often a fault has struck: for one that lets the engine act, how often that has answered.
 #[derive(Debug, Clone, Default)]
 pub struct Hits(Arc<AtomicU32>);
 
