@@ -27,6 +27,8 @@ pub(super) struct Engine {
     containers: BTreeMap<ContainerId, Seen>,
     /// Containers known to be gone, and since which number: an older list does not bring them back.
     gone: BTreeMap<ContainerId, u64>,
+    /// When it last came back after it had gone away.
+    pub(super) returned: Option<Duration>,
     /// The number of the list under way.
     listing: Option<u64>,
     /// Something happened since that list was asked for: list again.
@@ -52,6 +54,7 @@ impl Engine {
             down_since: None,
             containers: BTreeMap::new(),
             gone: BTreeMap::new(),
+            returned: None,
             listing: None,
             dirty: false,
             next_list: Duration::ZERO,
@@ -135,8 +138,12 @@ impl World {
             && let Some(service) = self.services.get_mut(&owner)
         {
             match event.kind {
-                EventKind::StopRequested => drop(service.stop_requested.insert(id.clone())),
-                EventKind::Started => drop(service.stop_requested.remove(id)),
+                EventKind::StopRequested => service.note_stop_request(id, now),
+                EventKind::Started => {
+                    service.stop_requested.remove(id);
+                    service.ended_with_engine.remove(id);
+                    service.stops_by_hand.remove(id);
+                }
                 _ => {}
             }
         }
@@ -197,6 +204,9 @@ impl World {
             affected.extend(self.services.keys().cloned());
         }
         let outage = before == EngineState::Down;
+        if outage {
+            self.engines[index.0].returned = Some(now.mono);
+        }
         for name in affected {
             if let Some(service) = self.services.get_mut(&name) {
                 service.list_arrived(index, issued);
@@ -236,6 +246,7 @@ impl World {
             .collect();
         for name in affected {
             self.touch(&name);
+            self.blame_engine(&name, now);
             let error = self.unavailable(index);
             self.fail_waiters(&name, &error, out);
         }
