@@ -290,7 +290,7 @@ fn a_cut_ends_what_is_open_and_nothing_else() {
 #[test]
 fn over_tcp_a_reset_is_an_error() {
     let engine = Engine::new();
-    let proxy = Proxy::start(&Endpoint::loopback(0), engine.endpoint.clone()).unwrap();
+    let proxy = Proxy::start(&Endpoint::loopback(0), engine.endpoint).unwrap();
     let Endpoint::Tcp(address) = *proxy.endpoint() else { panic!("it was to be TCP") };
     assert!(proxy.endpoint().to_string().starts_with("tcp://127.0.0.1:"));
     proxy.once(Requests::any(), Fault::Refuse);

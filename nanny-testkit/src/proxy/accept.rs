@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::carry::carry;
-use super::endpoint::{Endpoint, Listener, Socket};
+use super::endpoint::{Bound, Endpoint, Listener, Socket};
 use super::rule::{Line, Shared, State};
 
 /// More connections than that at once are hung up on.
@@ -18,16 +18,16 @@ const MAX_CONNECTIONS: usize = 256;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until it is dropped.
-pub(super) async fn serve(listener: Listener, here: &Endpoint, shared: &Arc<Shared>) {
+pub(super) async fn serve(bound: Bound, here: &Endpoint, shared: &Arc<Shared>) {
     let mut state = shared.state.subscribe();
-    let mut listener = Some(listener);
+    let mut listener = bound.listen().ok();
     let mut connections = JoinSet::new();
     loop {
         let line = state.borrow_and_update().line;
         if line == Line::Refuse {
             listener = None;
         } else if listener.is_none() {
-            listener = here.bind().ok();
+            listener = here.bind().and_then(Bound::listen).ok();
         }
         tokio::select! {
             _ = state.changed() => {}

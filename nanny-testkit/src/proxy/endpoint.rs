@@ -30,19 +30,21 @@ impl Endpoint {
         Self::Tcp((Ipv4Addr::LOCALHOST, port).into())
     }
 
-    /// Listens. Whatever file is in the place of a unix socket makes way.
-    pub(super) fn bind(&self) -> io::Result<Listener> {
-        match self {
+    /// Takes the place. Whatever file is in the place of a unix socket makes way.
+    pub(super) fn bind(&self) -> io::Result<Bound> {
+        Ok(match self {
             Self::Unix(path) => {
                 self.remove_file();
-                UnixListener::bind(path).map(Listener::Unix)
+                let listener = std::os::unix::net::UnixListener::bind(path)?;
+                listener.set_nonblocking(true)?;
+                Bound::Unix(listener)
             }
             Self::Tcp(address) => {
                 let listener = std::net::TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
-                TcpListener::from_std(listener).map(Listener::Tcp)
+                Bound::Tcp(listener)
             }
-        }
+        })
     }
 
     pub(super) async fn connect(&self) -> io::Result<Socket> {
@@ -70,13 +72,14 @@ impl fmt::Display for Endpoint {
     }
 }
 
-pub(super) enum Listener {
-    Unix(UnixListener),
-    Tcp(TcpListener),
+/// A place that was taken, outside of any runtime.
+pub(super) enum Bound {
+    Unix(std::os::unix::net::UnixListener),
+    Tcp(std::net::TcpListener),
 }
 
-impl Listener {
-    /// Where it listens, asked to listen at `wanted`.
+impl Bound {
+    /// Where it is, asked to be at `wanted`.
     pub(super) fn endpoint(&self, wanted: &Endpoint) -> io::Result<Endpoint> {
         Ok(match self {
             Self::Unix(_) => wanted.clone(),
@@ -84,6 +87,21 @@ impl Listener {
         })
     }
 
+    /// Listens there, in the runtime of the caller.
+    pub(super) fn listen(self) -> io::Result<Listener> {
+        match self {
+            Self::Unix(listener) => UnixListener::from_std(listener).map(Listener::Unix),
+            Self::Tcp(listener) => TcpListener::from_std(listener).map(Listener::Tcp),
+        }
+    }
+}
+
+pub(super) enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl Listener {
     pub(super) async fn accept(&self) -> io::Result<Socket> {
         Ok(match self {
             Self::Unix(listener) => Box::new(listener.accept().await?.0),

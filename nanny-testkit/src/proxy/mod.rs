@@ -59,20 +59,17 @@ impl Proxy {
     ///
     /// If nobody can listen there.
     pub fn start(listen: &Endpoint, upstream: Endpoint) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = {
-            let _entered = runtime.enter();
-            listen.bind()?
-        };
-        let endpoint = listener.endpoint(listen)?;
+        let bound = listen.bind()?;
+        let endpoint = bound.endpoint(listen)?;
         let shared = Arc::new(Shared::new(upstream));
         let (end, ended) = oneshot::channel();
         let (here, theirs) = (endpoint.clone(), Arc::clone(&shared));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread =
             std::thread::Builder::new().name("fault proxy".to_owned()).spawn(move || {
                 runtime.block_on(async {
                     tokio::select! {
-                        () = accept::serve(listener, &here, &theirs) => {}
+                        () = accept::serve(bound, &here, &theirs) => {}
                         _ = ended => {}
                     }
                 });
