@@ -200,9 +200,8 @@ impl Dockerd {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()?;
-        let pid = match first_child(&mut entered) {
-            Ok(pid) => pid,
-            Err(_) => return Err(self.trouble("it ended at once")),
+        let Ok(pid) = first_child(&mut entered) else {
+            return Err(self.trouble("it ended at once"));
         };
         self.daemon = Some(Daemon { entered, pid });
         Ok(())

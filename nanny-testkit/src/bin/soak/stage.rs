@@ -97,10 +97,10 @@ impl Stage {
                 self.nanny.signal("CONT")?;
             }
             Deed::KillEngine | Deed::RestartEngine => {
-                self.expect_resurrections();
+                let back = self.may_come_back();
                 self.engine.end(if deed == Deed::KillEngine { "KILL" } else { "TERM" })?;
                 std::thread::sleep(Duration::from_millis(dice.below(4000)));
-                self.expect_resurrections();
+                back.iter().for_each(|service| self.observer.by_hand(service));
                 self.engine.boot()?;
                 if dice.below(2) == 0 {
                     self.engine.wait()?;
@@ -126,9 +126,18 @@ impl Stage {
         Ok(())
     }
 
-    /// What the engine may bring back was not started by the nanny.
-    fn expect_resurrections(&self) {
-        SERVICES.iter().for_each(|service| self.observer.by_hand(service));
+    /// What the engine may bring back by itself: what Compose made, with the policy of its file.
+    fn may_come_back(&self) -> Vec<&'static str> {
+        let comes_back = |service: &&&str| {
+            let path = format!("/containers/{service}-web-1/json");
+            // An engine that does not say may do anything.
+            self.engine.get(&path, Duration::from_secs(2)).map_or(true, |answer| {
+                let container = answer.json();
+                let policy = container["HostConfig"]["RestartPolicy"]["Name"].as_str();
+                policy.is_some_and(|policy| !matches!(policy, "" | "no"))
+            })
+        };
+        SERVICES.iter().filter(comes_back).copied().collect()
     }
 
     /// Does to a container what people do. It may not be there, and the engine may not answer:
