@@ -87,7 +87,7 @@ async fn a9_a_plug_in_that_panics_harms_nobody_else() {
     }
 
     let nanny = Nanny::builder()
-        .backend(std::sync::Arc::new(MemoryBackend::new()))
+        .backend(Arc::new(MemoryBackend::new()))
         .source(FixedSource::new([cpu("a")]))
         .probe(Bad)
         .start()
@@ -102,7 +102,6 @@ async fn a9_a_plug_in_that_panics_harms_nobody_else() {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_stops_answering_loses_no_service() {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use futures_util::StreamExt as _;
