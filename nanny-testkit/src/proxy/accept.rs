@@ -38,8 +38,9 @@ pub(super) async fn serve(bound: Bound, here: &Endpoint, shared: &Arc<Shared>) {
                     continue;
                 };
                 shared.connections.fetch_add(1, Ordering::Relaxed);
-                match line {
-                    Line::HangUp => drop(client),
+                // It may have changed since we began to wait.
+                match state.borrow().line {
+                    Line::HangUp | Line::Refuse => drop(client),
                     Line::Reset => client.reset(),
                     _ if connections.len() >= MAX_CONNECTIONS => drop(client),
                     _ => drop(connections.spawn(one(client, Arc::clone(shared)))),
