@@ -179,7 +179,9 @@ pub(crate) fn b19_after_a_clean_restart_there_is_one() {
 
 pub(crate) fn c3_an_engine_that_dies_in_a_rollback_wedges_nothing() {
     let Some(mut site) = Site::with_three(Survival::LiveOn) else { return };
+    // Without an init, which would run for a moment before it says so.
     let broken = web(IDLE, "").replace("command: [sh", "command: [/no/such/program");
+    let broken = broken.replace("init: true", "init: false");
     site.add("broken", &broken);
     site.house.appears("broken");
     // The newcomer's start fails, and then the old one is to be started again.
