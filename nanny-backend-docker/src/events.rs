@@ -18,7 +18,8 @@ use crate::connection::Connection;
 use crate::convert::Inspected;
 use crate::listing::Listing;
 
-/// Events begin with `Resync`, and say it again after each reconnect; the stream never ends.
+/// Events begin with `Resync`, and say it again when the connection breaks and when it is there
+/// again; the stream never ends.
 pub(crate) fn watch(
     connection: Arc<Connection>,
     listing: Arc<Listing>,
@@ -51,6 +52,7 @@ struct Watcher {
     failures: u32,
 }
 
+const RESYNC: Event = Event { kind: EventKind::Resync, container: None };
 const MAX_SEEN: usize = 512;
 /// An engine that hangs keeps the connection, and is silent.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -76,11 +78,14 @@ impl Watcher {
     async fn next(&mut self) -> Event {
         loop {
             let Some(messages) = &mut self.messages else {
+                // A connection that broke at once must not be made again at once.
+                if self.failures > 0 {
+                    tokio::time::sleep(delay(self.failures)).await;
+                }
                 if self.connect().await {
-                    return Event { kind: EventKind::Resync, container: None };
+                    return RESYNC;
                 }
                 self.failures = self.failures.saturating_add(1);
-                tokio::time::sleep(delay(self.failures)).await;
                 continue;
             };
             match tokio::time::timeout(SILENCE, messages.next()).await {
@@ -92,13 +97,13 @@ impl Watcher {
                 }
                 Ok(Some(Err(error))) => {
                     tracing::debug!(%error, "the event stream broke");
-                    self.disconnect().await;
+                    return self.disconnect();
                 }
-                Ok(None) => self.disconnect().await,
+                Ok(None) => return self.disconnect(),
                 Err(_) => {
                     let ping = |client: bollard::Docker| async move { client.ping().await };
                     if self.connection.ask("events", "", LOOK, ping).await.is_err() {
-                        self.disconnect().await;
+                        return self.disconnect();
                     }
                 }
             }
@@ -126,12 +131,12 @@ impl Watcher {
         true
     }
 
-    /// A connection that broke at once must not be made again at once.
-    async fn disconnect(&mut self) {
+    /// Says so at once: an engine that ends and is back before the next list would not be missed.
+    fn disconnect(&mut self) -> Event {
         self.messages = None;
         self.connection.forget();
         self.failures = self.failures.saturating_add(1);
-        tokio::time::sleep(delay(self.failures)).await;
+        RESYNC
     }
 
     fn news(&mut self, message: &EventMessage) -> Option<Event> {

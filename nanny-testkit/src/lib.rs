@@ -13,7 +13,13 @@
 //!     libtest_mimic::run(&arguments, conformance::trials(&harness())).exit();
 //! }
 //! ```
+//!
+//! [`proxy`] stands between a client and its engine, and loses, holds and repeats what a test wants
+//! lost, held and repeated. [`dockerd`] is a Docker Engine that one test owns and may kill, and a
+//! witness of what runs on it. The binary `soak` puts both to use for as long as one likes.
 
 pub mod conformance;
+pub mod dockerd;
 pub mod faulty;
+pub mod proxy;
 pub mod simulation;

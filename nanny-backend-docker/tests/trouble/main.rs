@@ -151,7 +151,8 @@ async fn b12_a_stream_of_events_reconnects_and_says_resync_again() {
     engine.come_up();
     let started = |id: &str| (EventKind::Started, Some(ContainerId::new(id)));
     let resync = (EventKind::Resync, None);
-    for expected in [resync.clone(), started("1"), resync, started("2")] {
+    // Also when it breaks: so that whoever listens looks at once whether the engine is there.
+    for expected in [resync.clone(), started("1"), resync.clone(), resync, started("2")] {
         let event = tokio::time::timeout(Duration::from_secs(10), events.next()).await;
         let event = event.unwrap().unwrap();
         assert_eq!((event.kind, event.container), expected);

@@ -98,8 +98,10 @@ pub trait ContainerBackend: fmt::Debug + Send + Sync + 'static {
     /// What happens to containers, as it happens.
     ///
     /// The stream begins with [`EventKind::Resync`] once it is subscribed, reconnects by itself
-    /// and says `Resync` again each time, and ends only when dropped. Events are hints: they may
-    /// be lost, repeated and out of order, so consumers also `list`.
+    /// and says `Resync` again each time, and ends only when dropped. It SHOULD say `Resync` also
+    /// when its connection breaks: an engine that ends and is back before the next list would not
+    /// be missed otherwise. Events are hints: they may be lost, repeated and out of order, so
+    /// consumers also `list`.
     fn watch(&self) -> BoxStream<'static, Event>;
 
     /// A container's log, oldest line first.

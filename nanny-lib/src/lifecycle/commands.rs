@@ -341,6 +341,7 @@ impl World {
         if let Some(service) = self.services.get_mut(name) {
             service.desired = desired;
             service.failure = None;
+            service.stops_by_hand.clear();
             service.restarts.reset();
         }
     }

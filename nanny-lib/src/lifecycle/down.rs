@@ -100,6 +100,7 @@ impl World {
         let Work::Down(down) = std::mem::replace(&mut service.work, Work::None) else { return };
         service.seen_up.clear();
         service.stop_requested.clear();
+        service.put_down = service.containers.keys().cloned().collect();
         if down.was_running && down.failed.is_none() {
             out.push(Effect::Announce(Change::Stopped { service: name.clone() }));
         }

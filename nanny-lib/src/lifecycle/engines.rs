@@ -31,6 +31,8 @@ pub(super) struct Engine {
     /// Services of which a call ended in the unknown: until a list that was asked for under this
     /// number or a later one has arrived, nobody knows what runs.
     awaited_by: BTreeMap<ServiceName, u64>,
+    /// When it last came back after it had gone away.
+    pub(super) returned: Option<Duration>,
     /// The number of the list under way.
     listing: Option<u64>,
     /// Something happened since that list was asked for: list again.
@@ -50,6 +52,7 @@ impl Engine {
             containers: Containers::default(),
             gone: BTreeMap::new(),
             awaited_by: BTreeMap::new(),
+            returned: None,
             listing: None,
             dirty: false,
             next_list: Duration::ZERO,
@@ -102,8 +105,12 @@ impl World {
             && let Some(service) = self.services.get_mut(owner)
         {
             match event.kind {
-                EventKind::StopRequested => drop(service.stop_requested.insert(id.clone())),
-                EventKind::Started => drop(service.stop_requested.remove(id)),
+                EventKind::StopRequested => service.note_stop_request(id, now),
+                EventKind::Started => {
+                    service.stop_requested.remove(id);
+                    service.ended_with_engine.remove(id);
+                    service.stops_by_hand.remove(id);
+                }
                 _ => {}
             }
         }
@@ -166,6 +173,9 @@ impl World {
             affected.extend(self.services.keys().cloned());
         }
         let outage = before == EngineState::Down;
+        if outage {
+            self.engines[index.0].returned = Some(now.mono);
+        }
         for name in affected {
             self.observe_exits(&name, outage, now, out);
             self.advance(&name, now, out);
@@ -202,6 +212,7 @@ impl World {
             .collect();
         for name in affected {
             self.touch(&name);
+            self.blame_engine(&name, now);
             let error = self.unavailable(index);
             self.fail_waiters(&name, &error, out);
         }

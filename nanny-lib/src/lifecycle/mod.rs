@@ -38,6 +38,7 @@
 //! `restart.rs`, if it does. An engine that is out of reach changes nothing: work waits, claims
 //! stay.
 
+mod aftermath;
 mod audit;
 mod callers;
 mod commands;

@@ -71,6 +71,7 @@ impl World {
         let Some(service) = self.services.get_mut(name) else { return };
         if let Step::Start { id, .. } = step {
             service.stop_requested.remove(id);
+            service.put_down.remove(id);
         }
         let (progress, patience) = match &mut service.work {
             Work::None => return,

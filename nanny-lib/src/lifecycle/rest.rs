@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::commands::Admitted;
-use super::service::{Desired, ServiceState, Work};
+use super::service::{Desired, ServiceState, StopByHand, Work};
 use super::world::{Out, Timer, World};
 use super::{Effect, Now};
 use crate::backend::{ContainerInfo, RestartPolicy};
@@ -14,6 +14,9 @@ use crate::manifest::RestartMode;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, StartOptions};
 use crate::project::{Goal, exit_reason, labels};
+
+/// A restart waits so long for those who leave the GPU, and looks again.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 impl World {
     /// Brings claims, health and restarts of a resting service in line with what is seen.
@@ -55,7 +58,7 @@ impl World {
                 service.run = run;
             }
         }
-        if self.undo_late_start(name, now, out) {
+        if self.undo_late_start(name, now, out) || self.undo_resurrection(name, now, out) {
             return;
         }
         self.restart_if_due(name, now, out);
@@ -96,7 +99,7 @@ impl World {
     }
 
     /// Files that no longer ask for a GPU take none away from what runs.
-    fn adopt_claim(&mut self, name: &ServiceName, out: &mut Out) {
+    pub(super) fn adopt_claim(&mut self, name: &ServiceName, out: &mut Out) {
         let needs_gpu = self.services.get(name).is_some_and(ServiceState::needs_gpu);
         if needs_gpu && self.holds(name) && self.ledger.get(name).is_none() {
             self.claim(name, Placement::default());
@@ -146,9 +149,15 @@ impl World {
             self.stopped_by_hand(name, out);
             return;
         };
-        let Some(service) = self.services.get(name) else { return };
-        if !outage && service.stop_requested.contains(&container.id) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        if outage {
+            service.ended_with_engine(&container.id, now);
+        } else if service.stop_requested.contains(&container.id) {
+            let stop = StopByHand { at: now.mono, was: service.desired };
             self.stopped_by_hand(name, out);
+            if let Some(service) = self.services.get_mut(name) {
+                service.stops_by_hand.insert(container.id.clone(), stop);
+            }
             return;
         }
         let reason = exit_reason(container);
@@ -203,17 +212,25 @@ impl World {
         if by_hand {
             // The news that somebody stopped it came after the news that it had ended.
             self.stopped_by_hand(name, out);
+        } else if due <= now.mono && self.others_leave(name) {
+            self.schedule(now.mono + A_MOMENT, Timer::Service(name.clone()));
         } else if due <= now.mono {
-            service.restarts.due = None;
-            if let Err(error) = self.readmit(name) {
-                self.give_up_restart(name, error.to_string(), out);
-                return;
-            }
-            let up = self.new_up(name, StartOptions::default(), now);
-            self.set_work(name, Work::Up(up));
-            out.push(Effect::Announce(Change::Restarting { service: name.clone() }));
-            self.advance(name, now, out);
+            self.restart_now(name, now, out);
         }
+    }
+
+    fn restart_now(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
+        if let Some(service) = self.services.get_mut(name) {
+            service.restarts.due = None;
+        }
+        if let Err(error) = self.readmit(name) {
+            self.give_up_restart(name, error.to_string(), out);
+            return;
+        }
+        let up = self.new_up(name, StartOptions::default(), now);
+        self.set_work(name, Work::Up(up));
+        out.push(Effect::Announce(Change::Restarting { service: name.clone() }));
+        self.advance(name, now, out);
     }
 
     /// Leave to start beside those who hold a GPU now, strangers aside, who were there before.

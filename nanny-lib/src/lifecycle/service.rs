@@ -42,6 +42,12 @@ pub(super) struct ServiceState {
     pub(super) run: Vec<(ContainerId, Option<Timestamp>)>,
     /// Those that somebody asked the engine to stop.
     pub(super) stop_requested: BTreeSet<ContainerId>,
+    /// Those that ended while their engine was away, and until when it may tell of its own stops.
+    pub(super) ended_with_engine: BTreeMap<ContainerId, Duration>,
+    /// Those that were stopped by hand, as far as anybody can tell before the engine itself ends.
+    pub(super) stops_by_hand: BTreeMap<ContainerId, StopByHand>,
+    /// Those that we brought down, and did not start again.
+    pub(super) put_down: BTreeSet<ContainerId>,
     /// Those of which a start was given up that may still take effect, and until when it may.
     pub(super) late_starts: BTreeMap<ContainerId, Duration>,
     /// Why it does not run although it should.
@@ -73,6 +79,9 @@ impl ServiceState {
             seen_down: None,
             run: Vec::new(),
             stop_requested: BTreeSet::new(),
+            ended_with_engine: BTreeMap::new(),
+            stops_by_hand: BTreeMap::new(),
+            put_down: BTreeSet::new(),
             late_starts: BTreeMap::new(),
             failure: None,
             restarts: Restarts::default(),
@@ -111,6 +120,14 @@ impl ServiceState {
     pub(super) fn needs_gpu(&self) -> bool {
         self.wanted.manifest.gpu_required
     }
+}
+
+/// A container was stopped by hand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StopByHand {
+    pub(super) at: Duration,
+    /// What its service was to do until then.
+    pub(super) was: Desired,
 }
 
 /// Whether a service should run.

@@ -1,11 +1,13 @@
 //! Engines that do not answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use nanny_lib::backend::MemoryBackend;
+use nanny_lib::backend::{MemoryBackend, RestartPolicy};
+use nanny_lib::manifest::{RestartMode, Service};
 use nanny_lib::{EngineState, Error, StartOptions, Status};
 
-use crate::house::{House, cpu, gpu};
+use crate::house::{House, cpu, gpu, restarting};
 
 #[tokio::test(start_paused = true)]
 async fn b1_an_engine_out_of_reach_makes_services_unknown_and_keeps_claims() {
@@ -85,7 +87,7 @@ async fn a9_a_plug_in_that_panics_harms_nobody_else() {
     }
 
     let nanny = Nanny::builder()
-        .backend(std::sync::Arc::new(MemoryBackend::new()))
+        .backend(Arc::new(MemoryBackend::new()))
         .source(FixedSource::new([cpu("a")]))
         .probe(Bad)
         .start()
@@ -100,7 +102,6 @@ async fn a9_a_plug_in_that_panics_harms_nobody_else() {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_stops_answering_loses_no_service() {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use futures_util::StreamExt as _;
@@ -131,4 +132,77 @@ async fn a_source_that_stops_answering_loses_no_service() {
     let found = nanny.rediscover().await.unwrap();
     assert_eq!((found.total, found.removed.len(), found.problems.len()), (1, 0, 1));
     nanny.start("a", StartOptions::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn b19_what_an_engine_stops_before_it_ends_comes_back() {
+    let house = House::new([restarting("a", RestartPolicy::Always), gpu("b")]).await;
+    house.start("a").await;
+    // From here it looks as if somebody had stopped it.
+    house.engine.stop_by_hand("a-main-1");
+    house.until("a", Status::Stopped).await;
+    house.engine.go_down();
+    house.until("a", Status::Unknown).await;
+    assert!(house.nanny.snapshot().services["a"].holds_gpu);
+    house.engine.come_back();
+    house.until("a", Status::Running).await;
+    assert_eq!(house.engine.running(), ["a-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b16_what_is_stopped_by_hand_stays_stopped_when_the_engine_ends_later() {
+    let house = House::new([restarting("a", RestartPolicy::Always)]).await;
+    house.start("a").await;
+    house.engine.stop_by_hand("a-main-1");
+    house.until("a", Status::Stopped).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    house.engine.go_down();
+    house.until("a", Status::Unknown).await;
+    house.engine.come_back();
+    house.until("a", Status::Stopped).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!((house.status("a"), house.engine.runs("a-main-1")), (Status::Stopped, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn b1_what_an_engine_stopped_while_it_was_away_was_nobody_s_wish() {
+    let house = House::new([restarting("a", RestartPolicy::Always)]).await;
+    house.start("a").await;
+    house.engine.go_down();
+    house.until("a", Status::Unknown).await;
+    house.engine.stop_by_hand("a-main-1");
+    house.engine.come_back();
+    house.until("a", Status::Running).await;
+    assert_eq!(house.engine.runs("a-main-1"), 2);
+}
+
+/// A GPU service whose container the engine itself restarts.
+fn restarted_by_the_engine(name: &str) -> Service {
+    let mut service = restarting(name, RestartPolicy::Always);
+    let mut manifest = (*service.manifest).clone();
+    manifest.restart = RestartMode::Keep;
+    service.manifest = Arc::new(manifest);
+    service
+}
+
+#[tokio::test(start_paused = true)]
+async fn b3_what_an_engine_brings_back_beside_the_holder_is_stopped() {
+    let house = House::new([restarted_by_the_engine("a"), gpu("b")]).await;
+    house.start("a").await;
+    house.nanny.start("b", StartOptions::forced()).await.unwrap();
+    // It has ended before it may be missed, and brings back what it was told to.
+    house.engine.go_down();
+    house.until("b", Status::Unknown).await;
+    house.engine.start_by_hand("a-main-1");
+    house.engine.come_back();
+    house.until_seen(|now| now.services["b"].stale_since.is_none()).await;
+    house.until("a", Status::Stopped).await;
+    assert_eq!(house.engine.running(), ["b-main-1"]);
+
+    // Long after that, it is a person.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    house.engine.start_by_hand("a-main-1");
+    house.until("a", Status::Running).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(house.engine.running(), ["a-main-1", "b-main-1"]);
 }

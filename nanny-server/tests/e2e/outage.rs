@@ -1,75 +1,20 @@
 //! An engine that goes away and comes back. The one of this machine stays: what is cut is a line
 //! of our own to it.
 
-use std::io;
-use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::thread;
-
+use nanny_testkit::proxy::{Endpoint, Line, Proxy};
 use serde_json::{Value, json};
 
 use crate::engine;
 use crate::house::{GPU, House, IDLE, web};
-
-/// A socket that leads to the engine, while it is not cut.
-#[derive(Debug)]
-struct Line {
-    path: PathBuf,
-    open: Arc<Mutex<Option<Vec<UnixStream>>>>,
-}
-
-impl Line {
-    fn new(directory: &Path) -> Self {
-        let line = Self { path: directory.join("engine.sock"), open: Arc::default() };
-        let listener = UnixListener::bind(&line.path).expect("it is new");
-        line.mend();
-        let open = Arc::clone(&line.open);
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                // Who comes while it is cut is hung up on.
-                if let Some(open) = &mut *open.lock().expect("nobody panics here") {
-                    open.extend(connect(client).into_iter().flatten());
-                }
-            }
-        });
-        line
-    }
-
-    fn cut(&self) {
-        let open = self.open.lock().expect("nobody panics here").take();
-        for stream in open.into_iter().flatten() {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-
-    fn mend(&self) {
-        *self.open.lock().expect("nobody panics here") = Some(Vec::new());
-    }
-}
-
-/// Copies both ways, each until its end.
-fn connect(client: UnixStream) -> io::Result<[UnixStream; 2]> {
-    let server = UnixStream::connect(engine::socket())?;
-    for (mut from, mut to) in
-        [(client.try_clone()?, server.try_clone()?), (server.try_clone()?, client.try_clone()?)]
-    {
-        thread::spawn(move || {
-            let _ = io::copy(&mut from, &mut to);
-            let _ = to.shutdown(Shutdown::Write);
-        });
-    }
-    Ok([client, server])
-}
 
 #[test]
 fn b1_an_engine_out_of_reach_is_said_so_and_nothing_is_lost() {
     let Some(mut house) = House::new() else { return };
     house.add("web", GPU, &web(IDLE, "restart: always"));
     house.add("rival", GPU, &web(IDLE, ""));
-    let line = Line::new(house.directory());
-    let host = format!("unix://{}", line.path.display());
+    let socket = Endpoint::unix(house.directory().join("engine.sock"));
+    let proxy = Proxy::start(&socket, Endpoint::unix(engine::socket())).unwrap();
+    let host = proxy.endpoint().to_string();
     house.open_with(|command| {
         command.args(["--docker-host", &host]);
     });
@@ -77,7 +22,7 @@ fn b1_an_engine_out_of_reach_is_said_so_and_nothing_is_lost() {
     let container = house.container("web");
     let before = engine::inspect(&container)["State"]["StartedAt"].clone();
 
-    line.cut();
+    proxy.line(Line::HangUp);
     let now = house.sees("web", |now| now["status"] == "unknown");
     assert_eq!((&now["is_running"], &now["holds_gpu"]), (&json!(true), &json!(true)), "{now}");
     assert!(now["stale_since"].is_string(), "{now}");
@@ -92,16 +37,16 @@ fn b1_an_engine_out_of_reach_is_said_so_and_nothing_is_lost() {
 
     // While nobody looks, it ends.
     engine::docker(&["stop", &container]);
-    line.mend();
+    proxy.line(Line::Open);
     let now = house.sees("web", |now| now["status"] != "unknown" && now["is_running"] == false);
     assert_eq!(now["stale_since"], Value::Null, "{now}");
     house.start("web", r#"{"force": true}"#).expect(200);
     assert_ne!(engine::inspect(&container)["State"]["StartedAt"], before);
 
     let before = engine::inspect(&container)["State"]["StartedAt"].clone();
-    line.cut();
+    proxy.line(Line::HangUp);
     house.sees("web", |now| now["status"] == "unknown");
-    line.mend();
+    proxy.line(Line::Open);
     house.sees("web", |now| now["status"] == "running" && now["stale_since"].is_null());
     assert_eq!(house.holder(), "web");
     assert_eq!(engine::inspect(&container)["State"]["StartedAt"], before);
