@@ -34,7 +34,6 @@ impl World {
             ensure(known, || format!("'{name}' has a claim and is no service"))?;
         }
         self.audit_rollbacks()?;
-        self.audit_owners()?;
         for (name, service) in &self.services {
             // What comes down may have been started before its files said that it needs a GPU.
             let wants = match service.work {
@@ -54,8 +53,13 @@ impl World {
         Ok(())
     }
 
-    /// Containers and services agree on whose is whose, and a fresh look finds the same.
-    fn audit_owners(&self) -> Verdict {
+    /// What must hold after every step, too, and costs more: containers and services agree on whose
+    /// is whose, and a fresh look finds the same.
+    ///
+    /// # Errors
+    ///
+    /// The first thing found wrong.
+    pub fn audit_owners(&self) -> Verdict {
         for (index, engine) in self.engines.iter().enumerate() {
             for container in engine.containers.iter() {
                 let owner = engine.containers.owner(&container.id);
@@ -104,6 +108,7 @@ impl World {
     /// The first thing found wrong.
     pub fn audit_at_rest(&self) -> Verdict {
         self.audit()?;
+        self.audit_owners()?;
         ensure(self.calls.is_empty(), || format!("calls under way: {:?}", self.calls))?;
         ensure(self.rollbacks.is_empty(), || "a rollback is not resolved".to_owned())?;
         for (name, service) in &self.services {

@@ -53,7 +53,7 @@ mod rest;
 mod restart;
 mod service;
 #[cfg(test)]
-mod simulation;
+mod tests;
 
 mod up;
 mod view;

@@ -329,7 +329,15 @@ impl World {
                 None => self.journal.services.remove(name),
             };
             let service = self.services.get(name).filter(|_| entry.is_some());
-            let engine = service.and_then(|service| self.engine_of(service));
+            // Other hands may have made containers of it elsewhere: what runs counts.
+            let running = |service: &ServiceState| {
+                let mut all = service.containers.iter();
+                let runs = |id, engine: &EngineIndex| {
+                    self.engines[engine.0].containers.get(id).is_some_and(|c| c.state.holds())
+                };
+                all.find(|(id, engine)| runs(id, engine)).map(|(_, engine)| *engine)
+            };
+            let engine = service.and_then(|s| running(s).or_else(|| self.engine_of(s)));
             let engine = engine.map(|index| &self.engines[index.0].info.name);
             let on = self.journal.engines.get(name);
             changed |= before != entry || engine != on && service.is_some();

@@ -17,7 +17,7 @@ use super::services;
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(120);
 /// By then a change has been noticed, and what follows from it is done.
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(15);
 
 /// What went wrong.
 type Failure = String;

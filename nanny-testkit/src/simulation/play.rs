@@ -477,6 +477,7 @@ impl Play {
         let now = self.now();
         let Some(held) = self.engines[engine].containers.get_mut(id) else { return };
         held.info.state = ContainerState::Restarting;
+        held.starter = Starter::Others;
         held.changed = now;
         let id = id.clone();
         self.soon(most, move |play| {

@@ -1,10 +1,17 @@
-//! One test for each kind of fault that the simulation found, on calls that the test answers.
+//! One test for each kind of fault that a simulation found, on calls that the test answers.
 
-use super::engine::{Engine, Starter};
-use super::{failed, services, world};
+mod engine;
+mod services;
+
+use std::sync::Arc;
+
+use self::engine::Engine;
+use super::Settings;
+use crate::backend::BackendInfo;
 use crate::backend::{BackendError, ErrorKind};
 use crate::error::Error;
 use crate::gpu::ClaimPhase;
+use crate::gpu::Exclusive;
 use crate::journal::{Entry, Journal};
 use crate::lifecycle::{
     Answer, CallId, Command, Effect, EngineIndex, Input, Now, Outcome, RequestId, World,
@@ -13,6 +20,15 @@ use crate::manifest::Discovery;
 use crate::name::ContainerId;
 use crate::nanny::{StartOptions, StopOptions};
 use crate::project::Step;
+
+fn world(journal: Journal) -> World {
+    let engines = [BackendInfo::new("one", ""), BackendInfo::new("two", "")];
+    World::new(Settings::default(), Arc::new(Exclusive), engines, journal, "boot".to_owned())
+}
+
+fn failed(id: CallId, kind: ErrorKind) -> Input {
+    Input::Done(id, Outcome::Failed(BackendError::new(kind, "call", format!("{kind:?}"))))
+}
 
 /// A world whose calls and lists wait until the test answers them.
 struct Desk {
@@ -23,6 +39,7 @@ struct Desk {
     lists: Vec<u64>,
     answers: Vec<Answer>,
     journal: Journal,
+    discoveries: usize,
 }
 
 impl Desk {
@@ -35,6 +52,7 @@ impl Desk {
             lists: Vec::new(),
             answers: Vec::new(),
             journal: Journal::default(),
+            discoveries: 0,
         };
         let effects = desk.world.begin(desk.instant());
         desk.take(effects);
@@ -61,6 +79,7 @@ impl Desk {
                 Effect::Call { id, step, .. } => self.calls.push((id, step)),
                 Effect::List { engine: EngineIndex(0), issued } => self.lists.push(issued),
                 Effect::Reply(_, answer) => self.answers.push(answer),
+                Effect::Discover => self.discoveries += 1,
                 Effect::Journal => self.journal = self.world.journal().clone(),
                 _ => {}
             }
@@ -106,28 +125,15 @@ impl Desk {
     }
 
     fn seen(&mut self, call: CallId, container: &ContainerId) {
-        let outcome = match self.engine.containers.get(container) {
-            Some(held) => Outcome::Container(held.info.clone()),
+        let outcome = match self.engine.get(container) {
+            Some(container) => Outcome::Container(container.clone()),
             None => Outcome::Image("id".to_owned()),
         };
         self.tell(Input::Done(call, outcome));
     }
 
     fn execute(&mut self, step: &Step) -> ContainerId {
-        match step {
-            Step::Create { spec, .. } => self.engine.create("c", spec).expect("it can be made"),
-            Step::Start { id, .. } => {
-                let at = jiff::Timestamp::UNIX_EPOCH;
-                self.engine.start(id, Starter::UsOnGpu, at).expect("it can be started");
-                id.clone()
-            }
-            Step::Stop { id, .. } | Step::Kill { id } => {
-                let run = self.engine.containers[id].run;
-                self.engine.end(id, run, 143);
-                id.clone()
-            }
-            _ => ContainerId::new("none"),
-        }
+        self.engine.execute(step)
     }
 
     fn bring_up(&mut self, name: &str) {
@@ -277,4 +283,55 @@ fn a_service_that_comes_to_need_a_gpu_while_it_is_started_needs_leave() {
     assert!(matches!(desk.answers.pop(), Some(Answer::Started(Err(_)))));
     assert_eq!(desk.claim("e"), None);
     assert!(desk.calls.is_empty(), "{:?}", desk.calls);
+}
+
+#[test]
+fn questions_for_services_do_not_multiply() {
+    let mut desk = Desk::new(&["a"]);
+    for _ in 0..5 {
+        desk.tell(Input::Command(RequestId(0), Command::Rediscover));
+        desk.tell(Input::Discovered(Discovery::new(vec![services::service("a", 1)], Vec::new())));
+    }
+    desk.discoveries = 0;
+    for _ in 0..10 {
+        desk.pass(60_000);
+        desk.tell(Input::Discovered(Discovery::new(vec![services::service("a", 1)], Vec::new())));
+    }
+    assert_eq!(desk.discoveries, 10, "in ten minutes, at one a minute");
+}
+
+#[test]
+fn what_is_recorded_on_an_engine_that_is_silent_keeps_its_gpu() {
+    let mut desk = Desk::new(&["a", "g"]);
+    desk.bring_up("a");
+    desk.world = world(desk.journal.clone());
+    desk.lists.clear();
+    let effects = desk.world.begin(desk.instant());
+    desk.take(effects);
+    let services = vec![services::service("a", 1), services::service("g", 1)];
+    desk.tell(Input::Discovered(Discovery::new(services, Vec::new())));
+    let issued = desk.lists[0];
+    let down = BackendError::new(ErrorKind::Unavailable, "list", "down");
+    desk.tell(Input::Listed { engine: EngineIndex(0), issued, result: Err(down) });
+    desk.tell(Input::Listed { engine: EngineIndex(1), issued: 2, result: Ok(Vec::new()) });
+    assert_eq!(desk.claim("a"), Some(ClaimPhase::Running));
+    desk.start("g", StartOptions::default());
+    let refused = desk.answers.pop();
+    assert!(
+        matches!(&refused, Some(Answer::Started(Err(Error::GpuConflict { holders })))
+            if holders == &["a"]),
+        "{refused:?}"
+    );
+    desk.start("g", StartOptions::forced());
+    let unknown = desk.answers.pop();
+    assert!(
+        matches!(unknown, Some(Answer::Started(Err(Error::EngineUnavailable { .. })))),
+        "{unknown:?}"
+    );
+    assert!(desk.calls.is_empty(), "{:?}", desk.calls);
+    // It is gone, as turns out.
+    desk.engine = Engine::default();
+    desk.lists = vec![issued + 1000];
+    desk.list();
+    assert_eq!(desk.claim("a"), None);
 }
