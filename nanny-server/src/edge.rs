@@ -95,14 +95,17 @@ impl HostPort {
         let name = authority.host().to_ascii_lowercase();
         let rest = text.get(name.len()..)?;
         let port = match rest.strip_prefix(':') {
-            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Some(port.parse().ok()?)
-            }
+            Some(port) if is_plain_number(port) => Some(port.parse().ok()?),
             None if rest.is_empty() => None,
             _ => return None,
         };
         (!name.is_empty() && !text.contains('@')).then_some(Self { name, port })
     }
+}
+
+/// Written with digits alone, and in one way.
+fn is_plain_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0')
 }
 
 /// A further name of the server: `nanny.lan` at its own port or at none, `nanny.lan:9000` at just
@@ -167,9 +170,16 @@ mod tests {
         assert_eq!(read("LocalHost:8080"), Some(("localhost".to_owned(), Some(8080))));
         assert_eq!(read("[::1]:8080"), Some(("[::1]".to_owned(), Some(8080))));
         assert_eq!(read("[::1]"), Some(("[::1]".to_owned(), None)));
-        for odd in
-            ["", "a b", "user@localhost", "localhost:", "localhost:+1", "localhost:99999", "a/b"]
-        {
+        for odd in [
+            "",
+            "a b",
+            "user@localhost",
+            "localhost:",
+            "localhost:+1",
+            "localhost:99999",
+            "a/b",
+            "a:080",
+        ] {
             assert_eq!(read(odd), None, "{odd:?} passed");
         }
     }
