@@ -16,6 +16,8 @@
 
 use std::ops::Range;
 
+use indexmap::IndexSet;
+
 /// The text with its variables replaced.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Interpolated {
@@ -76,9 +78,10 @@ pub fn interpolate(
     text: &str,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Interpolated, InterpolateError> {
-    let mut run = Run { text, lookup, has_values: false, unset: Vec::new() };
+    let mut run = Run { text, lookup, has_values: false, unset: IndexSet::new() };
     let text = run.expand(0..text.len(), 0)?;
-    Ok(Interpolated { text, has_values: run.has_values, unset: run.unset })
+    let unset = run.unset.into_iter().map(str::to_owned).collect();
+    Ok(Interpolated { text, has_values: run.has_values, unset })
 }
 
 const MAX_DEPTH: usize = 16;
@@ -89,10 +92,11 @@ struct Run<'a> {
     text: &'a str,
     lookup: &'a dyn Fn(&str) -> Option<String>,
     has_values: bool,
-    unset: Vec<String>,
+    /// A set, since a text may name a hundred thousand.
+    unset: IndexSet<&'a str>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn expand(&mut self, part: Range<usize>, depth: usize) -> Result<String, InterpolateError> {
         if depth > MAX_DEPTH {
             return Err(InterpolateError::TooDeep);
@@ -164,14 +168,12 @@ impl Run<'_> {
         }
     }
 
-    fn plain(&mut self, name: &str) -> String {
+    fn plain(&mut self, name: &'a str) -> String {
         if let Some(value) = (self.lookup)(name) {
             self.has_values = true;
             return value;
         }
-        if !self.unset.iter().any(|known| known == name) {
-            self.unset.push(name.to_owned());
-        }
+        self.unset.insert(name);
         String::new()
     }
 
