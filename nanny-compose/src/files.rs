@@ -24,12 +24,17 @@ pub struct DiskFiles;
 
 impl Files for DiskFiles {
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        // Asked before opening: opening a pipe would wait for its writer.
+        let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+        // Asked before opening, too: opening a device may have an effect.
         if !path.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(no_file());
+        }
+        let file = open_without_waiting(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(no_file());
         }
         let mut bytes = Vec::new();
-        File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             let message = format!("longer than {limit} bytes");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
@@ -40,6 +45,18 @@ impl Files for DiskFiles {
     fn exists(&self, path: &Path) -> bool {
         path.is_file()
     }
+}
+
+/// What was a file a moment ago may be a pipe by now, and opening that would wait for a writer.
+#[cfg(unix)]
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    File::open(path)
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use nanny_compose::{DiskFiles, Files as _};
 
 use super::project::{self, Loading};
 use super::{Paths, Settings};
@@ -133,11 +135,14 @@ struct Unreadable {
 
 fn read_text(path: &Path) -> Result<String, Unreadable> {
     let whole = |message: String| Unreadable { at: (1, 1), message };
-    let bytes = read_bytes(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
-    if bytes.len() > MAX_BYTES {
-        let limit = MAX_BYTES >> 10;
-        return Err(whole(format!("the file is longer than {limit} KiB; make it smaller")));
-    }
+    let bytes = DiskFiles.read(path, MAX_BYTES as u64).map_err(|error| {
+        whole(match error.kind() {
+            io::ErrorKind::FileTooLarge => {
+                format!("the file is longer than {} KiB; make it smaller", MAX_BYTES >> 10)
+            }
+            _ => format!("cannot be read: {error}"),
+        })
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let sound = error.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(&error.as_bytes()[..sound]).into_owned();
@@ -145,31 +150,4 @@ fn read_text(path: &Path) -> Result<String, Unreadable> {
         let at = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
         Unreadable { at, message: "this is not UTF-8; save the file as UTF-8".to_owned() }
     })
-}
-
-/// Up to one byte more than a manifest may have. Pipes and devices are refused, not waited for.
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let no_file = || io::Error::other("it is no regular file");
-    if !path.metadata()?.is_file() {
-        return Err(no_file());
-    }
-    let file = open_without_waiting(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(no_file());
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// What was a file a moment ago may be a pipe by now, and opening that would wait for a writer.
-#[cfg(unix)]
-fn open_without_waiting(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
-}
-
-#[cfg(not(unix))]
-fn open_without_waiting(path: &Path) -> io::Result<File> {
-    File::open(path)
 }
