@@ -89,4 +89,4 @@ mod problem;
 pub use files::{DiskFiles, Files};
 pub use load::{Loaded, Request, load};
 pub use model::Project;
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, brief};

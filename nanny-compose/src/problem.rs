@@ -35,6 +35,19 @@ impl Problem {
     }
 }
 
+/// A text of a problem, cut where it gets too long to be read: a key may be a megabyte.
+#[doc(hidden)]
+pub fn brief(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// In characters. A path of honest keys has a tenth of it.
+const LONGEST_TEXT: usize = 1000;
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;

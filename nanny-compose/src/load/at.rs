@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::scalars;
-use crate::problem::Problem;
+use crate::problem::{Problem, brief};
 use crate::yaml::{Key, Mapping, Node, Value};
 
 /// Collects what there is to say about one file, up to a limit.
@@ -74,7 +74,7 @@ impl Sink {
         let mut list = list.borrow_mut();
         let (line, column) = place;
         if list.len() < MAX_REPORTS {
-            let path = path.to_owned();
+            let (path, message) = (brief(path.to_owned()), brief(message));
             list.push(Problem { file: self.file.clone(), line, column, path, message });
         } else if list.len() == MAX_REPORTS {
             list.push(Problem {

@@ -9,7 +9,7 @@ use indexmap::IndexSet;
 
 use crate::dotenv::{DotenvError, Variables};
 use crate::files::Files;
-use crate::problem::Problem;
+use crate::problem::{Problem, brief};
 
 /// Files and variables of one load.
 pub(super) struct Reading<'a> {
@@ -115,7 +115,8 @@ impl<'a> Reading<'a> {
     }
 
     /// Reports a problem of a file other than the Compose file.
-    pub(super) fn report(&self, problem: Problem) {
+    pub(super) fn report(&self, mut problem: Problem) {
+        problem.message = brief(problem.message);
         self.problems.borrow_mut().push(problem);
     }
 
@@ -132,7 +133,7 @@ impl<'a> Reading<'a> {
                     let message = format!(
                         "the value of {name} holds a '$' that begins no variable; taken as it is"
                     );
-                    self.warnings.borrow_mut().push(place(line, message));
+                    self.warnings.borrow_mut().push(place(line, brief(message)));
                 }
                 variables.values
             }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use nanny_compose::brief;
 use nanny_compose::yaml::{Entry, Mapping, Node};
 
 use super::Problem;
@@ -21,13 +22,36 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn error(&mut self, at: (usize, usize), message: impl Into<String>) {
-        self.problems.push(Problem::new(self.origin, self.file, at, message));
+        self.push(at, message, |problem| problem);
     }
 
     pub(super) fn hint(&mut self, at: (usize, usize), message: impl Into<String>) {
-        self.problems.push(Problem::new(self.origin, self.file, at, message).as_hint());
+        self.push(at, message, Problem::as_hint);
+    }
+
+    /// Keeps so many of each kind as somebody may read.
+    fn push(
+        &mut self,
+        at: (usize, usize),
+        message: impl Into<String>,
+        kind: impl Fn(Problem) -> Problem,
+    ) {
+        let message = brief(message.into());
+        let problem = kind(Problem::new(self.origin, self.file, at, message));
+        let known = self.problems.iter().filter(|known| known.severity == problem.severity);
+        match known.count() {
+            MOST_OF_A_KIND.. => {}
+            LAST_OF_A_KIND => {
+                let more = "there is more; mend what is listed first";
+                self.problems.push(Problem { message: more.to_owned(), ..problem });
+            }
+            _ => self.problems.push(problem),
+        }
     }
 }
+
+const MOST_OF_A_KIND: usize = 100;
+const LAST_OF_A_KIND: usize = MOST_OF_A_KIND - 1;
 
 /// The fields of a mapping, or of no mapping, which has none. Null is absent.
 #[derive(Debug)]
@@ -96,7 +120,8 @@ impl<'t> Fields<'t> {
 
     /// Hints at every entry that nobody has asked for: nothing is dropped in silence.
     pub(super) fn hint_at_unknown(&self, report: &mut Report<'_>) {
-        for (entry, meant) in self.unknown() {
+        // Looking for what was meant takes time, and no more are kept.
+        for (entry, meant) in self.unknown().take(MOST_OF_A_KIND) {
             let cure = meant.map(|meant| format!("; did you mean '{}{meant}'?", self.prefix));
             let name = format!("{}{}", self.prefix, entry.key.text);
             let message =
