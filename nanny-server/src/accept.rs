@@ -1,11 +1,12 @@
 //! The accept loop: HTTP/1.1 with a limit on everything, and a shutdown that nobody can block.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::Service as _;
 
@@ -27,8 +28,9 @@ use crate::stall::WriteDeadline;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at once; more wait in the kernel's backlog. By default 1024, or a quarter of the
-    /// files that the process may open, so that there are some left for engines and the journal.
+    /// Connections at once. For a further one, the one makes way that has longest been without a
+    /// request under way; where there is none, it waits. By default 1024, or a quarter of the files
+    /// that the process may open, so that there are some left for engines and the journal.
     pub connections: usize,
     /// How long a client may take to send a request's head, the first one and each one after.
     pub header_timeout: Duration,
@@ -72,27 +74,35 @@ pub async fn serve_within(
     shutdown: impl Future<Output = ()>,
 ) {
     let listener = listener.into();
-    let permits = Arc::new(Semaphore::new(limits.connections));
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let crowded = Arc::new(Notify::new());
     let (closing, closed) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    // Accepted, and without a place as yet.
+    let mut waiting = None;
     loop {
-        let next = async {
-            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-            Some((permit, accept(&listener).await))
-        };
         tokio::select! {
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => reap(ended),
-            Some((permit, (stream, peer))) = next => {
-                let connection = connection(&limits, stream, peer, app.clone(), closed.clone());
+            accepted = accept(&listener), if waiting.is_none() => {
+                waiting = Some(accepted);
+                if places.available_permits() == 0 {
+                    crowded.notify_one();
+                }
+            }
+            Ok(place) = Arc::clone(&places).acquire_owned(), if waiting.is_some() => {
+                let Some((stream, peer)) = waiting.take() else { continue };
+                let ends = Ends { closed: closed.clone(), crowded: Arc::clone(&crowded) };
+                let connection = connection(&limits, stream, peer, app.clone(), ends);
                 connections.spawn(async move {
                     connection.await;
-                    drop(permit);
+                    drop(place);
                 });
             }
         }
     }
+    drop(waiting);
     drop(listener);
     drop(closing);
     let drained = async {
@@ -104,6 +114,14 @@ pub async fn serve_within(
         tracing::warn!(connections = connections.len(), "closing connections that are still open");
         connections.shutdown().await;
     }
+}
+
+/// Why a connection ends before its client wants it to.
+struct Ends {
+    /// The server shuts down.
+    closed: watch::Receiver<()>,
+    /// Another one needs the place: wakes the connection that has idled longest.
+    crowded: Arc<Notify>,
 }
 
 /// The next connection, however long it takes: no error of one connection ends the server.
@@ -129,20 +147,25 @@ fn is_of_the_client(error: &io::Error) -> bool {
     )
 }
 
-/// Serves one connection until it ends; once `closed` says so, after the request under way.
+/// Serves one connection until it ends. Once the server shuts down that is after the request under
+/// way; without one it may also have to make way for others.
 fn connection(
     limits: &Limits,
     stream: Box<dyn Stream>,
     peer: Peer,
     app: Router,
-    mut closed: watch::Receiver<()>,
+    ends: Ends,
 ) -> impl Future<Output = ()> + use<> {
     let stream = WriteDeadline::new(stream, limits.write_stall);
-    let asked = Arc::new(AtomicBool::new(false));
-    let asking = Arc::clone(&asked);
+    let use_of_it = Arc::new(Use::default());
+    let used = Arc::clone(&use_of_it);
     let answer = service_fn(move |request: Request<Incoming>| {
-        asking.store(true, Ordering::Relaxed);
-        answer(app.clone(), peer, request)
+        let under_way = used.begin();
+        let answer = answer(app.clone(), peer, request);
+        async move {
+            let _under_way = under_way;
+            answer.await
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -150,22 +173,68 @@ fn connection(
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(stream), answer);
+    let Ends { mut closed, crowded } = ends;
     async move {
         let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            _ = closed.changed() => {
-                // hyper would wait for the rest of a first request's head.
-                if !asked.load(Ordering::Relaxed) {
-                    return;
-                }
+        // In line only while it idles, so that whoever idles longest is woken first.
+        let mut in_line = None;
+        let running = poll_fn(|cx| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            if use_of_it.busy.load(Ordering::Relaxed) {
+                in_line = None;
+                return Poll::Pending;
+            }
+            let in_line =
+                in_line.get_or_insert_with(|| Box::pin(Arc::clone(&crowded).notified_owned()));
+            in_line.as_mut().poll(cx).map(|()| None)
+        });
+        let (ended, patience) = tokio::select! {
+            ended = running => (ended, EVICTION),
+            _ = closed.changed() => (None, Duration::MAX),
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            // hyper would wait for the rest of a first request's head.
+            None if !use_of_it.asked.load(Ordering::Relaxed) => return,
+            None => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                match tokio::time::timeout(patience, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return,
+                }
             }
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "connection ended early");
         }
+    }
+}
+
+/// What a connection is used for.
+#[derive(Debug, Default)]
+struct Use {
+    /// There was a request.
+    asked: AtomicBool,
+    /// There is one now.
+    busy: AtomicBool,
+}
+
+impl Use {
+    fn begin(self: &Arc<Self>) -> UnderWay {
+        self.asked.store(true, Ordering::Relaxed);
+        self.busy.store(true, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+}
+
+/// A request that is being answered.
+struct UnderWay(Arc<Use>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Relaxed);
     }
 }
 
@@ -188,5 +257,7 @@ fn reap(ended: Result<(), tokio::task::JoinError>) {
 
 const MOST_CONNECTIONS: usize = 1024;
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+/// How long a client that must make way may take to read the last answer.
+const EVICTION: Duration = Duration::from_secs(2);
 const MAX_HEADERS: usize = 100;
 const MAX_BUFFER: usize = 64 * 1024;
