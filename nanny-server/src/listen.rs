@@ -8,7 +8,7 @@ use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixSocket};
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +65,12 @@ impl Listener {
     pub fn unix(path: &Path) -> io::Result<Self> {
         let listen = || {
             remove_stale(path)?;
-            let listener = UnixListener::bind(path)?;
+            let socket = UnixSocket::new_stream()?;
+            socket.bind(path)?;
             let _file = Some(SocketFile(path.to_owned()));
             fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+            // Only now can anybody connect, whatever the mode was before.
+            let listener = socket.listen(BACKLOG)?;
             Ok(Self(Kind::Unix { listener, _file }))
         };
         listen().map_err(|error: io::Error| {
@@ -109,6 +112,9 @@ impl Listener {
         }
     }
 }
+
+/// As many as tokio grants a TCP listener.
+const BACKLOG: u32 = 1024;
 
 /// Removes a socket that nobody listens on any more, and nothing else.
 fn remove_stale(path: &Path) -> io::Result<()> {
