@@ -10,7 +10,7 @@ use nanny_lib::{Error, Nanny};
 
 use crate::edge::EdgeConfig;
 use crate::error::ApiError;
-use crate::guard::guard;
+use crate::guard::{Guard, guard};
 use crate::observe::observe;
 use crate::routes::routes;
 
@@ -32,7 +32,7 @@ pub fn app(nanny: Nanny, edge: EdgeConfig) -> Router {
     Router::new()
         .fallback_service(routes(nanny.clone()))
         .layer(middleware::from_fn_with_state(nanny, while_it_lasts))
-        .layer(middleware::from_fn_with_state(Arc::new(edge), guard))
+        .layer(middleware::from_fn_with_state(Arc::new(Guard::new(edge)), guard))
         .layer(middleware::from_fn(observe))
 }
 

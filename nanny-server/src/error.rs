@@ -1,6 +1,6 @@
 //! The one error of all routes: what kind it is decides status, code and words.
 
-use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use nanny_lib::{Error, ServiceName};
@@ -259,6 +259,14 @@ fn refused(refusal: &Refusal) -> Problem {
         Refusal::NoToken => {
             let detail = "A valid bearer token is required";
             Problem::new(S::UNAUTHORIZED, "unauthorized", detail).header(WWW_AUTHENTICATE, "Bearer")
+        }
+        Refusal::TooManyGuesses => {
+            let detail = "Too many requests came without a valid bearer token";
+            Problem::new(S::TOO_MANY_REQUESTS, "too_many_requests", detail).header(RETRY_AFTER, "1")
+        }
+        Refusal::OddFraming => {
+            let detail = "The only transfer coding that is understood is 'chunked'";
+            Problem::new(S::BAD_REQUEST, "invalid_request", detail).header(CONNECTION, "close")
         }
     }
 }

@@ -6,14 +6,16 @@
 //! elsewhere. The guard looks at these before the request is routed and before its body is read,
 //! and then at the token.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use tokio::time::Instant;
 
 use crate::edge::{EdgeConfig, HostPort, Origin};
 use crate::error::ApiError;
@@ -33,18 +35,74 @@ pub(crate) enum Refusal {
     CrossSite(String),
     /// It lacks the token.
     NoToken,
+    /// As many others just did.
+    TooManyGuesses,
+    /// Where it ends is a matter of taste.
+    OddFraming,
 }
+
+/// What the guard goes by, and what it remembers.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    edge: EdgeConfig,
+    guesses: Mutex<Guesses>,
+}
+
+impl Guard {
+    pub(crate) fn new(edge: EdgeConfig) -> Self {
+        Self { edge, guesses: Mutex::new(Guesses { since: Instant::now(), count: 0 }) }
+    }
+
+    fn admit(&self, parts: &Parts) -> Result<(), Refusal> {
+        framed_plainly(parts)?;
+        decide(parts, &self.edge).map_err(|refusal| match refusal {
+            Refusal::NoToken if self.is_guessing() => Refusal::TooManyGuesses,
+            refusal => refusal,
+        })
+    }
+
+    /// Notes a request without the token; whether there were too many of late.
+    fn is_guessing(&self) -> bool {
+        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if now.duration_since(guesses.since) >= Duration::from_secs(1) {
+            *guesses = Guesses { since: now, count: 0 };
+        }
+        guesses.count = guesses.count.saturating_add(1);
+        guesses.count > GUESSES_A_SECOND
+    }
+}
+
+/// Requests without the token, in a second that began at `since`. Whoever has the token is never
+/// counted, and never kept waiting for the sake of these.
+#[derive(Debug)]
+struct Guesses {
+    since: Instant,
+    count: u32,
+}
+
+const GUESSES_A_SECOND: u32 = 10;
 
 /// The guard as middleware.
 pub(crate) async fn guard(
-    State(config): State<Arc<EdgeConfig>>,
+    State(guard): State<Arc<Guard>>,
     request: Request,
     next: Next,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    match decide(&parts, &config) {
+    match guard.admit(&parts) {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(refusal) => ApiError::from(refusal).into_response(),
+    }
+}
+
+/// A proxy before us and we must agree where a request ends. `chunked` alone is the one coding that
+/// all understand; hyper would also take it after others, which we could not undo anyway.
+fn framed_plainly(parts: &Parts) -> Result<(), Refusal> {
+    match single(&parts.headers, &TRANSFER_ENCODING) {
+        Single::None => Ok(()),
+        Single::One(coding) if coding.eq_ignore_ascii_case("chunked") => Ok(()),
+        _ => Err(Refusal::OddFraming),
     }
 }
 
