@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use nanny_lib::manifest::{DirectorySource, Discovery, ManifestSource, Problem, Severity};
 
 use crate::config::{CheckArgs, Places};
+use crate::telemetry::plain;
 
 /// Looks for services, prints each problem, and fails if there is an error among them.
 pub async fn check(args: CheckArgs) -> ExitCode {
@@ -53,7 +54,12 @@ impl Report {
                 }
             };
             // Writing to a string cannot fail.
-            let _ = writeln!(report.lines, "{}:{line}:{column}: {hint}{message}", path.display());
+            let _ = writeln!(
+                report.lines,
+                "{}:{line}:{column}: {hint}{}",
+                plain(&path.to_string_lossy()),
+                plain(message)
+            );
         }
         report
     }

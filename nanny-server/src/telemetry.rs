@@ -1,9 +1,13 @@
 //! Logging, to standard error.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::str::FromStr;
 
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::fmt::format::{self, Writer};
 
 use crate::config::LogArgs;
 
@@ -42,11 +46,44 @@ pub fn start(args: &LogArgs) -> Result<(), ParseError> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     let started = match args.log_format {
-        LogFormat::Text => log.try_init(),
+        LogFormat::Text => log.fmt_fields(format::debug_fn(write_field).delimited(" ")).try_init(),
         LogFormat::Json => log.json().try_init(),
     };
     if started.is_err() {
         tracing::debug!("something else logs already");
     }
     Ok(())
+}
+
+/// A field is part of one line, whatever its text is.
+fn write_field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = plain(&format!("{value:?}"));
+    match field.name() {
+        "message" => to.write_str(&value),
+        name => write!(to, "{name}={value}"),
+    }
+}
+
+/// Without characters that would tell a terminal what to do, or begin another line: names and keys
+/// come from files.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            plain.extend(letter.escape_default());
+        } else {
+            plain.push(letter);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_plain_stays_and_what_is_not_is_shown() {
+        assert_eq!(plain("häuser\t\u{1b}[31m\n\u{9b}2J\0"), r"häuser\t\u{1b}[31m\n\u{9b}2J\u{0}");
+    }
 }
