@@ -124,6 +124,18 @@ mod tests {
     }
 
     #[test]
+    fn g6_what_is_compared_has_one_length_whatever_was_presented() {
+        let token = Token::new("a").unwrap();
+        let digest: [u8; 32] = Sha256::digest("a").into();
+        assert_eq!(token.0, digest, "the token itself is not kept");
+        for length in [0, 1, 2, 31, 32, 33, 4096, 60_000] {
+            assert_eq!(token.matches("a".repeat(length).as_bytes()), length == 1);
+        }
+        // Not even its digest is a token.
+        assert!(!token.matches(&digest));
+    }
+
+    #[test]
     fn a_token_is_visible_text() {
         for odd in ["", "a b", "a\n", "é"] {
             assert!(Token::new(odd).is_none());

@@ -24,6 +24,13 @@ pub(crate) fn run(command: &mut Command) -> Output {
     command.output().expect("the binary was built")
 }
 
+/// Says that a test could not run; fails where somebody counts on it.
+#[track_caller]
+pub(crate) fn not_tested(why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
+    let _ = writeln!(std::io::stderr(), "NOT TESTED: {why}");
+}
+
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -82,10 +89,14 @@ impl Running {
     }
 
     pub(crate) fn get(&self, target: &str, headers: &str) -> String {
+        self.ask("GET", target, headers)
+    }
+
+    pub(crate) fn ask(&self, method: &str, target: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         let address = &self.address;
         let request = format!(
-            "GET {target} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\n\r\n"
+            "{method} {target} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).expect("it reads");
         let mut answer = String::new();
@@ -199,4 +210,56 @@ fn check_passes_what_is_sound_and_names_what_is_not() {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);
     assert!(said.contains("bad/service.yaml:2:"), "{said}");
+}
+
+/// A title for the terminal's window, and red letters.
+const ESCAPES: &str = "\u{1b}]0;owned\u{7}\u{1b}[31m";
+
+#[test]
+fn e3_nothing_that_a_file_says_reaches_the_terminal_raw() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("services").join(format!("a{ESCAPES}"));
+    fs::create_dir_all(&home).unwrap();
+    let manifest = "name: a\n\"\\e]0;owned\\a\": 1\nvram_gb: \"\\e[31m\"\n";
+    fs::write(home.join("service.yaml"), manifest).unwrap();
+    fs::write(home.join("docker-compose.yml"), "services: {web: {\"\\e[31m\": 1}}\n").unwrap();
+    let output = run(nanny(&["check"]).arg(directory.path().join("services")));
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(said.contains("vram_gb") && said.contains("owned"), "{said}");
+    assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+
+    for format in ["text", "json"] {
+        let state = directory.path().join(format!("{format}{ESCAPES}"));
+        let mut command = nanny(&["serve", "--listen", "127.0.0.1:0", "--log-level", "trace"]);
+        command.args(["--log-format", format, "--services"]).arg(directory.path().join("services"));
+        let mut child = command.arg("--state-dir").arg(state).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("serving") {
+            assert_ne!(log.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        log.read_to_string(&mut said).unwrap();
+        assert!(said.contains("vram_gb") && said.contains("owned"), "{said}");
+        assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+    }
+}
+
+#[test]
+fn s5_check_shows_no_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("web");
+    fs::create_dir(&home).unwrap();
+    fs::write(home.join("service.yaml"), "name: web\nenv_file: [own.env]\n").unwrap();
+    fs::write(home.join(".env"), "PORT=canary\nOPEN='canary\n").unwrap();
+    fs::write(home.join("own.env"), "TAG=canary\n").unwrap();
+    let compose = "services:\n  web:\n    image: 'a:$TAG'\n    ports: ['$PORT', '$INHERITED:1']\n    \
+                   mem_limit: $INHERITED\n    restart: ${INHERITED}\n    environment: canary\n";
+    fs::write(home.join("docker-compose.yml"), compose).unwrap();
+    let output = run(nanny(&["check"]).arg(directory.path()).env("INHERITED", "canary"));
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("services.web.") && said.contains(".env:2:"), "{said}");
+    assert!(!said.contains("canary"), "{said}");
 }

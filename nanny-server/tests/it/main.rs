@@ -2,11 +2,15 @@
 #![cfg(feature = "rest")]
 
 mod api;
+mod attacks;
 mod binary;
+mod bombs;
 mod control;
 mod edge;
+mod fuzzed;
 mod logs;
 mod services;
 mod socket;
 mod start;
+mod traced;
 mod unit;

@@ -13,15 +13,15 @@ use tokio::task::JoinHandle;
 use crate::api::{Api, edge};
 
 /// A server on a port of its own.
-struct Server {
-    api: Api,
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) api: Api,
+    pub(crate) address: SocketAddr,
     shutdown: oneshot::Sender<()>,
     serving: JoinHandle<()>,
 }
 
 impl Server {
-    async fn start(limits: Limits) -> Self {
+    pub(crate) async fn start(limits: Limits) -> Self {
         let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.expect("a free port");
         let address = listener.address().expect("a TCP listener has an address");
         let api = Api::new().await;
@@ -36,16 +36,16 @@ impl Server {
         Self { api, address, shutdown, serving }
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.expect("the server listens")
     }
 
-    async fn ask(&self, request: &str) -> String {
+    pub(crate) async fn ask(&self, request: &str) -> String {
         let mut stream = self.connect().await;
         ask(&mut stream, &request.replace("HOST", &self.address.to_string())).await
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         let _ = self.shutdown.send(());
         self.serving.await.expect("the server ends in order");
     }
@@ -58,7 +58,7 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) 
 }
 
 /// Everything until the server closes the connection; a reset counts as closing.
-async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
+pub(crate) async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;
     String::from_utf8_lossy(&bytes).into_owned()
@@ -71,7 +71,7 @@ fn impatient() -> Limits {
     limits
 }
 
-const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: HOST\r\nconnection: close\r\n\r\n";
+pub(crate) const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: HOST\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn requests_are_answered() {
@@ -105,15 +105,62 @@ async fn i1_an_idle_connection_is_closed() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn i2_beyond_the_cap_connections_wait_their_turn() {
+/// So few connections, which may idle for ever.
+fn crowded(connections: usize) -> Limits {
     let mut limits = Limits::default();
-    limits.connections = 1;
-    let server = Server::start(limits).await;
-    let first = server.connect().await;
-    let (second, ()) = tokio::join!(server.ask(HEALTH), async move { drop(first) });
-    assert!(second.contains("200 OK"), "{second}");
+    limits.connections = connections;
+    limits.header_timeout = Duration::from_secs(3600);
+    limits
+}
+
+#[tokio::test]
+async fn i2_who_idles_makes_way_for_who_asks() {
+    let server = Server::start(crowded(100)).await;
+    let mut idle = Vec::new();
+    for number in 0..300 {
+        let mut stream = server.connect().await;
+        match number % 3 {
+            0 => {}
+            1 => stream.write_all(b"GET /health HTTP/1.1\r\nhost: ").await.unwrap(),
+            _ => {
+                let request = format!("GET /health HTTP/1.1\r\nhost: {}\r\n\r\n", server.address);
+                stream.write_all(request.as_bytes()).await.unwrap();
+            }
+        }
+        idle.push(stream);
+    }
+    for _ in 0..10 {
+        let answer = server.ask(HEALTH).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    // The first made way, and got what they had asked for; the last are still there.
+    assert_eq!(rest(&mut idle[0]).await, "");
+    assert!(rest(&mut idle[2]).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    let last = idle.last_mut().expect("there are 300");
+    let request =
+        format!("GET /services HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", server.address);
+    assert!(ask(last, &request).await.contains("\"total\":3"));
+    drop(idle);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn i2_who_is_being_answered_does_not_make_way() {
+    let server = Server::start(crowded(1)).await;
+    server.api.engine.start_takes("web-main-1", Duration::from_millis(300));
+    let mut busy = server.connect().await;
+    let request = format!("POST /services/web/start HTTP/1.1\r\nhost: {}\r\n\r\n", server.address);
+    busy.write_all(request.as_bytes()).await.unwrap();
+    server.api.nanny.wait_until(starting).await.unwrap();
+    let answer = server.ask(HEALTH).await;
+    assert!(answer.contains("200 OK"), "{answer}");
+    let answer = rest(&mut busy).await;
+    assert!(answer.contains("started successfully"), "{answer}");
+    server.stop().await;
+}
+
+fn starting(now: &nanny_lib::Snapshot) -> bool {
+    now.services.values().any(|service| service.status == nanny_lib::Status::Starting)
 }
 
 #[tokio::test]
@@ -142,9 +189,6 @@ async fn a_shutdown_waits_for_the_request_under_way() {
     let mut stream = server.connect().await;
     let request = format!("POST /services/web/start HTTP/1.1\r\nhost: {}\r\n\r\n", server.address);
     stream.write_all(request.as_bytes()).await.unwrap();
-    let starting = |now: &nanny_lib::Snapshot| {
-        now.services.values().any(|service| service.status == nanny_lib::Status::Starting)
-    };
     server.api.nanny.wait_until(starting).await.unwrap();
     server.stop().await;
     let answer = rest(&mut stream).await;
@@ -185,9 +229,6 @@ async fn l4_no_connection_can_block_a_shutdown() {
     let mut waiting = server.connect().await;
     let request = format!("POST /services/web/start HTTP/1.1\r\nhost: {}\r\n\r\n", server.address);
     waiting.write_all(request.as_bytes()).await.unwrap();
-    let starting = |now: &nanny_lib::Snapshot| {
-        now.services.values().any(|service| service.status == nanny_lib::Status::Starting)
-    };
     server.api.nanny.wait_until(starting).await.unwrap();
     let mut silent = server.connect().await;
     server.stop().await;
@@ -211,4 +252,27 @@ async fn g16_a_unix_socket_needs_no_token_but_keeps_pages_out() {
     let forged = HEALTH.replace("connection:", "origin: http://evil.test\r\nconnection:");
     assert!(ask(&mut stream, &forged).await.contains("403 Forbidden"));
     serving.abort();
+}
+
+#[tokio::test]
+async fn g16_a_unix_socket_is_closed_to_other_users() {
+    use std::os::unix::fs::MetadataExt as _;
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        crate::binary::not_tested("only root can act as another user");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = directory.path().join("nanny.sock");
+    let _listener = Listener::unix(&path).unwrap();
+    let connect = "socket(S, AF_UNIX, SOCK_STREAM, 0); \
+                   print connect(S, sockaddr_un($ARGV[0])) ? 'in' : $!";
+    let tried = |user: &[&str]| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(user).args(["perl", "-MSocket", "-e", connect]).arg(&path);
+        let output = command.env("LC_ALL", "C").output().expect("Debian has both");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(tried(&["--reuid=65534", "--regid=65534", "--clear-groups"]), "Permission denied");
+    assert_eq!(tried(&["--reuid=65534", "--regid=0", "--clear-groups"]), "in", "the group may");
 }
