@@ -132,14 +132,19 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
 /// Runs `docker compose` by hand in a service's directory.
 #[track_caller]
 pub(crate) fn compose(directory: &Path, arguments: &[&str]) -> String {
-    run(Command::new("docker").arg("compose").args(arguments).current_dir(directory))
+    run(&mut compose_in(directory, arguments))
 }
 
 /// Runs `docker compose` by hand while others are at work, which it may fail at.
 pub(crate) fn try_compose(directory: &Path, arguments: &[&str]) {
+    compose_in(directory, arguments).output().expect("there is a docker command");
+}
+
+fn compose_in(directory: &Path, arguments: &[&str]) -> Command {
+    let (name, value) = crate::house::INHERITED;
     let mut command = Command::new("docker");
-    let run = command.arg("compose").args(arguments).current_dir(directory).output();
-    run.expect("there is a docker command");
+    command.arg("compose").args(arguments).current_dir(directory).env(name, value);
+    command
 }
 
 /// Whether the Compose CLI is there. Without it a test cannot run, and says so.

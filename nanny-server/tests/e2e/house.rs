@@ -86,8 +86,34 @@ pub(crate) const STUBBORN: &str = "trap '' TERM; echo up; while :; do sleep 1; d
 /// Serves `/health` on port 8000.
 pub(crate) const SERVING: &str =
     "mkdir /www; echo fine > /www/health; echo up; exec httpd -f -p 8000 -h /www";
+/// Begins every secret of a house: in the environment and the token of its nanny, in the `.env` and
+/// the Compose file of its services. Nothing that a nanny says may hold it, in any test.
+pub(crate) const CANARY: &str = "hush-7f3a91";
+
+/// A variable that every nanny inherits, and whoever runs Compose by hand has as well.
+pub(crate) const INHERITED: (&str, &str) = ("HUSH_D", "hush-7f3a91-inherited");
+
+/// A Compose file with secrets in it, where it says nothing of the kind itself.
+fn planted(compose: &str) -> String {
+    let image = "    image: nanny-test/busybox:1\n";
+    let mut secrets = image.to_owned();
+    if !compose.contains("environment") {
+        let values =
+            format!("{{HUSH_A: {CANARY}-literal, HUSH_B: '${{HUSH}}', HUSH_C: '${{HUSH_D}}'}}");
+        let _ = writeln!(secrets, "    environment: {values}");
+    }
+    if !compose.contains("labels") {
+        let _ = writeln!(secrets, "    labels: {{hush: '{CANARY}-label ${{HUSH}}'}}");
+    }
+    compose.replace(image, &secrets)
+}
+
 /// What a service that needs a GPU says.
 pub(crate) const GPU: &str = "gpu_required: true\nvram_gb: 8\n";
+
+fn token() -> String {
+    format!("{CANARY}-token")
+}
 
 /// Service directories, and a nanny that looks after them.
 pub(crate) struct House {
@@ -158,7 +184,8 @@ impl House {
         let home = self.home(service);
         self.projects.push(self.project(service));
         fs::create_dir(&home).expect("it is new");
-        fs::write(home.join("docker-compose.yml"), compose).expect("it is ours");
+        self.write(service, ".env", "");
+        self.write(service, "docker-compose.yml", compose);
         self.manifest(service, manifest);
     }
 
@@ -168,9 +195,15 @@ impl House {
         self.write(service, "service.yaml", &format!("name: {name}\n{manifest}"));
     }
 
-    /// Writes a file of a service, as an editor does: never half of it.
+    /// Writes a file of a service, as an editor does: never half of it. Secrets are added where
+    /// there may be some.
     pub(crate) fn write(&self, service: &str, file: &str, text: &str) {
         let home = self.home(service);
+        let text = match file {
+            ".env" => format!("{text}HUSH={CANARY}-dotenv\n"),
+            "docker-compose.yml" => planted(text),
+            _ => text.to_owned(),
+        };
         let new = home.join(format!(".{file}.new"));
         fs::write(&new, text).expect("it is ours");
         fs::rename(new, home.join(file)).expect("it is ours");
@@ -208,8 +241,10 @@ impl House {
             .arg(self.services())
             .arg("--state-dir")
             .arg(self.state())
+            .env(INHERITED.0, INHERITED.1)
+            .env("NANNY_TOKEN", token())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(log.try_clone().expect("it is a file"))
             .stderr(log);
         settings(&mut command);
         let nanny = self.nanny.insert(command.spawn().expect("the binary was built"));
@@ -258,11 +293,6 @@ impl House {
         nanny.wait().expect("it is our child").code()
     }
 
-    /// Where the nanny listens.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
-    }
-
     /// A connection to the nanny.
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.address).expect("it listens");
@@ -272,8 +302,7 @@ impl House {
 
     /// A request without a body, as it is sent.
     pub(crate) fn request(&self, method: &str, path: &str) -> String {
-        let host = &self.address;
-        format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
+        format!("{method} {path} HTTP/1.1\r\n{}connection: close\r\n\r\n", self.headers())
     }
 
     /// Sends a request as curl does: a body goes as a form, whatever it is.
@@ -292,9 +321,17 @@ impl House {
     pub(crate) fn ask_as_is(&self, method: &str, path: &str, body: &str) -> Answer {
         let form = "content-type: application/x-www-form-urlencoded\r\n";
         let form = if body.is_empty() { "" } else { form };
-        let headers = format!("host: {}\r\n{form}", self.address);
-        exchange(self.connect(), &format!("{method} {path} HTTP/1.1"), &headers, body)
-            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+        let headers = format!("{}{form}", self.headers());
+        let answer = exchange(self.connect(), &format!("{method} {path} HTTP/1.1"), &headers, body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let shown = answer.head.contains(CANARY) || answer.text.contains(CANARY);
+        assert!(!shown, "a secret shows in the answer to {method} {path}: {answer:?}");
+        answer
+    }
+
+    /// What the nanny wants to see with every request.
+    pub(crate) fn headers(&self) -> String {
+        format!("host: {}\r\nauthorization: Bearer {}\r\n", self.address, token())
     }
 
     fn path(&self, path: &str) -> String {
@@ -316,8 +353,7 @@ impl House {
     pub(crate) fn begin(&self, method: &str, path: &str, body: &str) -> TcpStream {
         let mut stream = self.connect();
         let path = self.path(path);
-        let (address, length) = (&self.address, body.len());
-        let headers = format!("host: {address}\r\ncontent-length: {length}\r\n");
+        let headers = format!("{}content-length: {}\r\n", self.headers(), body.len());
         write!(stream, "{method} {path} HTTP/1.1\r\n{headers}\r\n{body}").expect("it reads");
         stream
     }
@@ -412,14 +448,23 @@ impl Drop for House {
             let _ = nanny.kill();
             let _ = nanny.wait();
         }
+        // What is left in the state directory is no output, but somebody may send it with a report.
+        let state = fs::read_dir(self.state()).into_iter().flatten();
+        let state = state.filter_map(|entry| fs::read(entry.ok()?.path()).ok());
+        let kept = state.filter(|file| String::from_utf8_lossy(file).contains(CANARY)).count();
         for project in &self.projects {
             engine::clean(project);
         }
+        let log = self.log();
+        let shown = log.lines().find(|line| line.contains(CANARY));
         if std::thread::panicking() {
-            let log = self.log();
             let lines: Vec<_> = log.lines().collect();
             let last = lines[lines.len().saturating_sub(40)..].join("\n");
             say(&format!("the nanny of {} said at last:\n{last}", self.tag));
+        } else if let Some(line) = shown {
+            panic!("a secret shows in what the nanny of {} said: {line}", self.tag);
+        } else {
+            assert_eq!(kept, 0, "a secret is kept in the state directory of {}", self.tag);
         }
     }
 }

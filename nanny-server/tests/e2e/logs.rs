@@ -114,3 +114,32 @@ fn e11_of_a_long_log_the_end_is_shown() {
     assert!(said.len() <= 8 << 20 && said.len() > 7 << 20, "{}", said.len());
     assert!(said.starts_with("web-1  | 0") && said.ends_with("\nweb-1  | done\n"));
 }
+
+#[test]
+fn e3_escapes_and_lone_returns_stay_in_the_log_they_came_from() {
+    let script = r"printf 'a\033]0;owned\007\033[2J\r10%%\r100%%\n'; printf 'no end'; sleep 1; echo; echo done; exec sleep 86400";
+    for more in ["", "tty: true"] {
+        let Some(house) = House::with("", &web(script, more)) else { return };
+        house.started("web");
+        let said = log(&house, "?tail=all");
+        let wanted =
+            "web-1  | a\u{1b}]0;owned\u{7}\u{1b}[2J\r10%\r100%\nweb-1  | no end\nweb-1  | done\n";
+        assert_eq!(said, wanted);
+        let answer = house.ask("GET", "/services/web/logs", "");
+        assert!(!answer.text.contains(char::is_control), "{answer:?}");
+        let ours = house.log();
+        assert!(!ours.contains("owned") && !ours.contains('\u{1b}'), "{ours}");
+    }
+}
+
+#[test]
+fn e3_a_megabyte_without_an_end_is_no_line_but_shown() {
+    let script = "head -c 1048576 /dev/zero | tr '\\000' x; exec sleep 86400";
+    let Some(house) = House::with("", &web(script, "")) else { return };
+    house.started("web");
+    let count = || {
+        let logs = house.logs("web", "?tail=all");
+        logs["logs"].as_str().expect("it is text").matches('x').count()
+    };
+    until(|| (count() == 1 << 20).then_some(()), || format!("{} of it are shown", count()));
+}

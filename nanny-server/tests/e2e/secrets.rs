@@ -1,9 +1,7 @@
 //! S5: what is secret stays so, whatever happens.
 
 use crate::engine;
-use crate::house::{GPU, House, IDLE, pause, web};
-
-const CANARY: &str = "canary-7f3a91";
+use crate::house::{CANARY, GPU, House, IDLE, pause, web};
 
 #[test]
 fn s5_no_secret_shows_in_an_answer_or_in_the_log() {
@@ -68,4 +66,19 @@ fn s5_no_secret_shows_in_an_answer_or_in_the_log() {
     for line in house.log().lines() {
         assert!(!line.contains(CANARY), "the log shows it: {line}");
     }
+}
+
+#[test]
+fn s5_every_house_has_secrets_to_keep() {
+    let Some(house) = House::with("", &web(IDLE, "")) else { return };
+    house.started("web");
+    let inside = engine::execute(&house.container("web"), "env");
+    for value in ["literal", "dotenv", "inherited"] {
+        assert!(inside.contains(&format!("{CANARY}-{value}")), "{inside}");
+    }
+    let label = engine::inspect(&house.container("web"))["Config"]["Labels"]["hush"].clone();
+    assert_eq!(label, format!("{CANARY}-label {CANARY}-dotenv"));
+    let stranger =
+        crate::http::exchange(house.connect(), "GET /health HTTP/1.1", "host: localhost\r\n", "");
+    assert!(stranger.unwrap().status >= 400, "the token is asked for");
 }

@@ -56,7 +56,7 @@ fn a5_a_polite_end_in_the_midst_of_it_all_answers_everybody_and_loses_nothing() 
     let healthy = house.begin_start("late", r#"{"wait": "healthy", "timeout": 3600}"#);
     house.until("late", |now| now["is_running"] == true);
     let mut half = house.connect();
-    let head = format!("POST /rediscover HTTP/1.1\r\nhost: {}\r\n", house.address());
+    let head = format!("POST /rediscover HTTP/1.1\r\n{}", house.headers());
     write!(half, "{head}content-length: 9\r\n\r\n{{").unwrap();
     let mut idle = house.begin("GET", "/nowhere", "");
     let mut answer = [0; 64];
