@@ -38,6 +38,8 @@ mod convert;
 mod decoder;
 mod error;
 mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 mod images;
 mod listing;
 mod logs;

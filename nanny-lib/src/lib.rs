@@ -67,6 +67,8 @@
 
 pub mod backend;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gpu;
 pub mod journal;
 pub mod lifecycle;

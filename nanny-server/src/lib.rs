@@ -26,6 +26,9 @@ mod edge;
 #[cfg(feature = "rest")]
 mod error;
 #[cfg(feature = "rest")]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(feature = "rest")]
 mod guard;
 #[cfg(feature = "rest")]
 mod inherited;

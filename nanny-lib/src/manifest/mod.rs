@@ -8,7 +8,7 @@ mod scalar;
 mod service;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,6 +21,15 @@ pub use self::service::{
     GpuDemand, HealthSettings, Manifest, ResourceLimits, RestartMode, ServiceDependency,
 };
 use crate::project::Project;
+
+/// Reads a manifest by itself, without the files that it names.
+pub(crate) fn parse_manifest(
+    text: &str,
+    origin: &Path,
+    file: &Path,
+) -> Result<(Manifest, Vec<Problem>), Vec<Problem>> {
+    parse::parse(text, origin, file).map(|parsed| (parsed.manifest, parsed.problems))
+}
 
 /// Finds services.
 ///
