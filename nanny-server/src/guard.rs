@@ -171,7 +171,7 @@ fn same_site(parts: &Parts) -> Result<(), Refusal> {
     let from = match single(&parts.headers, &SEC_FETCH_SITE) {
         Single::None | Single::One("same-origin" | "none") => return Ok(()),
         Single::One(from) => from,
-        Single::Odd => "several",
+        Single::Odd => return Err(Refusal::CrossSite("several".to_owned())),
     };
     let is = |name, value| matches!(single(&parts.headers, name), Single::One(is) if is == value);
     let reads = parts.method == Method::GET || parts.method == Method::HEAD;

@@ -139,6 +139,10 @@ fn g4_requests_that_a_browser_calls_cross_site_are_refused() {
             true,
         ),
         ("POST /\nsec-fetch-site: same-site\norigin: http://localhost:3000", true),
+        (
+            "GET /\nsec-fetch-site: none\nsec-fetch-site: cross-site\nsec-fetch-mode: navigate",
+            false,
+        ),
     ] {
         let decision = decide(&parts(&format!("{request}\nhost: localhost:8080")), &named());
         assert_eq!(decision.is_ok(), passes, "{request}");
