@@ -129,6 +129,14 @@ impl World {
             let id = id.clone();
             self.forget(call.engine, &id);
         }
+        if error.kind() == ErrorKind::NotFound
+            && call.step.brings_up()
+            && let Some(Work::Up(up)) = self.services.get_mut(name).map(|s| &mut s.work)
+        {
+            // What it needs, and was there, may have been taken away by others since.
+            up.progress.networks.clear();
+            up.progress.volumes.clear();
+        }
         if error.kind() == ErrorKind::Timeout
             && let Some(Work::Down(down)) = self.services.get_mut(name).map(|s| &mut s.work)
         {
@@ -195,9 +203,7 @@ fn cure(step: &Step, kind: ErrorKind, patience: &Patience) -> Cure {
         (ErrorKind::Unavailable, _) if patience.refusals < REFUSALS => Cure::WaitForEngine,
         // A pull that makes no progress, and an image that is nowhere to be had.
         (ErrorKind::Timeout | ErrorKind::NotFound, Step::Image(_)) => Cure::None,
-        (ErrorKind::NotFound, Step::Create { .. } | Step::Network(_) | Step::Volume(_)) => {
-            Cure::None
-        }
+        (ErrorKind::NotFound, Step::Network(_) | Step::Volume(_)) => Cure::None,
         (ErrorKind::Timeout | ErrorKind::NotFound | ErrorKind::Conflict, _) if patient => {
             Cure::LookAgain
         }

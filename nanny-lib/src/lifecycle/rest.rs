@@ -26,7 +26,7 @@ impl World {
         let all_seen = self.has_looked_around();
         let recorded = self.recorded_on(name);
         let Some(service) = self.services.get_mut(name) else { return };
-        let engine = service.engine.or(recorded);
+        let engine = recorded.or(service.engine);
         let reachable = engine.is_none_or(|engine| self.engines[engine.0].is_up());
         if !matches!(service.work, Work::None) {
             return;

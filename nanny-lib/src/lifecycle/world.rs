@@ -264,11 +264,11 @@ impl World {
         (self.engines[index].state == EngineState::Absent).then_some(EngineIndex(index))
     }
 
-    /// The engine a service is on: where its containers are or were recorded to be, else the one its
+    /// The engine a service is on: where it was recorded to be, or its containers are, else the one its
     /// manifest asks for, else the first that answers, else the first.
     pub(super) fn engine_of(&self, service: &ServiceState) -> Option<EngineIndex> {
         let name = &service.wanted.manifest.name;
-        if let Some(engine) = service.engine.or_else(|| self.recorded_on(name)) {
+        if let Some(engine) = self.recorded_on(name).or(service.engine) {
             return Some(engine);
         }
         if let Some(wanted) = &service.wanted.manifest.backend {

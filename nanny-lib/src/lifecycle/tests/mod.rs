@@ -335,3 +335,18 @@ fn what_is_recorded_on_an_engine_that_is_silent_keeps_its_gpu() {
     desk.list();
     assert_eq!(desk.claim("a"), None);
 }
+
+#[test]
+fn b16_a_network_that_others_remove_during_a_start_is_made_again() {
+    let mut desk = Desk::new(&["d"]);
+    desk.start("d", StartOptions::default());
+    desk.obey("image");
+    desk.obey("network");
+    let (create, _) = desk.call("create");
+    desk.tell(failed(create, ErrorKind::NotFound));
+    desk.pass(3000);
+    desk.list();
+    desk.obey("network");
+    desk.obey("create");
+    assert!(desk.answers.is_empty(), "{:?}", desk.answers);
+}

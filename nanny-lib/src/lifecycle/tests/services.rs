@@ -1,11 +1,12 @@
 //! Services for tests of the world.
 
-use crate::backend::{ContainerSpec, DeviceMapping};
+use crate::backend::{ContainerSpec, DeviceMapping, NetworkSpec};
 use crate::manifest::{Manifest, Service};
 use crate::name::ServiceName;
-use crate::project::{Condition, Dependency, Project, labels};
+use crate::project::{Condition, Dependency, NetworkWanted, Project, labels};
 
-/// `a`, `b` and `g` need a GPU, and with variant 3 of its files `e` does, too; `d` and `g` have two parts.
+/// `a`, `b` and `g` need a GPU, and with variant 3 of its files `e` does, too; `d` and `g` have two parts,
+/// and `d` a network.
 pub(super) fn service(name: &str, variant: u64) -> Service {
     let mut project = Project::new(name);
     project.selector = [("project".to_owned(), name.to_owned())].into();
@@ -22,6 +23,10 @@ pub(super) fn service(name: &str, variant: u64) -> Service {
     }
     if let Some(web) = project.parts.get_mut("web") {
         web.depends_on = vec![Dependency::new("db", Condition::Started)];
+    }
+    if name == "d" {
+        let network = NetworkSpec { name: "d_net".to_owned(), ..NetworkSpec::default() };
+        project.networks = vec![NetworkWanted::new(network, false, Default::default())];
     }
     let mut manifest = Manifest::new(ServiceName::new(name).expect("a valid name"));
     if gpu {
