@@ -1,7 +1,8 @@
-//! Runs the simulation: `simulate [--seeds N] [--from SEED] [--trace SEED]`.
+//! Runs the simulation: `simulate [--seeds N] [--from SEED] [--first] [--trace SEED]`.
 //!
 //! Prints each seed that breaks a promise, with the line that repeats it, and the trace of the
-//! first. The last line is `N seeds, V violations`; exit 1 where V > 0.
+//! first. With `--first` it ends at the first. The last line is `N seeds, V violations`; exit 1
+//! where V > 0.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
 use std::process::ExitCode;
@@ -13,7 +14,9 @@ fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(wrong) => {
-            eprintln!("{wrong}\nusage: simulate [--seeds N] [--from SEED] [--trace SEED]");
+            eprintln!(
+                "{wrong}\nusage: simulate [--seeds N] [--from SEED] [--first] [--trace SEED]"
+            );
             return ExitCode::from(2);
         }
     };
@@ -29,8 +32,11 @@ fn main() -> ExitCode {
         if let Ok(mut first) = first.lock() {
             first.get_or_insert(seed);
         }
+        !options.first
     });
-    if let Ok(Some(seed)) = first.into_inner() {
+    if let Ok(Some(seed)) = first.into_inner()
+        && !options.first
+    {
         print!("{}", simulation::trace(seed));
     }
     println!("{} seeds, {broken} violations", options.seeds);
@@ -40,13 +46,18 @@ fn main() -> ExitCode {
 struct Options {
     seeds: u64,
     from: u64,
+    first: bool,
     trace: Option<u64>,
 }
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { seeds: 1000, from: 0, trace: None };
+        let mut options = Self { seeds: 1000, from: 0, first: false, trace: None };
         while let Some(name) = arguments.next() {
+            if name == "--first" {
+                options.first = true;
+                continue;
+            }
             let value = arguments.next().ok_or_else(|| format!("{name} needs a number"))?;
             let number = value.parse().map_err(|_| format!("{name} {value}: not a number"))?;
             match name.as_str() {

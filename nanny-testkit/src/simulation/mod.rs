@@ -163,8 +163,8 @@ fn boot_name(boot: u32) -> String {
 
 /// Runs seeds, several at a time, and says which broke a promise, and how.
 ///
-/// `report` is told of each as it is found.
-pub fn run_many(seeds: std::ops::Range<u64>, report: impl Fn(u64, &str) + Sync) -> u64 {
+/// `report` is told of each as it is found, and says whether to go on.
+pub fn run_many(seeds: std::ops::Range<u64>, report: impl Fn(u64, &str) -> bool + Sync) -> u64 {
     let next = std::sync::atomic::AtomicU64::new(seeds.start);
     let broken = std::sync::atomic::AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -178,7 +178,9 @@ pub fn run_many(seeds: std::ops::Range<u64>, report: impl Fn(u64, &str) + Sync) 
                     }
                     if let Err(how) = run(seed) {
                         broken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                        report(seed, &how);
+                        if !report(seed, &how) {
+                            next.store(seeds.end, std::sync::atomic::Ordering::Relaxed);
+                        }
                     }
                 }
             });
