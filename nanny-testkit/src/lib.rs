@@ -17,6 +17,9 @@
 //! [`proxy`] stands between a client and its engine, and loses, holds and repeats what a test wants
 //! lost, held and repeated. [`dockerd`] is a Docker Engine that one test owns and may kill, and a
 //! witness of what runs on it. The binary `soak` puts both to use for as long as one likes.
+//!
+//! [`simulation`] plays a whole nanny against a world that misbehaves, on paused time; so does the
+//! binary `simulate`.
 
 pub mod conformance;
 pub mod dockerd;

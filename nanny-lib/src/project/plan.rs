@@ -409,7 +409,7 @@ mod tests {
         let mut db = ContainerSpec::new("db-1", "image");
         db.healthcheck = Some(Healthcheck::new(HealthcheckTest::Inherit));
         let mut project = Project::new("shop")
-            .with_part("db", db.clone())
+            .with_part("db", db)
             .with_part("web", ContainerSpec::new("web-1", "image"));
         let web = project.parts.get_mut("web").unwrap();
         web.depends_on = vec![Dependency::new("db", Condition::Healthy)];

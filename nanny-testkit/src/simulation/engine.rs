@@ -11,7 +11,7 @@ use nanny_lib::backend::{
 };
 use tokio::sync::mpsc;
 
-use super::play::Call;
+use super::calls::Call;
 
 /// Who started a container last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use nanny_lib::backend::ContainerSpec;
+use nanny_lib::backend::{ContainerSpec, DeviceMapping};
 use nanny_lib::{Error, StartOptions, StopOptions, Wait};
 use tokio::time::sleep;
 
-use super::engine::{Op, Starter};
+use super::engine::{Op, Reply, Starter};
 use super::people::{Ask, Told};
 use super::play::{Play, Stage};
 use super::services;
@@ -136,9 +136,9 @@ async fn outage(stage: &Stage) -> Result<(), Failure> {
 async fn strangers(stage: &Stage) -> Result<(), Failure> {
     stage.with(|play| {
         let mut spec = ContainerSpec::new("stranger", "image");
-        spec.devices = vec![nanny_lib::backend::DeviceMapping::new("/dev/nvidia0")];
+        spec.devices = vec![DeviceMapping::new("/dev/nvidia0")];
         let made = play.execute(0, &Op::Create(Box::new(spec)), Starter::Others);
-        if let Ok((super::engine::Reply::Made(id), _)) = made {
+        if let Ok((Reply::Made(id), _)) = made {
             let _ = play.execute(0, &Op::Start(id), Starter::Others);
         }
     });

@@ -11,9 +11,10 @@ use nanny_lib::backend::{ContainerInfo, ContainerState};
 use nanny_lib::lifecycle::{Effect, Input, Now, Outcome, World};
 use nanny_lib::{EngineState, Error, Nanny, Snapshot, StepObserver};
 
+use super::calls::shown;
 use super::engine::{Held, Op, Starter};
 use super::people::{Ask, Told};
-use super::play::{Play, Stage, shown};
+use super::play::{Play, Stage};
 use super::services;
 
 /// More inputs than this in a second of the run are a loop.

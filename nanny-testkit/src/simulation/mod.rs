@@ -18,9 +18,11 @@
 //! beside a call that was executed after it was given up.
 
 mod backend;
+mod calls;
 mod engine;
 mod examination;
 mod judge;
+mod life;
 mod listener;
 mod people;
 mod play;
@@ -29,7 +31,11 @@ mod random;
 mod services;
 mod temper;
 
+use std::num::NonZero;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nanny_lib::Nanny;
@@ -74,7 +80,7 @@ fn play(seed: u64, traced: bool) -> (Result<(), String>, String) {
     let stage = runtime.block_on(async { Stage::new(seed, traced) });
     let scenes = scenes(&stage);
     // Every word that the nanny logs is looked at, in some of the runs.
-    listener::listen(&stage, seed % 16 == 0, || {
+    listener::listen(&stage, seed.is_multiple_of(16), || {
         runtime.block_on(async {
             let ended = stage.with(|play| Arc::clone(&play.ended));
             tokio::select! {
@@ -164,22 +170,22 @@ fn boot_name(boot: u32) -> String {
 /// Runs seeds, several at a time, and says which broke a promise, and how.
 ///
 /// `report` is told of each as it is found, and says whether to go on.
-pub fn run_many(seeds: std::ops::Range<u64>, report: impl Fn(u64, &str) -> bool + Sync) -> u64 {
-    let next = std::sync::atomic::AtomicU64::new(seeds.start);
-    let broken = std::sync::atomic::AtomicU64::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
+pub fn run_many(seeds: Range<u64>, report: impl Fn(u64, &str) -> bool + Sync) -> u64 {
+    let next = AtomicU64::new(seeds.start);
+    let broken = AtomicU64::new(0);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
                     }
                     if let Err(how) = run(seed) {
-                        broken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        broken.fetch_add(1, Ordering::Relaxed);
                         if !report(seed, &how) {
-                            next.store(seeds.end, std::sync::atomic::Ordering::Relaxed);
+                            next.store(seeds.end, Ordering::Relaxed);
                         }
                     }
                 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use nanny_lib::backend::{ContainerState, EventKind};
+use nanny_lib::backend::{ContainerState, EventKind, RestartPolicy};
 use nanny_lib::manifest::Changed;
 use nanny_lib::project::labels;
 use nanny_lib::{ContainerId, Error, Nanny, StartOptions, StopOptions, Wait};
 
-use super::engine::{Mood, Op, Starter};
-use super::play::{Play, Stage, shown};
+use super::calls::shown;
+use super::engine::{Mood, Op, Reply, Starter};
+use super::play::{Play, Stage};
 use super::services;
 
 /// What a caller asks for.
@@ -208,7 +209,7 @@ impl Play {
                 .retain(|label, _| !label.starts_with("dev.nanny.s") && label != labels::ORIGIN),
         }
         self.note(|| format!("by hand: up {} {:?}", spec.name, spec.labels));
-        if let Ok((super::engine::Reply::Made(id), _)) =
+        if let Ok((Reply::Made(id), _)) =
             self.execute(engine, &Op::Create(Box::new(spec)), Starter::Others)
         {
             let _ = self.execute(engine, &Op::Start(id), Starter::Others);
@@ -261,10 +262,8 @@ impl Play {
             let (run, ran, policy) = (held.run, held.info.state.holds(), held.info.restart);
             let stopped = held.asked_to_stop || held.stopping;
             self.end(engine, &id, run, 137);
-            use nanny_lib::backend::RestartPolicy;
             let comes_back = match policy {
-                RestartPolicy::Always => ran || stopped,
-                RestartPolicy::OnFailure { .. } => ran || stopped,
+                RestartPolicy::Always | RestartPolicy::OnFailure { .. } => ran || stopped,
                 RestartPolicy::UnlessStopped => ran && !stopped,
                 _ => false,
             };
