@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -112,7 +112,8 @@ impl StateDir {
     /// Whatever the file system says; the old journal is then still there. That another nanny has
     /// the directory, if it was removed and made anew by that one.
     fn write_now(&self, journal: &Journal) -> io::Result<()> {
-        self.keep_lock()?;
+        // No other write before this one is done, even if nobody waits for it any more.
+        let _lock = self.keep_lock()?;
         let next = self.journal().with_extension("json.new");
         let written = self.replace(&next, journal);
         if written.is_err() {
@@ -131,15 +132,15 @@ impl StateDir {
     }
 
     /// Locks the directory again if the lock in it is not ours any more.
-    fn keep_lock(&self) -> io::Result<()> {
+    fn keep_lock(&self) -> io::Result<MutexGuard<'_, File>> {
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         match fs::metadata(self.path.join(LOCK)) {
-            Ok(there) if is_same(&there, &held.metadata()?) => return Ok(()),
+            Ok(there) if is_same(&there, &held.metadata()?) => return Ok(held),
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(_) | Err(_) => {}
         }
         *held = lock(&self.path)?;
-        Ok(())
+        Ok(held)
     }
 
     fn journal(&self) -> PathBuf {

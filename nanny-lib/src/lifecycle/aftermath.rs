@@ -7,7 +7,6 @@ use super::service::{Desired, ServiceState, Work};
 use super::world::{Out, World};
 use super::{EngineIndex, Now};
 use crate::backend::RestartPolicy;
-use crate::gpu::Placement;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::StartOptions;
 use crate::project::Goal;
@@ -35,8 +34,9 @@ impl World {
         let Some(was) = was.filter(|_| matches!(service.work, Work::None)) else { return };
         service.desired = was;
         let holds = was == Desired::Running && service.needs_gpu();
-        if holds && self.ledger.iter().next().is_none() {
-            self.claim(name, Placement::default());
+        if holds {
+            // Unless somebody else has the GPU by now.
+            let _ = self.readmit(name);
         }
     }
 
@@ -77,6 +77,15 @@ impl World {
 }
 
 impl ServiceState {
+    /// A container is gone, and with it what was remembered of it.
+    pub(super) fn forget(&mut self, id: &ContainerId) {
+        self.containers.remove(id);
+        self.stop_requested.remove(id);
+        self.ended_with_engine.remove(id);
+        self.stops_by_hand.remove(id);
+        self.put_down.remove(id);
+    }
+
     /// A container has ended while its engine was away, and the engine may tell yet that it was
     /// asked to stop it, which it did itself.
     pub(super) fn ended_with_engine(&mut self, id: &ContainerId, now: Now) {

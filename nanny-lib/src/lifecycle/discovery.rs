@@ -71,7 +71,10 @@ impl World {
                         && state.wanted.unusable.is_none()
                         && state.wanted.origin == service.origin;
                     if state.wanted != service && !keeps {
-                        if state.wanted.project.selector != service.project.selector {
+                        let selector = &state.wanted.project.selector;
+                        if *selector != service.project.selector {
+                            // One is enough for each way of telling its containers from others.
+                            state.former.retain(|former| former.selector != *selector);
                             state.former.push(Arc::clone(&state.wanted.project));
                         }
                         state.wanted = service;

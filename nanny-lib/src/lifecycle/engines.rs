@@ -8,7 +8,7 @@ use super::owners::Owners;
 use super::restart::delay;
 use super::world::{Out, Timer, World};
 use super::{Effect, EngineIndex, Now};
-use crate::backend::{BackendError, BackendInfo, ContainerInfo, Event, EventKind};
+use crate::backend::{BackendError, BackendInfo, ContainerInfo, ErrorKind, Event, EventKind};
 use crate::error::Error;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, EngineState};
@@ -212,7 +212,10 @@ impl World {
             .collect();
         for name in affected {
             self.touch(&name);
-            self.blame_engine(&name, now);
+            // One that only takes its time has not ended, and has stopped nobody.
+            if error.kind() != ErrorKind::Timeout {
+                self.blame_engine(&name, now);
+            }
             let error = self.unavailable(index);
             self.fail_waiters(&name, &error, out);
         }
@@ -246,7 +249,7 @@ impl World {
             && is.as_ref() != Some(was)
             && let Some(service) = self.services.get_mut(was)
         {
-            service.containers.remove(id);
+            service.forget(id);
             service.settle_engine();
         }
         if let Some(is) = is

@@ -153,10 +153,13 @@ impl World {
         if outage {
             service.ended_with_engine(&container.id, now);
         } else if service.stop_requested.contains(&container.id) {
-            let stop = StopByHand { at: now.mono, was: service.desired };
+            // What should be before the first of its parts was stopped is what counts.
+            let mut stops = std::mem::take(&mut service.stops_by_hand);
+            let was = stops.values().next().map_or(service.desired, |stop| stop.was);
+            stops.insert(container.id.clone(), StopByHand { at: now.mono, was });
             self.stopped_by_hand(name, out);
             if let Some(service) = self.services.get_mut(name) {
-                service.stops_by_hand.insert(container.id.clone(), stop);
+                service.stops_by_hand = stops;
             }
             return;
         }

@@ -158,7 +158,8 @@ impl Builder {
     /// The nanny, and the future that drives it, for those who spawn their own tasks, or drop them.
     ///
     /// Nothing happens before it is polled, within a tokio runtime. Until
-    /// [`looked_around`](Snapshot::looked_around), no command should be given.
+    /// [`looked_around`](Snapshot::looked_around), a command is answered from what is known so far:
+    /// services that were not found yet are not found, and engines that were not heard are away.
     ///
     /// # Errors
     ///
@@ -174,6 +175,7 @@ impl Builder {
         let boot = self.boot.unwrap_or_else(journal::boot_id);
         let world = World::new(self.settings, self.policy, infos, journal, boot);
         let (requests, inbox) = mpsc::channel(INBOX);
+        let (pings, pinged) = mpsc::channel(1);
         let (snapshot, readers) = watch::channel(Arc::new(Snapshot::default()));
         let changes = Arc::new(Changes::new(REMEMBERED));
         let driver = Driver {
@@ -185,11 +187,13 @@ impl Builder {
             clock: self.clock,
             observer: self.observer,
             inbox,
+            pings: pinged,
             snapshot,
             changes: Arc::clone(&changes),
         };
         let nanny = Nanny {
             inbox: requests,
+            pings,
             snapshot: readers,
             backends: self.backends.into(),
             changes,

@@ -30,6 +30,8 @@ use crate::probe::HealthProbe;
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
 /// How long engine calls under way may go on at shutdown.
 const LAST_CALLS: Duration = Duration::from_secs(2);
+/// A write of the journal that takes longer is said not to end.
+const WRITE_HANGS: Duration = Duration::from_secs(10);
 /// How long the last write of the journal may take.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
@@ -43,6 +45,7 @@ pub(super) struct Driver {
     pub(super) clock: WallClock,
     pub(super) observer: Option<Arc<dyn StepObserver>>,
     pub(super) inbox: mpsc::Receiver<Request>,
+    pub(super) pings: mpsc::Receiver<oneshot::Sender<()>>,
     pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
     pub(super) changes: Arc<Changes>,
 }
@@ -70,8 +73,8 @@ struct Desk {
     callers: BTreeMap<RequestId, Caller>,
     requests: u64,
     pulling: mpsc::Sender<(CallId, PullProgress)>,
-    /// The journal is being written, and is to be written after that once more.
-    writing: bool,
+    /// Since when the journal is being written, and whether it is to be written once more after that.
+    writing: Option<Instant>,
     to_write: bool,
     /// Why the last one could not be written, and when that is tried again.
     unwritten: Option<(String, Instant)>,
@@ -91,7 +94,7 @@ impl Driver {
             callers: BTreeMap::new(),
             requests: 0,
             pulling,
-            writing: false,
+            writing: None,
             to_write: false,
             unwritten: None,
             faults: BTreeSet::new(),
@@ -128,13 +131,13 @@ impl Driver {
                 request = self.inbox.recv() => match request {
                     None => break,
                     Some(Request::Shutdown) => break,
-                    Some(Request::Ping(caller)) => {
-                        // One who has gone away only misses the answer.
-                        let _ = caller.send(Ok(()));
-                        continue;
-                    }
                     Some(request) => desk.register(request),
                 },
+                Some(caller) = self.pings.recv() => {
+                    // One who has gone away only misses the answer.
+                    let _ = caller.send(());
+                    continue;
+                }
                 Some((call, progress)) = pulls.recv() => Input::Pulling(call, progress),
                 Some(Changed) = changed.next() => Input::SourceChanged,
                 Some((engine, event)) = events.next() => Input::Event(engine, event),
@@ -279,10 +282,10 @@ impl Driver {
     /// Writes the latest journal, one write at a time.
     fn write_journal(&self, desk: &mut Desk) {
         let Some(store) = &self.journal else { return };
-        if desk.writing || !std::mem::take(&mut desk.to_write) {
+        if desk.writing.is_some() || !std::mem::take(&mut desk.to_write) {
             return;
         }
-        desk.writing = true;
+        desk.writing = Some(Instant::now());
         let journal = self.world.journal().clone();
         let store = Arc::clone(store);
         desk.tasks.spawn(async move {
@@ -296,7 +299,7 @@ impl Driver {
         desk.callers.clear();
         self.changes.close();
         let last = async {
-            while !desk.calls.is_empty() || desk.writing {
+            while !desk.calls.is_empty() || desk.writing.is_some() {
                 match desk.tasks.join_next().await {
                     None => break,
                     Some(Ok(Finished::Journal(written))) => desk.wrote(written),
@@ -309,6 +312,7 @@ impl Driver {
         let _ = timeout(LAST_CALLS, last).await;
         if let Some(store) = self.journal
             && desk.to_write
+            && desk.writing.is_none()
         {
             match timeout(LAST_WRITE, effects::write(&*store, self.world.journal())).await {
                 Ok(Ok(())) => {}
@@ -326,7 +330,7 @@ impl Desk {
 
     /// Notes whether the journal was written. If not, it is written later, as it is then.
     fn wrote(&mut self, written: io::Result<()>) {
-        self.writing = false;
+        self.writing = None;
         let before = self.unwritten.take();
         match written {
             Ok(()) if before.is_some() => tracing::info!("the journal is written again"),
@@ -344,12 +348,15 @@ impl Desk {
 
     /// When to try again to write a journal that could not be written.
     fn write_again(&self) -> Option<Instant> {
-        self.unwritten.as_ref().filter(|_| !self.writing).map(|(_, at)| *at)
+        self.unwritten.as_ref().filter(|_| self.writing.is_none()).map(|(_, at)| *at)
     }
 
     /// What does not work as it should, for a person.
     fn degraded(&self) -> Option<String> {
-        let (reason, _) = self.unwritten.as_ref()?;
+        let hangs = self.writing.filter(|since| since.elapsed() > WRITE_HANGS);
+        let hangs = hangs.map(|_| "the disk does not answer");
+        let failed = self.unwritten.as_ref().map(|(reason, _)| reason.as_str());
+        let reason = hangs.or(failed)?;
         Some(format!(
             "the journal cannot be written, and a crash would forget what should run: {reason}"
         ))
@@ -383,7 +390,7 @@ impl Desk {
                 (Command::Plan(name, options), Caller::Plan(caller))
             }
             Request::Rediscover(caller) => (Command::Rediscover, Caller::Rediscover(caller)),
-            Request::Ping(_) | Request::Shutdown => return Input::Tick,
+            Request::Shutdown => return Input::Tick,
         };
         self.callers.insert(id, caller);
         Input::Command(id, command)

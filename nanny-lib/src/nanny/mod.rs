@@ -36,6 +36,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone)]
 pub struct Nanny {
     inbox: mpsc::Sender<Request>,
+    pings: mpsc::Sender<oneshot::Sender<()>>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     backends: Arc<[Arc<dyn ContainerBackend>]>,
     changes: Arc<changes::Changes>,
@@ -64,7 +65,6 @@ pub(crate) enum Request {
     Restart(String, StartOptions, oneshot::Sender<Result<Started>>),
     Plan(String, StartOptions, oneshot::Sender<Result<StartPlan>>),
     Rediscover(oneshot::Sender<Result<Rediscovered>>),
-    Ping(oneshot::Sender<Result<()>>),
     Shutdown,
 }
 
@@ -174,14 +174,16 @@ impl Nanny {
         Arc::clone(&self.changes).follow(after)
     }
 
-    /// Waits until the nanny has taken this request in, which it does between any two steps: proof
-    /// that it still moves, for a watchdog that gives it a time to answer in.
+    /// Waits until the nanny has noticed this, which it does between any two steps: proof that it
+    /// still moves, for a watchdog that gives it a time to answer in. However many requests wait.
     ///
     /// # Errors
     ///
-    /// [`Error::Overloaded`] if too many requests wait already, [`Error::ShuttingDown`].
+    /// [`Error::ShuttingDown`].
     pub async fn responds(&self) -> Result<()> {
-        self.ask(Request::Ping).await
+        let (answer, answered) = oneshot::channel();
+        self.pings.send(answer).await.map_err(|_| Error::ShuttingDown)?;
+        answered.await.map_err(|_| Error::ShuttingDown)
     }
 
     /// Waits until the nanny has ended: by [`shutdown`](Self::shutdown), or because of a fault of its

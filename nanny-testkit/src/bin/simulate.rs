@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     };
     if let Some(seed) = options.trace {
         print!("{}", simulation::trace(seed));
-        return ExitCode::SUCCESS;
+        return if simulation::run(seed).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let first = Mutex::new(None);
     let seeds = options.from..options.from.saturating_add(options.seeds);

@@ -41,14 +41,14 @@ impl Play {
             if let Some(container) = call.op.container() {
                 self.in_flight.insert(number, (container.clone(), call.op.clone()));
             }
-            if self.temper.kills_here(&mut self.random) {
-                if self.random.percent(50) {
-                    self.later(delay, |play| play.arrive(call));
-                }
-                self.note(|| "the nanny is killed at this call".to_owned());
-                self.kill(false);
-                return number;
+        }
+        if self.temper.kills_here(&mut self.random) {
+            if self.random.percent(50) {
+                self.later(delay, |play| play.arrive(call));
             }
+            self.note(|| format!("the nanny is killed at call {number}"));
+            self.kill(false);
+            return number;
         }
         match fate {
             Fate::Refused(kind) => {

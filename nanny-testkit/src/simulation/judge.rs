@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use nanny_lib::backend::{ContainerInfo, ContainerState};
 use nanny_lib::lifecycle::{Effect, Input, Now, Outcome, World};
-use nanny_lib::{EngineState, Error, Nanny, Snapshot, StepObserver};
+use nanny_lib::{ContainerId, EngineState, Error, Nanny, Snapshot, StepObserver};
 
 use super::calls::shown;
 use super::engine::{Held, Op, Starter};
@@ -138,6 +138,17 @@ impl Play {
         }
     }
 
+    /// Once a service is down, and nobody waits for anything, the leave to stop it is used up.
+    pub(super) fn use_up_licence(&mut self, engine: usize, id: &ContainerId) {
+        let held = self.engines[engine].containers.get(id);
+        if let Some(name) = held.and_then(|held| services::of(&held.info))
+            && self.callers.is_empty()
+            && !self.holds(name)
+        {
+            self.licences.remove(name);
+        }
+    }
+
     /// A caller is told how its request ended.
     pub(super) fn judge_answer(
         &mut self,
@@ -159,22 +170,24 @@ impl Play {
                             services::of(&held.info) != Some(name) || ended_well(&held.info)
                         });
                 let holds = self.holds(name) || lately || ended_well;
-                self.ensure(holds, "S5", || format!("'{name}' was said to run, and does not"));
+                self.ensure(holds, "S2", || format!("'{name}' was said to run, and does not"));
             }
             (Ask::Stop(name, _), Ok(_)) => {
                 let lately = self.last_down.get(name).is_some_and(|at| self.is_late(*at));
                 // Nobody can tell what runs on an engine that this nanny has not seen.
-                let unseen = self.nanny.as_ref().map(Nanny::snapshot).is_some_and(|seen| {
-                    seen.engines.iter().any(|engine| engine.state != EngineState::Up)
-                });
+                let seen = self.nanny.as_ref().map(Nanny::snapshot).unwrap_or_default();
+                let unseen = |engine: usize| {
+                    seen.engines.get(engine).is_none_or(|engine| engine.state != EngineState::Up)
+                };
                 // What others have just started may not have been seen yet.
-                let runs = self.held().any(|(_, held)| {
-                    services::of(&held.info) == Some(name)
+                let runs = self.held().any(|(engine, held)| {
+                    !unseen(engine)
+                        && services::of(&held.info) == Some(name)
                         && held.info.state.holds()
                         && !(held.starter == Starter::Others && self.is_late(held.changed))
                 });
-                let down = !runs || lately || unseen;
-                self.ensure(down, "S5", || format!("'{name}' was said to be stopped, and runs"));
+                let down = !runs || lately;
+                self.ensure(down, "S2", || format!("'{name}' was said to be stopped, and runs"));
             }
             _ => {}
         }
@@ -352,6 +365,13 @@ impl StepObserver for Judge {
                     play.note(|| format!("< journal {:?}", world.journal().services));
                 }
             }
+            // Between what it decided and what becomes of it, too.
+            let kills = play.temper.kills_here(&mut play.random) && play.random.percent(20);
+            if kills && !effects.is_empty() {
+                play.note(|| "the nanny is killed after this step".to_owned());
+                play.kill(false);
+                return;
+            }
             let pending: Vec<_> = play.pending.iter().copied().collect();
             let waiting = world.waiting();
             play.ensure(waiting == pending, "S2", || {
@@ -385,7 +405,7 @@ impl Play {
                 continue;
             }
             let gpu = catalogue.get(name).is_some_and(|v| services::needs_gpu(name, *v));
-            if held.starter == Starter::UsTooLate || !found.contains(name) || !gpu {
+            if !found.contains(name) || !gpu {
                 held.starter = Starter::Others;
             }
         }

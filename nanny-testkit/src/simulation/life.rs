@@ -91,6 +91,7 @@ impl Play {
             return;
         }
         self.note(|| format!("  {} ended with {code}", id.as_str()));
+        self.use_up_licence(engine, id);
         self.emit(engine, id, &EventKind::Exited(Exit::with_code(code)));
         let alive = self.engines[engine].mood != Mood::Down;
         let Some(held) = self.engines[engine].containers.get(id) else { return };

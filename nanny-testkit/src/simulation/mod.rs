@@ -14,7 +14,8 @@
 //!
 //! What is excused, because nobody could keep it: a GPU service beside one that other hands, or an
 //! engine, started; beside one that runs on an engine which this nanny has never seen to answer;
-//! beside one whose files were taken away while no nanny ran; and, for as long as it takes to notice,
+//! beside one whose files were taken away while no nanny ran; beside a call of a nanny that has died
+//! since; and, for as long as it takes to notice,
 //! beside a call that was executed after it was given up.
 
 mod backend;

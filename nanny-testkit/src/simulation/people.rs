@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nanny_lib::backend::{ContainerState, EventKind, RestartPolicy};
+use nanny_lib::backend::{ContainerState, EventKind, NetworkSpec, RestartPolicy};
 use nanny_lib::manifest::Changed;
 use nanny_lib::project::labels;
 use nanny_lib::{ContainerId, Error, Nanny, StartOptions, StopOptions, Wait};
@@ -63,6 +63,9 @@ impl Play {
         if self.healed {
             return;
         }
+        if self.temper.only_reads_later && self.now() > QUIET && self.callers.is_empty() {
+            self.temper.readers = true;
+        }
         let pause = 1 + self.random.below(self.temper.pause);
         self.later(pause, Self::mischief);
         let temper = self.temper.clone();
@@ -94,7 +97,8 @@ impl Play {
         options.rollback = self.random.percent(80);
         options.recreate = self.random.percent(10);
         let ask = match self.random.below(20) {
-            _ if self.temper.readers => match self.random.below(3) {
+            _ if self.temper.only_reads_later && self.now() > READING => match self.random.below(3)
+            {
                 0 => Ask::Rediscover,
                 _ => Ask::Plan(name, options),
             },
@@ -145,7 +149,8 @@ impl Play {
             self.compose_up(engine);
             return;
         };
-        let op = match self.random.below(10) {
+        let op = match self.random.below(11) {
+            10 => return self.meddle_with_network(engine),
             0..3 => Op::Start(id),
             3 => Op::Stop(id, Duration::from_secs(1)),
             4 => Op::Remove(id),
@@ -174,6 +179,19 @@ impl Play {
         held.changed = now;
         self.note(|| format!("by hand: pause {}", id.as_str()));
         self.emit(engine, id, &EventKind::Changed);
+    }
+
+    /// The network of `d` is taken away, or a stranger's of that name is made.
+    fn meddle_with_network(&mut self, engine: usize) {
+        let networks = &mut self.engines[engine].networks;
+        if networks.is_empty() {
+            let mut stranger = NetworkSpec::default();
+            stranger.name = "d_net".to_owned();
+            let _ = self.engines[engine].create_network(&stranger);
+        } else {
+            networks.clear();
+        }
+        self.note(|| "by hand: network d_net".to_owned());
     }
 
     fn rename(&mut self, engine: usize, id: &ContainerId) {
@@ -223,7 +241,21 @@ impl Play {
             return;
         }
         let lasts = self.random.below(8000);
-        match self.random.below(4) {
+        match self.random.below(5) {
+            4 => {
+                self.note(|| format!("engine {engine} is restarted, for {lasts} ms"));
+                self.stop_all(engine);
+                let ends = self.random.below(2000);
+                self.later(ends, move |play| {
+                    if play.engines[engine].mood == Mood::Up {
+                        play.turn(engine, Mood::Down);
+                        play.later(lasts, move |play| {
+                            play.die_with_engine(engine);
+                            play.recover(engine);
+                        });
+                    }
+                });
+            }
             0 => {
                 let lasts = lasts * 4;
                 self.note(|| format!("engine {engine} answers nobody for {lasts} ms"));
@@ -243,6 +275,14 @@ impl Play {
                 self.turn(engine, Mood::Down);
                 self.later(lasts, move |play| play.recover(engine));
             }
+        }
+    }
+
+    /// An engine that is told to end stops what it runs first.
+    fn stop_all(&mut self, engine: usize) {
+        let ids: Vec<_> = self.engines[engine].containers.keys().cloned().collect();
+        for id in ids {
+            let _ = self.execute(engine, &Op::Stop(id, Duration::from_secs(1)), Starter::Others);
         }
     }
 
@@ -389,6 +429,9 @@ impl Play {
 
     /// What strangers left is cleared away, so that it is in nobody's way.
     pub(super) fn clear_strangers(&mut self) {
+        for engine in &mut self.engines {
+            engine.networks.retain(|_, network| network.labels == services::identity("d"));
+        }
         for engine in 0..self.engines.len() {
             let all = self.engines[engine].containers.iter();
             let strangers: Vec<_> = all
@@ -402,6 +445,10 @@ impl Play {
     }
 }
 
+/// In some gentle runs, callers only look from here on, in milliseconds ...
+const READING: u64 = 8000;
+/// ... and from here on, nothing may be done any more but by those who asked before.
+const QUIET: u64 = 30_000;
 /// How long the end of a nanny may take.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 

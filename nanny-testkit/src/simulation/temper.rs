@@ -23,7 +23,9 @@ pub(super) struct Temper {
     /// Nothing goes wrong and nobody interferes; only callers ask, and some of these runs are held
     /// to promises that mischief would excuse.
     pub(super) gentle: bool,
-    /// In a gentle run: callers only look.
+    /// In a gentle run: at first callers ask, and later they only look.
+    pub(super) only_reads_later: bool,
+    /// By now, nobody has asked for anything.
     pub(super) readers: bool,
     /// Between two acts of mischief.
     pub(super) pause: u64,
@@ -55,11 +57,12 @@ pub(super) struct Temper {
 impl Temper {
     pub(super) fn new(random: &mut Random) -> Self {
         let gentle = random.percent(12);
-        let readers = gentle && random.percent(25);
+        let only_reads_later = gentle && random.percent(25);
         let mut one_of = |these: &[u64]| random.pick(these).unwrap_or(0);
         let mut temper = Self {
             gentle,
-            readers,
+            only_reads_later,
+            readers: false,
             pause: one_of(&[200, 800, 2000, 6000]),
             delay: one_of(&[5, 100, 1000, 4000]),
             faults: one_of(&[0, 0, 5, 25]),
@@ -79,6 +82,9 @@ impl Temper {
             temper.calm_down();
             temper.force = one_of(&[0, 50]);
             temper.hands = 0;
+            if only_reads_later {
+                temper.pause = temper.pause.min(800);
+            }
         }
         temper
     }
