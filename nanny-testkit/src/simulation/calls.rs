@@ -17,6 +17,9 @@ pub(super) struct Call {
     reply: Option<oneshot::Sender<Result<Reply>>>,
 }
 
+/// How late the late start of the examination is, in milliseconds.
+const LATE: u64 = 14_000;
+
 impl Play {
     /// A nanny sends a call, and is told its number.
     pub(super) fn send(
@@ -32,7 +35,9 @@ impl Play {
         }
         self.calls += 1;
         let number = self.calls;
+        let is_late = matches!(op, Op::Start(_)) && std::mem::take(&mut self.next_start_is_late);
         let fate = self.temper.fate(&mut self.random, op.changes_something());
+        let fate = if is_late { Fate::Late } else { fate };
         let delay = self.temper.delay(&mut self.random);
         let call = Call { number, epoch, engine, op, fate, reply: Some(reply) };
         if call.op.changes_something() {
@@ -55,7 +60,7 @@ impl Play {
                 self.later(delay, move |play| play.answer(call, Err(error(kind))));
             }
             Fate::Late => {
-                let at = 100 + self.random.below(10_000);
+                let at = if is_late { LATE } else { 100 + self.random.below(10_000) };
                 let Call { op, reply, .. } = call;
                 let late = Call { number, epoch, engine, op: op.clone(), fate, reply: None };
                 self.later(at, |play| play.arrive(late));

@@ -52,6 +52,7 @@ pub(super) async fn examine(stage: &Stage) -> Result<(), Failure> {
     restart(stage).await?;
     crash(stage).await?;
     outage(stage).await?;
+    late(stage).await?;
     strangers(stage).await?;
     stop(stage, "a").await?;
     sleep(Duration::from_secs(6)).await;
@@ -129,6 +130,21 @@ async fn outage(stage: &Stage) -> Result<(), Failure> {
     ensure(refused, || format!("'g' runs, and 'a' is not refused: {answer:?}"))?;
     stop(stage, "g").await?;
     stop(stage, "e").await
+}
+
+/// A start that was said to have failed, and is executed after its service was stopped, is undone.
+async fn late(stage: &Stage) -> Result<(), Failure> {
+    stage.with(|play| play.next_start_is_late = true);
+    let starting = StartOptions::default().waiting_for(Wait::None);
+    let answer = stage.demand(&Ask::Start("a", starting), LIMIT).await;
+    ensure(matches!(answer, Some(Ok(_))), || format!("'a' is not on its way: {answer:?}"))?;
+    sleep(Duration::from_secs(2)).await;
+    stop(stage, "a").await?;
+    let runs_before = stage.with(|play| play.run_of("a-main-1"));
+    sleep(SOON + SOON).await;
+    let came = stage.with(|play| play.run_of("a-main-1")) > runs_before;
+    ensure(came, || "the late start never came".to_owned())?;
+    ensure(!runs(stage, "a"), || "'a' was stopped, and a late start of it is not undone".to_owned())
 }
 
 /// A stranger's container has the GPU: nobody is let in beside it without force, and it is left

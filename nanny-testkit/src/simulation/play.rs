@@ -61,6 +61,8 @@ pub(super) struct Play {
     pub(super) licences: BTreeSet<&'static str>,
     /// Once it has been asked whether all is at rest: what came of it.
     pub(super) rest: Option<Result<(), String>>,
+    /// The next start is answered with an error, and executed much later.
+    pub(super) next_start_is_late: bool,
     /// Containers of these names cannot be started.
     pub(super) refused: Vec<String>,
     pub(super) steps: (u64, u32),
@@ -111,6 +113,7 @@ impl Stage {
                 last_down: BTreeMap::new(),
                 licences: BTreeSet::new(),
                 rest: None,
+                next_start_is_late: false,
                 refused: Vec::new(),
                 steps: (0, 0),
                 broken: None,
