@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::engine;
-use crate::house::{House, IDLE, until, web};
+use crate::house::{GPU, House, IDLE, until, web};
 
 #[test]
 fn a_new_directory_is_found_without_being_asked_for() {
@@ -18,11 +18,26 @@ fn a_new_directory_is_found_without_being_asked_for() {
         || (house.get("/services/late")["description"] == "Changed").then_some(()),
         || "the change is never seen".to_owned(),
     );
-    // What runs and is not there any more is still shown: somebody has to be able to stop it.
-    std::fs::remove_dir_all(house.home("late")).unwrap();
+}
+
+#[test]
+fn h9_what_runs_without_its_directory_keeps_the_gpu_and_can_be_stopped() {
+    let Some(mut house) = House::with(GPU, &web(IDLE, "")) else { return };
+    house.add("other", GPU, &web(IDLE, ""));
+    house.appears("other");
+    house.started("web");
+    std::fs::remove_dir_all(house.home("web")).unwrap();
     let found = house.ask("POST", "/rediscover", "").expect(200);
-    assert_eq!(found["removed"], json!(["late"]), "{found}");
-    assert!(engine::runs(&house.container("late")));
+    assert_eq!(found["removed"], json!(["web"]), "{found}");
+    assert!(engine::runs(&house.container("web")));
+    assert_eq!(house.get("/services")["gpu_service_running"], "web");
+    let refused = house.ask("POST", "/services/other/start", "").expect(409);
+    assert_eq!(refused["conflicts"], json!(["web"]), "{refused}");
+    house.stop("web", "").expect(200);
+    assert!(!engine::runs(&house.container("web")));
+    // Now nothing is left of it.
+    house.ask("GET", "/services/web", "").expect(404);
+    house.started("other");
 }
 
 #[test]
