@@ -112,17 +112,16 @@ impl Usage {
     fn of(process: u32) -> Self {
         let read =
             |file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).expect("it runs");
-        // Nanoseconds on a CPU, thread by thread: finer than the ticks in `stat`.
-        let threads = fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
-        let cpu = threads.flatten().map(|thread| {
-            let spent = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            spent.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
-        });
+        // The name before them, in parentheses, may hold anything; of the rest, these two count in
+        // hundredths of a second.
+        let stat = read("stat");
+        let numbers = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+        let ticks: u64 = numbers.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
         let status = read("status");
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let resident = resident.and_then(|text| text.trim().strip_suffix(" kB")).expect("a size");
         Self {
-            cpu: Duration::from_nanos(cpu.sum()),
+            cpu: Duration::from_millis(ticks * 10),
             resident_kib: resident.parse().expect("a number"),
         }
     }
