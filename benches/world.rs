@@ -175,7 +175,7 @@ impl Town {
                 let id = ContainerId::new(format!("{}-{}", spec.name, call.0));
                 let mut container = ContainerInfo::new(id.clone(), &spec.name, "image");
                 container.labels.clone_from(&spec.labels);
-                self.containers.insert(id.clone(), container.clone());
+                self.containers.insert(id, container.clone());
                 Outcome::Container(container)
             }
             Step::Start { id, .. } => self.becomes(&id, ContainerState::Running),
@@ -202,7 +202,7 @@ fn name(index: usize) -> String {
 fn service(index: usize) -> Service {
     let name = name(index);
     let mut manifest = Manifest::new(ServiceName::new(&name).expect("a valid name"));
-    if index % 2 == 0 {
+    if index.is_multiple_of(2) {
         manifest = manifest.with_gpu(8);
     } else {
         manifest.health_endpoint = Some("http://localhost/".to_owned());

@@ -28,8 +28,8 @@ fn row(services: usize, scale: Scale) -> Vec<String> {
     let containers = (services / 2) as f64;
     let per_second = each / rounds.median().as_secs_f64();
     vec![
-        thousands(services as u64),
-        thousands(per_second.round() as u64),
+        thousands(services as f64),
+        thousands(per_second),
         format!("{:.0}", lists.median().as_secs_f64() * 1e9 / containers),
     ]
 }
