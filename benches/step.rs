@@ -12,8 +12,8 @@ fn rounds(criterion: &mut Criterion) {
     for services in SERVICES {
         let mut town = Town::new(services);
         let before = town.inputs;
-        timed(&mut town, 100, Town::round);
-        group.throughput(Throughput::Elements((town.inputs - before) / 100));
+        timed(&mut town, 10, Town::round);
+        group.throughput(Throughput::Elements((town.inputs - before) / 10));
         group.bench_function(BenchmarkId::from_parameter(services), |bencher| {
             bencher.iter_custom(|times| timed(&mut town, times, Town::round));
         });

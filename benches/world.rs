@@ -73,28 +73,35 @@ impl Town {
         self.list = self.containers.values().cloned().collect();
     }
 
-    /// A round of some 300 inputs, in about the mix of a busy nanny: eight times a start, a forced
-    /// swap, a refusal and a stop of GPU services, with all the engine calls that they lead to; 64
-    /// events; what time brings, which are ticks and probes; and one list of all containers. Lists
-    /// are no more frequent than that: an engine takes its time for one, and of the changes
-    /// meanwhile the world makes one question.
+    /// A round of some 5,000 inputs, in about the mix of a busy nanny: starts, forced swaps, refusals
+    /// and stops of GPU services, with all the engine calls that they lead to; events; what time
+    /// brings, which are ticks and probes; and one list of all containers. Of all that changes while
+    /// a list is under way the world makes one question, so a faster world gets no more lists.
     pub fn round(&mut self) {
-        for _ in 0..8 {
-            let one = name(self.turn % self.services);
-            let two = name((self.turn + 2) % self.services);
-            self.turn += 4;
-            self.command(Command::Start(one.clone(), StartOptions::default()));
-            self.command(Command::Start(two.clone(), StartOptions::forced()));
-            self.command(Command::Start(one, StartOptions::default()));
-            self.command(Command::Stop(two, StopOptions::removing()));
+        for _ in 0..32 {
+            for _ in 0..8 {
+                self.swap();
+            }
+            let ids: Vec<_> = self.containers.keys().cycle().take(64).cloned().collect();
+            for id in ids {
+                let event = Event { kind: EventKind::Changed, container: Some(id) };
+                self.input(Input::Event(EngineIndex(0), event));
+            }
+            self.pass(Duration::from_millis(50));
         }
-        let ids: Vec<_> = self.containers.keys().cycle().take(64).cloned().collect();
-        for id in ids {
-            let event = Event { kind: EventKind::Changed, container: Some(id) };
-            self.input(Input::Event(EngineIndex(0), event));
-        }
-        self.pass(Duration::from_millis(50));
         self.answer_list();
+    }
+
+    /// A start, a forced swap, a refusal and two stops: nothing is left of it.
+    fn swap(&mut self) {
+        let one = name(self.turn % self.services);
+        let two = name((self.turn + 2) % self.services);
+        self.turn += 4;
+        self.command(Command::Start(one.clone(), StartOptions::default()));
+        self.command(Command::Start(two.clone(), StartOptions::forced()));
+        self.command(Command::Start(one.clone(), StartOptions::default()));
+        self.command(Command::Stop(two, StopOptions::removing()));
+        self.command(Command::Stop(one, StopOptions::removing()));
     }
 
     /// A list in which nothing is new.
@@ -168,7 +175,7 @@ impl Town {
                 let id = ContainerId::new(format!("{}-{}", spec.name, call.0));
                 let mut container = ContainerInfo::new(id.clone(), &spec.name, "image");
                 container.labels.clone_from(&spec.labels);
-                self.containers.insert(id.clone(), container.clone());
+                self.containers.insert(id, container.clone());
                 Outcome::Container(container)
             }
             Step::Start { id, .. } => self.becomes(&id, ContainerState::Running),
@@ -195,7 +202,7 @@ fn name(index: usize) -> String {
 fn service(index: usize) -> Service {
     let name = name(index);
     let mut manifest = Manifest::new(ServiceName::new(&name).expect("a valid name"));
-    if index % 2 == 0 {
+    if index.is_multiple_of(2) {
         manifest = manifest.with_gpu(8);
     } else {
         manifest.health_endpoint = Some("http://localhost/".to_owned());

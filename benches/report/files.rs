@@ -24,7 +24,7 @@ pub(crate) fn report(scale: Scale) -> String {
         }
         let each = samples.median() / u32::try_from(*services).expect("not so many");
         rows.push(vec![
-            thousands(*services as u64),
+            thousands(*services as f64),
             ms(samples.median()),
             format!("{:.0}", each.as_secs_f64() * 1e6),
         ]);

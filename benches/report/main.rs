@@ -34,18 +34,23 @@ struct Scale {
 
 fn main() {
     let scale = scale();
-    let mut report = machine::heading();
-    report += &steps::report(scale);
-    report += &files::report(scale);
+    let mut report = String::new();
+    // One by one, so that something is there if it breaks off.
+    let mut add = |section: String| {
+        print!("{section}");
+        report += &section;
+    };
+    add(machine::heading());
+    add(steps::report(scale));
+    add(files::report(scale));
     if machine::engine_answers() {
-        report += &control::report(scale);
-        report += &nanny::report(scale);
+        add(control::report(scale));
+        add(nanny::report(scale));
     } else {
         let missing = "no engine answers: nothing that needs one was measured; see scripts/bench";
         assert!(env::var("CI").as_deref() != Ok("true"), "{missing}");
-        report += missing;
+        add(format!("{missing}\n"));
     }
-    println!("{report}");
     if !scale.test {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         fs::write(root.join("BENCHMARKS.md"), report).expect("the repository is ours");

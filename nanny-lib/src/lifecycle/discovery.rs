@@ -29,7 +29,7 @@ impl World {
     /// What the journal says runs on an engine that has not answered yet holds its GPU until it has.
     fn claim_what_is_recorded(&mut self, added: &[ServiceName]) {
         for name in added {
-            let needs_gpu = self.services.get(name).is_some_and(ServiceState::needs_gpu);
+            let needs_gpu = self.services.get(name).is_some_and(|service| service.needs_gpu());
             if needs_gpu && self.recorded_on(name).is_some() {
                 self.claim(name, Placement::default());
                 self.ledger.advance(name, ClaimPhase::Running);
@@ -93,7 +93,7 @@ impl World {
         }
         for (name, service) in found {
             report.added.push(name.clone());
-            self.services.insert(name, ServiceState::new(service));
+            self.services.insert(name, Box::new(ServiceState::new(service)));
         }
         self.claim_what_is_recorded(&report.added);
         self.problems = problems.clone().into();

@@ -175,7 +175,8 @@ impl World {
             Work::None | Work::Down(_) => false,
         };
         let claimants = self.ledger.iter().map(|(name, _)| name);
-        claimants.filter(|name| self.services.get(*name).is_some_and(waits)).cloned().collect()
+        let waiting = claimants.filter(|name| self.services.get(*name).is_some_and(|s| waits(s)));
+        waiting.cloned().collect()
     }
 
     /// A claim may have ended: whoever waited for it goes on.

@@ -16,7 +16,7 @@ pub(super) struct Owners {
 
 impl Owners {
     /// Of these services, as their projects are now. Made anew when a project changes.
-    pub(super) fn of(services: &BTreeMap<ServiceName, ServiceState>) -> Self {
+    pub(super) fn of(services: &BTreeMap<ServiceName, Box<ServiceState>>) -> Self {
         let mut owners = Self::default();
         for (name, service) in services {
             for project in service.former.iter().chain([&service.wanted.project]) {
@@ -36,7 +36,7 @@ impl Owners {
     /// short cut and no proof: another nanny may have a service of the same name.
     pub(super) fn find(
         &self,
-        services: &BTreeMap<ServiceName, ServiceState>,
+        services: &BTreeMap<ServiceName, Box<ServiceState>>,
         container: &ContainerInfo,
     ) -> Option<ServiceName> {
         let owns = |name: &&ServiceName| services.get(*name).is_some_and(|s| s.owns(container));

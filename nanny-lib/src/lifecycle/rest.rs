@@ -100,7 +100,7 @@ impl World {
 
     /// Files that no longer ask for a GPU take none away from what runs.
     pub(super) fn adopt_claim(&mut self, name: &ServiceName, out: &mut Out) {
-        let needs_gpu = self.services.get(name).is_some_and(ServiceState::needs_gpu);
+        let needs_gpu = self.services.get(name).is_some_and(|service| service.needs_gpu());
         if needs_gpu && self.holds(name) && self.ledger.get(name).is_none() {
             self.claim(name, Placement::default());
             let others = self.ledger.iter().filter(|(other, _)| *other != name);

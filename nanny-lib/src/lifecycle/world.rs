@@ -47,7 +47,8 @@ pub struct World {
     pub(super) settings: Settings,
     pub(super) policy: Arc<dyn GpuPolicy>,
     pub(super) engines: Vec<Engine>,
-    pub(super) services: BTreeMap<ServiceName, ServiceState>,
+    /// Boxed, so that looking for one walks over names and not over states.
+    pub(super) services: BTreeMap<ServiceName, Box<ServiceState>>,
     pub(super) owners: Owners,
     pub(super) ledger: Ledger,
     pub(super) problems: Arc<[Problem]>,

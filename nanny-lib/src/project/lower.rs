@@ -28,7 +28,8 @@ pub fn from_compose(
     manifest: &Manifest,
 ) -> Result<Project, Vec<Problem>> {
     let mut lowering = Lowering { compose, manifest, faults: Vec::new() };
-    let parts = compose.services.iter().map(|(key, service)| (key.clone(), lowering.part(service)));
+    let services = compose.services.iter();
+    let parts = services.map(|(key, service)| (key.clone(), Box::new(lowering.part(service))));
     let parts = parts.collect();
     let networks =
         compose.networks.iter().map(|(key, found)| lowering.network(key, found)).collect();

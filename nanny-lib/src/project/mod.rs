@@ -51,8 +51,8 @@ pub struct Project {
     pub hash_labels: Vec<String>,
     /// The label that takes the image's identifier at creation, if there is one.
     pub image_label: Option<String>,
-    /// Its parts, by name.
-    pub parts: BTreeMap<String, Part>,
+    /// Its parts, by name. Boxed, because a map makes room for eleven of them at once.
+    pub parts: BTreeMap<String, Box<Part>>,
     /// Networks to be there before a container is created.
     pub networks: Vec<NetworkWanted>,
     /// Volumes to be there before a container is created.
@@ -85,7 +85,7 @@ impl Project {
         let key = key.into();
         spec.labels.extend(self.selector.clone());
         spec.labels.insert(self.part_label.clone(), key.clone());
-        self.parts.insert(key, Part::new(spec));
+        self.parts.insert(key, Box::new(Part::new(spec)));
         self
     }
 

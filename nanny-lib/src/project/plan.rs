@@ -394,7 +394,7 @@ impl Project {
             let mut dependencies = part.depends_on.iter();
             dependencies.any(|d| d.part == key && d.condition == Condition::Completed)
         };
-        self.parts.values().any(waits)
+        self.parts.values().any(|part| waits(part))
     }
 }
 

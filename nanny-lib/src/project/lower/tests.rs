@@ -23,7 +23,7 @@ fn lower(
 
 fn web(manifest: &Manifest, change: impl FnOnce(&mut model::Service)) -> Part {
     let mut project = lower(manifest, change).expect("it can be lowered");
-    project.parts.remove("web").expect("it has a web")
+    *project.parts.remove("web").expect("it has a web")
 }
 
 #[test]
