@@ -13,6 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
+use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -93,6 +94,8 @@ pub async fn serve_within(
             }
             Ok(place) = Arc::clone(&places).acquire_owned(), if waiting.is_some() => {
                 let Some((stream, peer)) = waiting.take() else { continue };
+                // Nobody need make way any more: a call that nobody heard would be heard by this one.
+                let _ = crowded.notified().now_or_never();
                 let ends = Ends { closed: closed.clone(), crowded: Arc::clone(&crowded) };
                 let connection = connection(&limits, stream, peer, app.clone(), ends);
                 connections.spawn(async move {
