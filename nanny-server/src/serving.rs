@@ -43,6 +43,8 @@ pub(crate) async fn stay(
         () = nanny.ended() => {
             tracing::error!("the nanny has ended by a fault of its own; services go on running");
             notifier.stopping("ended by a fault; services go on running");
+            let _ = close.send(true);
+            let _ = tokio::time::timeout(LAST_ANSWERS, drained(&mut servers)).await;
             return ExitCode::FAILURE;
         }
         () = notifier.vouch_for(&nanny) => unreachable!("it never ends"),
@@ -67,14 +69,19 @@ pub(crate) async fn stay(
 /// Requests under way may be answered as usual for a while; then the nanny ends, which answers the
 /// rest of them.
 async fn end(nanny: &Nanny, servers: &mut JoinSet<()>) {
-    let drained = async { while servers.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(UNDISTURBED, drained).await;
+    let _ = tokio::time::timeout(UNDISTURBED, drained(servers)).await;
     nanny.shutdown().await;
+    drained(servers).await;
+}
+
+async fn drained(servers: &mut JoinSet<()>) {
     while servers.join_next().await.is_some() {}
 }
 
 const UNDISTURBED: Duration = Duration::from_secs(3);
 const SHUTDOWN: Duration = Duration::from_millis(9_500);
+/// How long it takes at most to tell those who wait that the nanny has ended by itself.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The signals that end the server.
 #[derive(Debug)]
