@@ -30,8 +30,9 @@ use crate::stall::WriteDeadline;
 #[non_exhaustive]
 pub struct Limits {
     /// Connections at once. For a further one, the one makes way that has longest been without a
-    /// request under way; where there is none, it waits. By default 1024, or a quarter of the files
-    /// that the process may open, so that there are some left for engines and the journal.
+    /// request under way; where there is none, it waits. A request is under way until its answer
+    /// begins: whoever still reads one is given 2 s to make way. By default 1024, or a quarter of
+    /// the files that the process may open, so that there are some left for engines and the journal.
     pub connections: usize,
     /// How long a client may take to send a request's head, the first one and each one after.
     pub header_timeout: Duration,

@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::accept::Limits;
 use crate::edge::EdgeConfig;
 use crate::listen::Listener;
 use crate::notify::Notifier;
@@ -26,6 +27,9 @@ pub(crate) async fn stay(
     let token = edge.token.is_some();
     let (close, closing) = watch::channel(false);
     let app = crate::app(nanny.clone(), edge);
+    let mut limits = Limits::default();
+    // They share one process, and its files.
+    limits.connections = (limits.connections / listeners.len().max(1)).max(1);
     let mut servers = JoinSet::new();
     for listener in listeners {
         let mut closing = closing.clone();
@@ -33,7 +37,7 @@ pub(crate) async fn stay(
             // An error means that nobody is left to say so: closed, too.
             let _ = closing.wait_for(|closing| *closing).await;
         };
-        servers.spawn(crate::serve(listener, app.clone(), closed));
+        servers.spawn(crate::serve_within(limits.clone(), listener, app.clone(), closed));
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %listen, token, "serving");
     notifier.ready(&format!("serving on {listen}"));
