@@ -145,10 +145,7 @@ async fn accept(listener: &Listener) -> (Box<dyn Stream>, Peer) {
 
 fn is_of_the_client(error: &io::Error) -> bool {
     use io::ErrorKind as K;
-    matches!(
-        error.kind(),
-        K::ConnectionRefused | K::ConnectionAborted | K::ConnectionReset | K::InvalidInput
-    )
+    matches!(error.kind(), K::ConnectionRefused | K::ConnectionAborted | K::ConnectionReset)
 }
 
 /// Serves one connection until it ends. Once the server shuts down that is after the request under
