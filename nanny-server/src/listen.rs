@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, UnixListener, UnixSocket};
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Anybody who can reach the port.
+    /// Anybody who can reach the port, or a unix socket whose file mode lets everybody in.
     Tcp,
     /// Somebody whom the socket's file mode lets in.
     Unix,
@@ -26,7 +26,7 @@ pub struct Listener(Kind);
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: Option<SocketFile> },
+    Unix { listener: UnixListener, peer: Peer, _file: Option<SocketFile> },
 }
 
 impl From<TcpListener> for Listener {
@@ -71,7 +71,7 @@ impl Listener {
             fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
             // Only now can anybody connect, whatever the mode was before.
             let listener = socket.listen(BACKLOG)?;
-            Ok(Self(Kind::Unix { listener, _file }))
+            Ok(Self(Kind::Unix { listener, peer: Peer::Unix, _file }))
         };
         listen().map_err(|error: io::Error| {
             io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
@@ -83,9 +83,21 @@ impl Listener {
         TcpListener::from_std(listener).map(Self::from)
     }
 
-    /// Listens on a unix socket that a service manager opened: its file is not ours.
-    pub(crate) fn inherited_unix(listener: net::UnixListener) -> io::Result<Self> {
-        Ok(Self(Kind::Unix { listener: UnixListener::from_std(listener)?, _file: None }))
+    /// Listens on a unix socket that a service manager opened: its file is not ours. One that lets
+    /// every user in is as good as a port, and named; to connect is to write.
+    pub(crate) fn inherited_unix(
+        listener: net::UnixListener,
+    ) -> io::Result<(Self, Option<String>)> {
+        let address = listener.local_addr()?;
+        let closed = |path| fs::metadata(path).is_ok_and(|is| is.permissions().mode() & 0o002 == 0);
+        let open = match address.as_pathname() {
+            Some(path) if closed(path) => None,
+            Some(path) => Some(format!("the socket {}", path.display())),
+            None => Some("a socket without a file".to_owned()),
+        };
+        let peer = if open.is_some() { Peer::Tcp } else { Peer::Unix };
+        let listener = UnixListener::from_std(listener)?;
+        Ok((Self(Kind::Unix { listener, peer, _file: None }), open))
     }
 
     /// The address it listens on; `None` on a unix socket.
@@ -105,9 +117,9 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok((Box::new(stream), Peer::Tcp))
             }
-            Kind::Unix { listener, .. } => {
+            Kind::Unix { listener, peer, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Box::new(stream), Peer::Unix))
+                Ok((Box::new(stream), *peer))
             }
         }
     }
