@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,7 @@ impl Listener {
             remove_stale(path)?;
             let socket = UnixSocket::new_stream()?;
             socket.bind(path)?;
-            let _file = Some(SocketFile(path.to_owned()));
+            let _file = Some(SocketFile { path: path.to_owned(), identity: identity(path)? });
             fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
             // Only now can anybody connect, whatever the mode was before.
             let listener = socket.listen(BACKLOG)?;
@@ -151,14 +151,25 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A socket's file, removed when dropped.
+/// A socket's file, removed when dropped, unless another has taken its place.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+/// Which file this is, whatever its name.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            tracing::debug!(path = %self.0.display(), %error, "could not remove the socket");
+        let Self { path, identity: ours } = &*self;
+        let removed = identity(path)
+            .and_then(|now| if now == *ours { fs::remove_file(path) } else { Ok(()) });
+        if let Err(error) = removed {
+            tracing::debug!(path = %path.display(), %error, "could not remove the socket");
         }
     }
 }
@@ -190,6 +201,13 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(Listener::unix(&path).is_err(), "it is in use");
         drop(listener);
+        assert!(!path.exists());
+        let first = Listener::unix(&path).unwrap();
+        fs::rename(&path, directory.path().join("moved")).unwrap();
+        let second = Listener::unix(&path).unwrap();
+        drop(first);
+        assert!(path.exists(), "it is the second one's");
+        drop(second);
         assert!(!path.exists());
         fs::write(&path, "precious").unwrap();
         assert!(Listener::unix(&path).is_err());
