@@ -13,6 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
+use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -29,8 +30,9 @@ use crate::stall::WriteDeadline;
 #[non_exhaustive]
 pub struct Limits {
     /// Connections at once. For a further one, the one makes way that has longest been without a
-    /// request under way; where there is none, it waits. By default 1024, or a quarter of the files
-    /// that the process may open, so that there are some left for engines and the journal.
+    /// request under way; where there is none, it waits. A request is under way until its answer
+    /// begins: whoever still reads one is given 2 s to make way. By default 1024, or a quarter of
+    /// the files that the process may open, so that there are some left for engines and the journal.
     pub connections: usize,
     /// How long a client may take to send a request's head, the first one and each one after.
     pub header_timeout: Duration,
@@ -93,6 +95,8 @@ pub async fn serve_within(
             }
             Ok(place) = Arc::clone(&places).acquire_owned(), if waiting.is_some() => {
                 let Some((stream, peer)) = waiting.take() else { continue };
+                // Nobody need make way any more: a call that nobody heard would be heard by this one.
+                let _ = crowded.notified().now_or_never();
                 let ends = Ends { closed: closed.clone(), crowded: Arc::clone(&crowded) };
                 let connection = connection(&limits, stream, peer, app.clone(), ends);
                 connections.spawn(async move {
@@ -141,10 +145,7 @@ async fn accept(listener: &Listener) -> (Box<dyn Stream>, Peer) {
 
 fn is_of_the_client(error: &io::Error) -> bool {
     use io::ErrorKind as K;
-    matches!(
-        error.kind(),
-        K::ConnectionRefused | K::ConnectionAborted | K::ConnectionReset | K::InvalidInput
-    )
+    matches!(error.kind(), K::ConnectionRefused | K::ConnectionAborted | K::ConnectionReset)
 }
 
 /// Serves one connection until it ends. Once the server shuts down that is after the request under

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
+use socket2::SockRef;
 
 /// The sockets that were opened for this process.
 #[derive(Debug, Default)]
@@ -26,6 +27,7 @@ impl Inherited {
         let mut taken = Self::default();
         for index in 0..handed_over.len() {
             if let Ok(Some(listener)) = handed_over.take_unix_listener(index) {
+                listens(&listener)?;
                 listener.set_nonblocking(true)?;
                 taken.unix.push(listener);
                 continue;
@@ -38,10 +40,23 @@ impl Inherited {
                 io::Error::new(error.kind(), what)
             })?;
             if let Some(listener) = listener {
+                listens(&listener)?;
                 listener.set_nonblocking(true)?;
                 taken.tcp.push(listener);
             }
         }
         Ok(taken)
     }
+}
+
+/// A socket that does not listen would never have a connection for us, and always an error.
+fn listens<'a>(socket: impl Into<SockRef<'a>>) -> io::Result<()> {
+    if socket.into().is_listener()? {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the service manager handed over a socket of no use: it does not listen; \
+         the socket unit must say Accept=no",
+    ))
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, UnixListener, UnixSocket};
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Anybody who can reach the port.
+    /// Anybody who can reach the port, or a unix socket whose file mode lets everybody in.
     Tcp,
     /// Somebody whom the socket's file mode lets in.
     Unix,
@@ -26,7 +26,7 @@ pub struct Listener(Kind);
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: Option<SocketFile> },
+    Unix { listener: UnixListener, peer: Peer, _file: Option<SocketFile> },
 }
 
 impl From<TcpListener> for Listener {
@@ -67,11 +67,11 @@ impl Listener {
             remove_stale(path)?;
             let socket = UnixSocket::new_stream()?;
             socket.bind(path)?;
-            let _file = Some(SocketFile(path.to_owned()));
+            let _file = Some(SocketFile { path: path.to_owned(), identity: identity(path)? });
             fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
             // Only now can anybody connect, whatever the mode was before.
             let listener = socket.listen(BACKLOG)?;
-            Ok(Self(Kind::Unix { listener, _file }))
+            Ok(Self(Kind::Unix { listener, peer: Peer::Unix, _file }))
         };
         listen().map_err(|error: io::Error| {
             io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
@@ -83,9 +83,21 @@ impl Listener {
         TcpListener::from_std(listener).map(Self::from)
     }
 
-    /// Listens on a unix socket that a service manager opened: its file is not ours.
-    pub(crate) fn inherited_unix(listener: net::UnixListener) -> io::Result<Self> {
-        Ok(Self(Kind::Unix { listener: UnixListener::from_std(listener)?, _file: None }))
+    /// Listens on a unix socket that a service manager opened: its file is not ours. One that lets
+    /// every user in is as good as a port, and named; to connect is to write.
+    pub(crate) fn inherited_unix(
+        listener: net::UnixListener,
+    ) -> io::Result<(Self, Option<String>)> {
+        let address = listener.local_addr()?;
+        let closed = |path| fs::metadata(path).is_ok_and(|is| is.permissions().mode() & 0o002 == 0);
+        let open = match address.as_pathname() {
+            Some(path) if closed(path) => None,
+            Some(path) => Some(format!("the socket {}", path.display())),
+            None => Some("a socket without a file".to_owned()),
+        };
+        let peer = if open.is_some() { Peer::Tcp } else { Peer::Unix };
+        let listener = UnixListener::from_std(listener)?;
+        Ok((Self(Kind::Unix { listener, peer, _file: None }), open))
     }
 
     /// The address it listens on; `None` on a unix socket.
@@ -105,9 +117,9 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok((Box::new(stream), Peer::Tcp))
             }
-            Kind::Unix { listener, .. } => {
+            Kind::Unix { listener, peer, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Box::new(stream), Peer::Unix))
+                Ok((Box::new(stream), *peer))
             }
         }
     }
@@ -139,14 +151,25 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A socket's file, removed when dropped.
+/// A socket's file, removed when dropped, unless another has taken its place.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+/// Which file this is, whatever its name.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            tracing::debug!(path = %self.0.display(), %error, "could not remove the socket");
+        let Self { path, identity: ours } = &*self;
+        let removed = identity(path)
+            .and_then(|now| if now == *ours { fs::remove_file(path) } else { Ok(()) });
+        if let Err(error) = removed {
+            tracing::debug!(path = %path.display(), %error, "could not remove the socket");
         }
     }
 }
@@ -178,6 +201,13 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(Listener::unix(&path).is_err(), "it is in use");
         drop(listener);
+        assert!(!path.exists());
+        let first = Listener::unix(&path).unwrap();
+        fs::rename(&path, directory.path().join("moved")).unwrap();
+        let second = Listener::unix(&path).unwrap();
+        drop(first);
+        assert!(path.exists(), "it is the second one's");
+        drop(second);
         assert!(!path.exists());
         fs::write(&path, "precious").unwrap();
         assert!(Listener::unix(&path).is_err());

@@ -98,6 +98,13 @@ pub enum ServeError {
          or say --allow-unauthenticated if everybody who reaches the port may control this machine"
     )]
     Open(SocketAddr),
+    /// Every user of this machine could do as they please.
+    #[error(
+        "refusing to serve {0}, which every user of this machine may use, without a token: \
+         set SocketMode=0660 in the socket unit, give a token with --token-file or NANNY_TOKEN, \
+         or say --allow-unauthenticated if everybody here may control this machine"
+    )]
+    OpenSocket(String),
     /// The address is taken, or not ours.
     #[error("{0}")]
     Listen(io::Error),
@@ -139,7 +146,8 @@ pub enum ServeError {
 ///
 /// If the server cannot start.
 pub async fn serve(args: ServeArgs, inherited: Inherited) -> Result<ExitCode, ServeError> {
-    let variable = std::env::var("NANNY_TOKEN").ok();
+    // What is no text becomes what no token may hold, and is refused as such.
+    let variable = std::env::var_os("NANNY_TOKEN").map(|text| text.to_string_lossy().into_owned());
     let token = token::configured(args.token_file.as_deref(), variable.as_deref())?;
     let mut stop = StopSignals::listen().map_err(ServeError::Signals)?;
     let (listeners, edge) = doors(&args, inherited, token).await?;
@@ -185,7 +193,14 @@ async fn doors(
         listeners.push(Listener::unix(path).map_err(ServeError::Listen)?);
     }
     for listener in inherited.unix {
-        listeners.push(Listener::inherited_unix(listener).map_err(ServeError::Listen)?);
+        let (listener, open) = Listener::inherited_unix(listener).map_err(ServeError::Listen)?;
+        if let Some(name) = open
+            && token.is_none()
+            && !args.allow_unauthenticated
+        {
+            return Err(ServeError::OpenSocket(name));
+        }
+        listeners.push(listener);
     }
     let mut edge = EdgeConfig::new(listen);
     edge.token = token;

@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::accept::Limits;
 use crate::edge::EdgeConfig;
 use crate::listen::Listener;
 use crate::notify::Notifier;
@@ -26,6 +27,9 @@ pub(crate) async fn stay(
     let token = edge.token.is_some();
     let (close, closing) = watch::channel(false);
     let app = crate::app(nanny.clone(), edge);
+    let mut limits = Limits::default();
+    // They share one process, and its files.
+    limits.connections = (limits.connections / listeners.len().max(1)).max(1);
     let mut servers = JoinSet::new();
     for listener in listeners {
         let mut closing = closing.clone();
@@ -33,7 +37,7 @@ pub(crate) async fn stay(
             // An error means that nobody is left to say so: closed, too.
             let _ = closing.wait_for(|closing| *closing).await;
         };
-        servers.spawn(crate::serve(listener, app.clone(), closed));
+        servers.spawn(crate::serve_within(limits.clone(), listener, app.clone(), closed));
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %listen, token, "serving");
     notifier.ready(&format!("serving on {listen}"));
@@ -43,6 +47,8 @@ pub(crate) async fn stay(
         () = nanny.ended() => {
             tracing::error!("the nanny has ended by a fault of its own; services go on running");
             notifier.stopping("ended by a fault; services go on running");
+            let _ = close.send(true);
+            let _ = tokio::time::timeout(LAST_ANSWERS, drained(&mut servers)).await;
             return ExitCode::FAILURE;
         }
         () = notifier.vouch_for(&nanny) => unreachable!("it never ends"),
@@ -67,14 +73,19 @@ pub(crate) async fn stay(
 /// Requests under way may be answered as usual for a while; then the nanny ends, which answers the
 /// rest of them.
 async fn end(nanny: &Nanny, servers: &mut JoinSet<()>) {
-    let drained = async { while servers.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(UNDISTURBED, drained).await;
+    let _ = tokio::time::timeout(UNDISTURBED, drained(servers)).await;
     nanny.shutdown().await;
+    drained(servers).await;
+}
+
+async fn drained(servers: &mut JoinSet<()>) {
     while servers.join_next().await.is_some() {}
 }
 
 const UNDISTURBED: Duration = Duration::from_secs(3);
 const SHUTDOWN: Duration = Duration::from_millis(9_500);
+/// How long it takes at most to tell those who wait that the nanny has ended by itself.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The signals that end the server.
 #[derive(Debug)]

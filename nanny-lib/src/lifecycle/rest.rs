@@ -76,6 +76,8 @@ impl World {
         if !late || service.desired != Desired::Stopped {
             return false;
         }
+        // Until it is down again, it has the GPU like anybody else.
+        self.adopt_claim(name, out);
         self.bring_down(name, Goal::Down, "a start that was given up came late", now, out);
         self.advance(name, now, out);
         true

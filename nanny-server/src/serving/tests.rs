@@ -1,4 +1,6 @@
 use std::fmt;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -15,17 +17,27 @@ use tokio::sync::Notify;
 use super::*;
 use crate::notify::tests::{heard, manager};
 
-fn builder() -> Builder {
+fn painter() -> Service {
     let name = ServiceName::new("painter").expect("a valid name");
     let container = ContainerSpec::new("painter-1", "example/image:1");
     let project = Project::single("painter", container);
-    let service = Service::new(Manifest::new(name).with_gpu(8), project, "painter");
-    Nanny::builder().backend(Arc::new(MemoryBackend::new())).source(FixedSource::new([service]))
+    Service::new(Manifest::new(name).with_gpu(8), project, "painter")
+}
+
+fn builder() -> Builder {
+    Nanny::builder().backend(Arc::new(MemoryBackend::new())).source(FixedSource::new([painter()]))
 }
 
 /// Serves `nanny` on a port of its own.
 async fn serve(nanny: Nanny, notifier: Notifier) -> ExitCode {
-    let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.expect("a free port");
+    serve_on(port().await, nanny, notifier).await
+}
+
+async fn port() -> Listener {
+    Listener::tcp(([127, 0, 0, 1], 0).into()).await.expect("a free port")
+}
+
+async fn serve_on(listener: Listener, nanny: Nanny, notifier: Notifier) -> ExitCode {
     let edge = EdgeConfig::new(listener.address().expect("it has one"));
     let mut stop = StopSignals::listen().expect("signals can be waited for");
     stay(nanny, vec![listener], edge, &notifier, &mut stop).await
@@ -108,17 +120,44 @@ impl ManifestSource for Bomb {
     }
 }
 
-#[tokio::test]
-async fn a10_a_nanny_that_ends_by_itself_ends_the_process_as_a_failure() {
+#[test]
+fn a10_a_nanny_that_ends_by_itself_ends_the_process_as_a_failure() {
     let (fuse, went_off) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
     let services = FixedSource::default();
     let bomb = Bomb { services, fuse: Arc::clone(&fuse), went_off: Arc::clone(&went_off) };
-    let nanny = Nanny::builder().source(bomb).start().await.unwrap();
     let (manager, notifier, _directory) = manager(None);
-    let serving = tokio::spawn(serve(nanny, notifier));
-    fuse.notify_one();
-    assert_eq!(serving.await.unwrap(), ExitCode::FAILURE);
+    // A runtime of its own, which ends with the server as that of the process does.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (ended, client) = runtime.block_on(async move {
+        let nanny = Nanny::builder().source(bomb).start().await.unwrap();
+        let listener = port().await;
+        let address = listener.address().unwrap();
+        let client = std::thread::spawn(move || {
+            let begin = |request: &str| {
+                let mut stream = TcpStream::connect(address).unwrap();
+                write!(stream, "{request} HTTP/1.1\r\nhost: {address}\r\n").unwrap();
+                stream
+            };
+            let halves = [(); 100].map(|()| {
+                let mut half = begin("POST /rediscover");
+                half.write_all(b"content-length: 9\r\n\r\n{").unwrap();
+                half
+            });
+            // One more round trip, so that the half requests are under way.
+            let mut whole = begin("GET /health");
+            whole.write_all(b"connection: close\r\n\r\n").unwrap();
+            assert!(io::read_to_string(whole).unwrap().starts_with("HTTP/1.1 200 "));
+            fuse.notify_one();
+            halves.map(|half| io::read_to_string(half).unwrap_or_default())
+        });
+        (serve_on(listener, nanny, notifier).await, client)
+    });
+    drop(runtime);
+    assert_eq!(ended, ExitCode::FAILURE);
     assert!(went_off.load(Ordering::Relaxed));
+    for answer in client.join().unwrap() {
+        assert!(answer.starts_with("HTTP/1.1 503 "), "one who still waits is told {answer:?}");
+    }
     assert!(heard(&manager, PATIENCE).unwrap().starts_with("READY=1\n"));
     assert!(heard(&manager, PATIENCE).unwrap().starts_with("STOPPING=1\n"));
 }

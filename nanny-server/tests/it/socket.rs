@@ -159,6 +159,24 @@ async fn i2_who_is_being_answered_does_not_make_way() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn i2_who_waited_for_a_place_is_given_the_time_to_ask() {
+    let server = Server::start(crowded(1)).await;
+    server.api.engine.start_takes("web-main-1", Duration::from_millis(300));
+    let mut busy = server.connect().await;
+    let request = "POST /services/web/start HTTP/1.1\r\nhost: HOST\r\nconnection: close\r\n\r\n";
+    let request = request.replace("HOST", &server.address.to_string());
+    busy.write_all(request.as_bytes()).await.unwrap();
+    server.api.nanny.wait_until(starting).await.unwrap();
+    let mut next = server.connect().await;
+    assert!(rest(&mut busy).await.contains("started successfully"));
+    let closed = tokio::time::timeout(Duration::from_millis(300), next.read_u8()).await;
+    assert!(closed.is_err(), "it has not even asked: {closed:?}");
+    let answer = ask(&mut next, &HEALTH.replace("HOST", &server.address.to_string())).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    server.stop().await;
+}
+
 fn starting(now: &nanny_lib::Snapshot) -> bool {
     now.services.values().any(|service| service.status == nanny_lib::Status::Starting)
 }
@@ -207,9 +225,6 @@ async fn a5_who_still_waits_when_the_nanny_ends_is_told_so() {
     };
     let mut start = begin("/services/web/start", "\r\n").await;
     let mut half = begin("/rediscover", "content-length: 9\r\n\r\n{").await;
-    let starting = |now: &nanny_lib::Snapshot| {
-        now.services.values().any(|service| service.status == nanny_lib::Status::Starting)
-    };
     server.api.nanny.wait_until(starting).await.unwrap();
     // One more round trip, so that the half request is under way.
     server.ask(HEALTH).await;

@@ -1,11 +1,15 @@
 //! The command `nanny serve` at its start: what keeps it from serving, and what it tells and takes
 //! from a service manager.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -212,7 +216,7 @@ fn sockets_that_were_handed_over_are_served_and_outlive_the_nanny() {
         let mut command = handed_over(house.path(), sockets, &["--listen", &address]);
         let mut running = Running::of(&mut command);
         assert_eq!(running.address, address);
-        for answer in [&mut early as &mut dyn std::io::Read, &mut local] {
+        for answer in [&mut early as &mut dyn io::Read, &mut local] {
             let mut said = String::new();
             answer.read_to_string(&mut said).unwrap();
             assert!(said.starts_with("HTTP/1.1 200"), "{said}");
@@ -234,4 +238,44 @@ fn sockets_that_were_handed_over_are_no_way_around_the_token() {
     let file = File::create(house.path().join("file")).unwrap();
     let sockets = [socket("127.0.0.1:0"), file.into()];
     refused(&mut handed_over(house.path(), sockets, &[]), &["handed over", "of no use"]);
+    let (one, other) = UnixStream::pair().unwrap();
+    let sockets = [one.into(), other.into()];
+    refused(&mut handed_over(house.path(), sockets, &[]), &["handed over", "does not listen"]);
+}
+
+#[test]
+fn g16_a_socket_that_was_handed_over_open_to_every_user_asks_for_the_token() {
+    let house = empty_house();
+    let path = house.path().join("nanny.sock");
+    let unix = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let name = format!("nanny-{}", std::process::id());
+    let nameless = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let handed = |unix: &UnixListener| {
+        let sockets = [tcp.try_clone().unwrap().into(), unix.try_clone().unwrap().into()];
+        handed_over(house.path(), sockets, &[])
+    };
+    let named = path.display().to_string();
+    for (socket, name) in [(&unix, named.as_str()), (&nameless, "without a file")] {
+        refused(&mut handed(socket), &[name, "without a token", "SocketMode=0660", "--token-file"]);
+    }
+
+    let running = Running::of(handed(&unix).env("NANNY_TOKEN", "secret"));
+    let address = &running.address;
+    for (token, status) in [("", 401), ("authorization: Bearer secret\r\n", 200)] {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        let head = format!("GET /services HTTP/1.1\r\nhost: {address}\r\n{token}");
+        stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).unwrap();
+        let answer = io::read_to_string(stream).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{token}: {answer}");
+    }
+}
+
+#[test]
+fn a_token_that_is_no_text_is_not_taken_for_none() {
+    let house = empty_house();
+    let mut command = serve(house.path(), &ANY_PORT);
+    command.env("NANNY_TOKEN", OsStr::from_bytes(b"secret\xff"));
+    refused(&mut command, &["NANNY_TOKEN must hold one word of visible ASCII"]);
 }
