@@ -350,3 +350,17 @@ fn b16_a_network_that_others_remove_during_a_start_is_made_again() {
     desk.obey("create");
     assert!(desk.answers.is_empty(), "{:?}", desk.answers);
 }
+
+#[test]
+fn a_service_that_comes_to_need_no_gpu_on_its_way_down_gives_it_back() {
+    let mut desk = Desk::new(&["a"]);
+    let files = |variant| vec![services::service("a", 1), services::service("e", variant)];
+    desk.tell(Input::Discovered(Discovery::new(files(3), Vec::new())));
+    desk.bring_up("e");
+    desk.start("a", StartOptions::forced());
+    desk.tell(Input::Discovered(Discovery::new(files(1), Vec::new())));
+    desk.start("e", StartOptions::default());
+    desk.obey("stop");
+    assert_eq!(desk.claim("e"), None);
+    assert_eq!(desk.claim("a"), Some(ClaimPhase::Starting));
+}
