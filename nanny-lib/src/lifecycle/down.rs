@@ -116,12 +116,13 @@ impl World {
                 self.resolve_rollback(failed.part_of, name, false, out);
                 self.roll_back(name, failed, now, out);
             }
-            self.set_work(name, Work::Up(up));
-            // Files that no longer ask for a GPU need no claim to be kept.
+            // Files that no longer ask for a GPU need no claim to be kept, and wait for none.
             let needs_gpu = self.services.get(name).is_some_and(|service| service.needs_gpu());
             if !needs_gpu && !self.holds(name) {
                 self.ledger.release(name);
+                up.after.clear();
             }
+            self.set_work(name, Work::Up(up));
             self.advance(name, now, out);
             self.wake_those_after(name, now, out);
             return;
