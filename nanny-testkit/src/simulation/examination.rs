@@ -29,6 +29,10 @@ pub(super) async fn examine(stage: &Stage) -> Result<(), Failure> {
         play.temper.gentle = false;
         play.temper.readers = false;
         play.clear_strangers();
+    });
+    // Files that ask for a GPU go on asking for as long as their service runs.
+    stage.demand(&Ask::Stop("e", StopOptions::removing()), LIMIT).await;
+    stage.with(|play| {
         for name in services::NAMES {
             play.catalogue.insert(name, 1);
         }
