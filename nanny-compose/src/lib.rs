@@ -38,7 +38,7 @@
 //! let llm = &project.services["llm"];
 //! assert_eq!(llm.image, "vllm/vllm-openai:v1");
 //! assert_eq!(llm.ports[0].target, 8000);
-//! assert!(llm.gpu_requests()[0].wants_all());
+//! assert!(llm.gpus[0].wants_all());
 //! assert_eq!(project.container_name(llm), "chat-llm-1");
 //! assert_eq!(project.container_labels(llm)["com.docker.compose.service"], "llm");
 //! # Ok::<(), nanny_compose::Problems>(())
@@ -59,7 +59,7 @@
 //! | [`yaml`] | text to a tree with positions, by Compose's rules for scalars, within limits |
 //! | [`interpolate`] | `${NAME:-default}` and its kin |
 //! | [`dotenv`] | `.env` and `env_file` |
-//! | [`keys`] | the table of keys: supported, ignored with a notice, or refused with a reason |
+//! | [`spec`] | the specification as a table: what each key may hold, and what becomes of it |
 //! | [`model`] | the canonical project |
 //! | [`names`], [`labels`] | what Compose calls its containers, networks and volumes, and how it knows them again |
 //! | [`hash`] | Compose's config hash, so that `docker compose up` leaves our containers alone |
@@ -76,10 +76,10 @@
 pub mod dotenv;
 pub mod hash;
 pub mod interpolate;
-pub mod keys;
 pub mod labels;
 pub mod model;
 pub mod names;
+pub mod spec;
 pub mod yaml;
 
 mod files;
@@ -87,6 +87,8 @@ mod load;
 mod problem;
 
 pub use files::{DiskFiles, Files};
-pub use load::{Loaded, Request, load};
+pub use load::{
+    DEFAULT_NAMES, Loaded, OVERRIDE_NAMES, Request, default_files, load, override_file,
+};
 pub use model::Project;
 pub use problem::{Problem, Problems, brief};

@@ -1,99 +1,252 @@
 //! JSON as Go's `encoding/json` writes it.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// An object under construction. Like Go's `omitempty`, it leaves out what is empty.
-#[derive(Debug, Default)]
-pub(super) struct Object {
-    fields: String,
+use crate::spec::{Field, Json, Object, Shape};
+use crate::yaml::{Node, Value};
+
+/// Writes canonical trees, each mapping in the order of Compose's struct.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writer {
+    /// What happens to a dollar sign within values.
+    pub(crate) dollars: Dollars,
 }
 
-impl Object {
-    /// A field with JSON that is already written.
-    pub(super) fn raw(&mut self, name: &str, json: &str) {
-        if !self.fields.is_empty() {
-            self.fields.push(',');
+/// What happens to dollar signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dollars {
+    /// They stay, as Compose hashes them.
+    Kept,
+    /// They are doubled, so that the result can be read as a Compose file again.
+    Doubled,
+}
+
+impl Writer {
+    /// A whole project: its sections, and the author's notes, in the order of their names.
+    pub(crate) fn project(self, object: &Object, root: &Node) -> String {
+        let mut out = String::new();
+        let entries = root.as_mapping().into_iter().flat_map(crate::yaml::Mapping::iter);
+        let mut entries: Vec<_> = entries.collect();
+        entries.sort_by(|a, b| a.key.text.cmp(&b.key.text));
+        let mut list = Separated::open('{', &mut out);
+        for entry in entries {
+            let field = object.field(&entry.key.text);
+            if field.is_some_and(|field| !is_shown(field, Some(&entry.value))) {
+                continue;
+            }
+            list.key(&entry.key.text);
+            match field {
+                Some(field) => self.value(field.shape, &entry.value, list.out),
+                None => self.any(&entry.value, list.out),
+            }
         }
-        self.fields.push_str(&string(name));
-        self.fields.push(':');
-        self.fields.push_str(json);
+        list.close('}');
+        out
     }
 
-    pub(super) fn text(&mut self, name: &str, value: Option<&String>) {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            self.raw(name, &string(value));
+    /// A canonical mapping; keys for which `skips` holds are left out.
+    pub(crate) fn object(
+        self,
+        object: &Object,
+        node: &Node,
+        skips: impl Fn(&str) -> bool,
+        out: &mut String,
+    ) {
+        let mapping = node.as_mapping();
+        let mut list = Separated::open('{', out);
+        for field in object.fields.iter().filter(|field| !skips(field.key)) {
+            let value = mapping.and_then(|mapping| mapping.get(field.key));
+            if !is_shown(field, value) {
+                continue;
+            }
+            list.key(field.key);
+            match (value, field.json) {
+                (None, Json::Always(absent)) => list.out.push_str(absent),
+                (None, _) => {}
+                (Some(value), _) => self.value(field.shape, value, list.out),
+            }
+        }
+        list.close('}');
+    }
+
+    fn value(self, shape: &Shape, node: &Node, out: &mut String) {
+        match (shape, &node.value) {
+            (Shape::Short(_, long) | Shape::Optional(long), _) => self.value(long, node, out),
+            // One number for both limits; Go takes zero for none.
+            (Shape::Object(_), Value::Int(0)) => out.push_str("{}"),
+            (Shape::Object(object), Value::Mapping(_)) => {
+                self.object(object, node, |_| false, out);
+            }
+            (Shape::Named(shape), Value::Mapping(_)) => {
+                self.map(node, |node, out| self.value(shape, node, out), out);
+            }
+            (Shape::Pairs | Shape::Variables | Shape::ContextRef, Value::Mapping(_)) => {
+                self.map(node, |node, out| self.any(node, out), out);
+            }
+            (Shape::List(list), Value::Sequence(items)) => {
+                self.list(items, |node, out| self.value(list.item, node, out), out);
+            }
+            (Shape::Hosts, Value::Sequence(items)) => {
+                let mut lines: Vec<_> = items.iter().filter_map(Node::as_str).map(host).collect();
+                lines.sort();
+                let mut list = Separated::open('[', out);
+                for line in lines {
+                    list.item();
+                    self.text(&line, list.out);
+                }
+                list.close(']');
+            }
+            (Shape::Size, Value::Int(bytes)) => {
+                let _ = write!(out, "\"{bytes}\"");
+            }
+            (Shape::Decimal, Value::Float(number)) => out.push_str(&single(*number)),
+            _ => self.any(node, out),
         }
     }
 
-    pub(super) fn flag(&mut self, name: &str, value: bool) {
-        if value {
-            self.raw(name, "true");
+    /// A tree of the author's own.
+    pub(crate) fn any(self, node: &Node, out: &mut String) {
+        match &node.value {
+            Value::Null => out.push_str("null"),
+            Value::Bool(value) => {
+                let _ = write!(out, "{value}");
+            }
+            Value::Int(value) => {
+                let _ = write!(out, "{value}");
+            }
+            Value::Float(value) => out.push_str(&double(*value)),
+            Value::Date(text) | Value::String(text) => self.text(text, out),
+            Value::Sequence(items) => self.list(items, |node, out| self.any(node, out), out),
+            Value::Mapping(_) => self.map(node, |node, out| self.any(node, out), out),
         }
     }
 
-    /// A field that Go holds by pointer: false is shown, absence is not.
-    pub(super) fn maybe_flag(&mut self, name: &str, value: Option<bool>) {
-        if let Some(value) = value {
-            self.raw(name, &value.to_string());
+    fn map(self, node: &Node, write: impl Fn(&Node, &mut String), out: &mut String) {
+        let entries = node.as_mapping().into_iter().flat_map(crate::yaml::Mapping::iter);
+        let mut entries: Vec<_> = entries.collect();
+        entries.sort_by(|a, b| a.key.text.cmp(&b.key.text));
+        let mut list = Separated::open('{', out);
+        for entry in entries {
+            list.key(&entry.key.text);
+            write(&entry.value, list.out);
         }
+        list.close('}');
     }
 
-    pub(super) fn number(&mut self, name: &str, value: i64) {
-        if value != 0 {
-            self.raw(name, &value.to_string());
+    fn list(self, items: &[Node], write: impl Fn(&Node, &mut String), out: &mut String) {
+        let mut list = Separated::open('[', out);
+        for item in items {
+            list.item();
+            write(item, list.out);
         }
+        list.close(']');
     }
 
-    /// A size in bytes, which Compose writes as a decimal string.
-    pub(super) fn bytes(&mut self, name: &str, value: Option<u64>) {
-        if let Some(value) = value.filter(|&value| value != 0) {
-            self.raw(name, &string(&value.to_string()));
+    fn text(self, text: &str, out: &mut String) {
+        match self.dollars {
+            Dollars::Kept => push_string(text, out),
+            Dollars::Doubled => push_string(&text.replace('$', "$$"), out),
         }
-    }
-
-    /// A duration that Go holds by pointer: zero is shown, absence is not.
-    pub(super) fn duration(&mut self, name: &str, value: Option<Duration>) {
-        if let Some(value) = value {
-            self.raw(name, &string(&go_duration(value)));
-        }
-    }
-
-    pub(super) fn strings(&mut self, name: &str, values: &[String]) {
-        if !values.is_empty() {
-            self.raw(name, &string_array(values));
-        }
-    }
-
-    pub(super) fn map(&mut self, name: &str, values: &BTreeMap<String, String>) {
-        if values.is_empty() {
-            return;
-        }
-        let mut map = Self::default();
-        for (key, value) in values {
-            map.raw(key, &string(value));
-        }
-        self.raw(name, &map.finish());
-    }
-
-    pub(super) fn finish(self) -> String {
-        format!("{{{}}}", self.fields)
     }
 }
 
-pub(super) fn array(items: impl IntoIterator<Item = String>) -> String {
-    let items: Vec<_> = items.into_iter().collect();
-    format!("[{}]", items.join(","))
+/// Whether Go would show a field.
+fn is_shown(field: &Field, value: Option<&Node>) -> bool {
+    let Some(value) = value else {
+        return matches!(field.json, Json::Always(_));
+    };
+    match field.json {
+        Json::Never => false,
+        Json::Always(_) => true,
+        Json::IfPresent => !value.is_null(),
+        Json::IfFilled => match &value.value {
+            Value::Null | Value::Bool(false) | Value::Int(0) => false,
+            Value::Float(number) => *number != 0.0,
+            Value::String(text) => !text.is_empty(),
+            Value::Sequence(items) => !items.is_empty(),
+            Value::Mapping(mapping) => !mapping.is_empty(),
+            Value::Bool(true) | Value::Int(_) | Value::Date(_) => true,
+        },
+    }
 }
 
-pub(super) fn string_array(values: &[String]) -> String {
-    array(values.iter().map(|value| string(value)))
+/// A line of `extra_hosts` as Compose writes it.
+fn host(line: &str) -> String {
+    let (host, address) = host_parts(line);
+    format!("{host}={address}")
+}
+
+/// Host and address of a line of `extra_hosts`: `host=address` or `host:address`.
+pub(crate) fn host_parts(line: &str) -> (&str, &str) {
+    let (host, address) =
+        line.split_once('=').or_else(|| line.split_once(':')).unwrap_or((line, ""));
+    let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+    (host, bare.unwrap_or(address))
+}
+
+/// A list or mapping under construction.
+struct Separated<'a> {
+    out: &'a mut String,
+    is_first: bool,
+}
+
+impl<'a> Separated<'a> {
+    fn open(bracket: char, out: &'a mut String) -> Self {
+        out.push(bracket);
+        Self { out, is_first: true }
+    }
+
+    fn item(&mut self) {
+        if !self.is_first {
+            self.out.push(',');
+        }
+        self.is_first = false;
+    }
+
+    fn key(&mut self, key: &str) {
+        self.item();
+        push_string(key, self.out);
+        self.out.push(':');
+    }
+
+    fn close(self, bracket: char) {
+        self.out.push(bracket);
+    }
+}
+
+/// A number of single precision: the shortest digits that read back the same.
+fn single(number: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, reason = "Compose keeps single precision")]
+    let number = number as f32;
+    let magnitude = number.abs();
+    if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
+        return exponent(format!("{number:e}"));
+    }
+    format!("{number}")
+}
+
+fn double(number: f64) -> String {
+    let magnitude = number.abs();
+    if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
+        return exponent(format!("{number:e}"));
+    }
+    format!("{number}")
+}
+
+/// Go writes the sign of an exponent, and at least one digit.
+fn exponent(text: String) -> String {
+    if text.contains("e-") { text } else { text.replacen('e', "e+", 1) }
 }
 
 /// A string with the escapes of Go, which also keep HTML and JavaScript safe.
-pub(super) fn string(text: &str) -> String {
+pub(crate) fn string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
+    push_string(text, &mut out);
+    out
+}
+
+fn push_string(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -108,15 +261,14 @@ pub(super) fn string(text: &str) -> String {
                 // Writing to a string cannot fail.
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
-            _ => out.push(c),
+            c => out.push(c),
         }
     }
     out.push('"');
-    out
 }
 
 /// A duration as Go prints it: `1m30s`, `1.5s`, `200ms`, `0s`.
-fn go_duration(duration: Duration) -> String {
+pub(crate) fn go_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let unit = |size: u128, name: &str| {
         let fraction = format!("{:09}", nanos % size * 1_000_000_000 / size);
@@ -156,6 +308,15 @@ mod tests {
     }
 
     #[test]
+    fn numbers_print_as_go_prints_them() {
+        assert_eq!(single(0.1), "0.1");
+        assert_eq!(single(1.0), "1");
+        assert_eq!(single(0.1 + 0.2), "0.3");
+        assert_eq!(double(2.5), "2.5");
+        assert_eq!(double(1e21), "1e+21");
+    }
+
+    #[test]
     fn durations_print_as_go_prints_them() {
         for (millis, expected) in [
             (0, "0s"),
@@ -173,13 +334,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_is_left_out() {
-        let mut object = Object::default();
-        object.text("a", Some(&String::new()));
-        object.flag("b", false);
-        object.strings("c", &[]);
-        object.maybe_flag("d", Some(false));
-        object.number("e", 0);
-        assert_eq!(object.finish(), r#"{"d":false}"#);
+    fn hosts_have_either_separator_and_may_have_brackets() {
+        assert_eq!(host("a:1.1.1.1"), "a=1.1.1.1");
+        assert_eq!(host("a=::1"), "a=::1");
+        assert_eq!(host("a:[::1]"), "a=::1");
     }
 }

@@ -1,20 +1,19 @@
 //! Reading a tree with an eye on where one is.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
 use std::iter::successors;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
-use super::scalars;
+use indexmap::IndexSet;
+
 use crate::problem::{Problem, brief};
 use crate::yaml::{Key, Mapping, Node, Value};
 
-/// Collects what there is to say about one file, up to a limit.
-#[derive(Debug)]
+/// Collects what there is to say about the files of a project, up to a limit.
+#[derive(Debug, Default)]
 pub(super) struct Sink {
-    file: PathBuf,
+    pub(super) files: RefCell<IndexSet<PathBuf>>,
     pub(super) problems: RefCell<Vec<Problem>>,
     pub(super) warnings: RefCell<Vec<Problem>>,
 }
@@ -46,15 +45,27 @@ enum Name<'a> {
     Index(usize),
 }
 
-/// Line and column.
-pub(super) type Place = (usize, usize);
+/// File, line and column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    source: u16,
+    line: usize,
+    column: usize,
+}
 
-/// How many problems, and how many warnings, a file gets at most.
+/// How many problems, and how many warnings, a project gets at most.
 const MAX_REPORTS: usize = 100;
 
 impl Sink {
-    pub(super) fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), problems: RefCell::default(), warnings: RefCell::default() }
+    /// The number by which nodes of a file name it.
+    pub(super) fn file(&self, path: &Path) -> u16 {
+        let (index, _) = self.files.borrow_mut().insert_full(path.to_owned());
+        u16::try_from(index).unwrap_or(u16::MAX)
+    }
+
+    /// The file that a node stands in.
+    pub(super) fn path_of(&self, source: u16) -> PathBuf {
+        self.files.borrow().get_index(source.into()).cloned().unwrap_or_default()
     }
 
     pub(super) fn problem(&self, place: Place, path: &str, message: impl Into<String>) {
@@ -72,24 +83,70 @@ impl Sink {
 
     fn report(&self, list: &RefCell<Vec<Problem>>, place: Place, path: &str, message: String) {
         let mut list = list.borrow_mut();
-        let (line, column) = place;
+        let Place { source, line, column } = place;
+        let file = self.path_of(source);
         if list.len() < MAX_REPORTS {
             let (path, message) = (brief(path.to_owned()), brief(message));
-            list.push(Problem { file: self.file.clone(), line, column, path, message });
+            list.push(Problem { file, line, column, path, message });
         } else if list.len() == MAX_REPORTS {
             list.push(Problem {
                 // Sorts behind all others.
                 line: usize::MAX,
-                ..Problem::of_file(&self.file, "there is more; mend what is listed first")
+                ..Problem::of_file(&file, "there is more; mend what is listed first")
             });
         }
     }
 }
 
+impl Place {
+    /// A file as a whole.
+    pub(super) fn whole(source: u16) -> Self {
+        Self { source, line: 0, column: 0 }
+    }
+
+    pub(super) fn new(source: u16, line: usize, column: usize) -> Self {
+        Self { source, line, column }
+    }
+}
+
+impl From<&Node> for Place {
+    fn from(node: &Node) -> Self {
+        Self { source: node.source, line: node.line, column: node.column }
+    }
+}
+
+impl From<&Key> for Place {
+    fn from(key: &Key) -> Self {
+        Self { source: key.source, line: key.line, column: key.column }
+    }
+}
+
 impl<'a> At<'a> {
     pub(super) fn root(node: &'a Node, sink: &'a Sink) -> Self {
-        let place = (node.line, node.column);
+        let place = Place::from(node);
         Self { node, path: None, place, key_place: place, sink }
+    }
+
+    /// The same node, with a path that begins with these keys.
+    pub(super) fn beneath(root: &Self, keys: &[&'a str]) -> Self {
+        let mut at = root.clone();
+        for key in keys {
+            at.path = at.step(Name::Key(key));
+        }
+        at
+    }
+
+    /// The value at a path of keys.
+    pub(super) fn at(&self, path: &str) -> Option<Self> {
+        path.split('.').try_fold(self.clone(), |at, key| at.field(key))
+    }
+
+    /// Another node in this one's stead, such as the long form of a short one.
+    pub(super) fn instead<'b>(&self, node: &'b Node) -> At<'b>
+    where
+        'a: 'b,
+    {
+        At { node, ..self.clone() }
     }
 
     pub(super) fn problem(&self, message: impl Into<String>) {
@@ -130,20 +187,6 @@ impl<'a> At<'a> {
         Some(self.child(&entry.key, &entry.value))
     }
 
-    /// The value of a key that may be left empty.
-    pub(super) fn nullable_field(&self, key: &str) -> Option<Self> {
-        self.field(key).filter(|field| !field.node.is_null())
-    }
-
-    /// Whether this is a list or mapping with nothing in it.
-    pub(super) fn is_empty(&self) -> bool {
-        match &self.node.value {
-            Value::Sequence(items) => items.is_empty(),
-            Value::Mapping(mapping) => mapping.is_empty(),
-            _ => false,
-        }
-    }
-
     /// Keys and values of a mapping.
     pub(super) fn entries(&self) -> Vec<(&'a Key, Self)> {
         let Some(mapping) = self.mapping() else {
@@ -161,12 +204,11 @@ impl<'a> At<'a> {
     }
 
     /// The items of a list.
-    pub(super) fn items(&self) -> Vec<Self> {
+    pub(super) fn items(&self) -> Option<Vec<Self>> {
         let Some(items) = self.node.as_sequence() else {
-            self.wrong_kind::<()>("a list");
-            return Vec::new();
+            return self.wrong_kind("a list");
         };
-        items.iter().enumerate().map(|(index, item)| self.item(index, item)).collect()
+        Some(items.iter().enumerate().map(|(index, item)| self.item(index, item)).collect())
     }
 
     /// A string, not a number.
@@ -179,19 +221,6 @@ impl<'a> At<'a> {
         text.map(str::to_owned)
     }
 
-    /// A string that counts as absent when empty, as it often is after interpolation.
-    pub(super) fn word(&self) -> Option<String> {
-        self.string().filter(|text| !text.is_empty())
-    }
-
-    /// A string or a number, as text.
-    pub(super) fn string_or_number(&self) -> Option<String> {
-        match &self.node.value {
-            Value::String(_) | Value::Int(_) | Value::Float(_) => self.node.to_text(),
-            _ => self.wrong_kind("a string or a number"),
-        }
-    }
-
     /// A boolean, also as text, as interpolation leaves it.
     pub(super) fn boolean(&self) -> Option<bool> {
         match &self.node.value {
@@ -199,88 +228,12 @@ impl<'a> At<'a> {
             Value::String(text) => match text.to_lowercase().as_str() {
                 "true" => Some(true),
                 "false" => Some(false),
-                "1" | "t" | "y" | "yes" | "on" => self.old_boolean(true),
-                "0" | "f" | "n" | "no" | "off" => self.old_boolean(false),
+                "y" | "yes" | "on" => self.old_boolean(true),
+                "n" | "no" | "off" => self.old_boolean(false),
                 _ => self.wrong_kind("true or false"),
             },
             _ => self.wrong_kind("true or false"),
         }
-    }
-
-    /// A whole number, also as text.
-    pub(super) fn integer(&self) -> Option<i64> {
-        let value = match &self.node.value {
-            Value::Int(value) => i64::try_from(*value).ok(),
-            Value::String(text) => text.parse().ok(),
-            _ => None,
-        };
-        value.or_else(|| self.wrong_kind("a whole number"))
-    }
-
-    /// A size such as `8gb`, in bytes.
-    pub(super) fn bytes(&self) -> Option<u64> {
-        let text = self.string_or_number()?;
-        let size = scalars::bytes(&text);
-        size.or_else(|| self.wrong_kind("a size such as 512m, 8gb or a number of bytes"))
-    }
-
-    /// A duration such as `1m30s`.
-    pub(super) fn duration(&self) -> Option<Duration> {
-        let text = self.string()?;
-        let duration = scalars::duration(&text);
-        duration.or_else(|| self.wrong_kind("a duration such as 30s, 1m30s or 500ms"))
-    }
-
-    /// A list of strings.
-    pub(super) fn strings(&self) -> Vec<String> {
-        self.items().iter().filter_map(Self::string).collect()
-    }
-
-    /// A list of strings and numbers.
-    pub(super) fn texts(&self) -> Vec<String> {
-        self.items().iter().filter_map(Self::string_or_number).collect()
-    }
-
-    /// A list of different strings.
-    pub(super) fn unique_strings(&self) -> Vec<String> {
-        let mut seen = HashSet::new();
-        let mut strings = Vec::new();
-        for item in self.items() {
-            let Some(text) = item.string() else { continue };
-            if seen.insert(text.clone()) {
-                strings.push(text);
-            } else {
-                item.problem(format!("{} is listed twice; keep one", item.shown()));
-            }
-        }
-        strings
-    }
-
-    /// A mapping, or a list of `KEY=value` and `KEY`; of two equal keys the last counts.
-    pub(super) fn pairs(&self) -> BTreeMap<String, Option<String>> {
-        if self.node.as_sequence().is_some() {
-            let lines = self.strings().into_iter();
-            return lines
-                .map(|line| match line.split_once('=') {
-                    Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-                    None => (line, None),
-                })
-                .collect();
-        }
-        if self.node.as_mapping().is_none() {
-            // Without the value: what stands here was meant to be an environment.
-            let kind = self.node.kind();
-            self.problem(format!("must be a mapping or a list of KEY=value, not {kind}"));
-            return BTreeMap::new();
-        }
-        let pair = |(key, value): (&Key, Self)| (key.text.clone(), value.scalar_text());
-        self.entries().into_iter().map(pair).collect()
-    }
-
-    /// Like [`At::pairs`], with empty text where there is no value.
-    pub(super) fn text_pairs(&self) -> BTreeMap<String, String> {
-        let pairs = self.pairs().into_iter();
-        pairs.map(|(key, value)| (key, value.unwrap_or_default())).collect()
     }
 
     /// Reports that the value is not what it must be. Always `None`.
@@ -289,34 +242,22 @@ impl<'a> At<'a> {
         None
     }
 
-    fn scalar_text(&self) -> Option<String> {
-        match &self.node.value {
-            Value::Null => None,
-            Value::Sequence(_) | Value::Mapping(_) => self.wrong_kind("a single value"),
-            Value::Date(_) => {
-                self.problem("a date must be put in quotes to be a string");
-                None
-            }
-            _ => self.node.to_text(),
-        }
-    }
-
     fn old_boolean(&self, value: bool) -> Option<bool> {
         self.warn(format!("write {value} instead; YAML 1.2 does not take this for a boolean"));
         Some(value)
     }
 
     fn child(&self, key: &'a Key, node: &'a Node) -> Self {
-        let key_place = (key.line, key.column);
+        let key_place = Place::from(key);
         // An empty value has no place of its own worth showing.
-        let place = if node.is_null() { key_place } else { (node.line, node.column) };
+        let place = if node.is_null() { key_place } else { Place::from(node) };
         let path = self.step(Name::Key(&key.text));
         Self { node, path, place, key_place, sink: self.sink }
     }
 
     fn item(&self, index: usize, node: &'a Node) -> Self {
         let path = self.step(Name::Index(index));
-        let place = (node.line, node.column);
+        let place = Place::from(node);
         Self { node, path, place, key_place: place, sink: self.sink }
     }
 

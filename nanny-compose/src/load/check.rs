@@ -1,54 +1,51 @@
-//! Every key of a file against the table of keys.
+//! What must hold once everything is merged: what is required is there, and what must not be
+//! repeated is not.
 
-use super::at::{At, Sink};
-use crate::keys::{self, Support};
-use crate::yaml::{Key, Node, Value};
+use super::at::At;
+use crate::spec::{Object, Repeats, Shape};
 
-/// Reports all keys that are unknown, refused or ignored, and tags that Compose gives a meaning.
-pub(super) fn keys(root: &Node, sink: &Sink) {
-    if root.as_mapping().is_some() {
-        check(&At::root(root, sink), "");
+/// Reports what is missing or listed twice anywhere in a canonical tree.
+pub(super) fn object(object: &'static Object, at: &At<'_>) {
+    for key in object.required {
+        if at.field(key).is_none() {
+            at.problem_at_key(format!("'{key}' is missing"));
+        }
+    }
+    for (key, value) in at.entries() {
+        if let Some(field) = object.field(&key.text) {
+            shape(field.shape, &value);
+        }
     }
 }
 
-fn check(at: &At<'_>, place: &str) {
-    if let Some(tag) = &at.node.tag {
-        at.problem(format!("the tag {tag} is not supported; remove it"));
-    }
-    match &at.node.value {
-        Value::Mapping(_) => {
-            for (key, value) in at.entries() {
-                if !key.is_string {
-                    value.problem_at_key("a key must be a string; put it in quotes");
-                }
-                let child = keys::place_of(place, &key.text);
-                if !keys::are_fixed_at(place) || known(place, &child, key, &value) {
-                    check(&value, &child);
-                }
+fn shape(shape_of: &'static Shape, at: &At<'_>) {
+    match shape_of {
+        Shape::Short(_, long) | Shape::Optional(long) => {
+            if !at.node.is_null() {
+                shape(long, at);
             }
         }
-        Value::Sequence(_) => {
-            let child = format!("{place}.[]");
-            at.items().iter().for_each(|item| check(item, &child));
+        // The short form of a limit is a number also here.
+        Shape::Object(inner) if at.node.as_mapping().is_some() => object(inner, at),
+        Shape::Named(value) => {
+            at.entries().iter().for_each(|(_, at)| shape(value, at));
+        }
+        Shape::List(list) => {
+            let items = at.items().unwrap_or_default();
+            if list.repeats == Repeats::Refused {
+                repeats(&items);
+            }
+            items.iter().for_each(|item| shape(list.item, item));
         }
         _ => {}
     }
 }
 
-/// Whether a key is one to look into further.
-fn known(place: &str, child: &str, key: &Key, value: &At<'_>) -> bool {
-    match keys::support(child) {
-        Some(Support::Supported) => return true,
-        Some(Support::Ignored(notice)) => value.warn_at_key(notice),
-        Some(Support::Refused(reason)) => value.problem_at_key(reason),
-        None if key.text.starts_with("x-") || value.is_enough() => {}
-        None => {
-            let hint = match keys::nearest(place, &key.text) {
-                Some(nearest) => format!("did you mean '{nearest}'?"),
-                None => "remove it, or name it 'x-…' to keep it as a note".to_owned(),
-            };
-            value.problem_at_key(format!("not a Compose key; {hint}"));
+fn repeats(items: &[At<'_>]) {
+    let mut seen = std::collections::HashSet::new();
+    for item in items {
+        if !seen.insert(item.node.to_text()) {
+            item.problem(format!("{} is listed twice; keep one", item.shown()));
         }
     }
-    false
 }

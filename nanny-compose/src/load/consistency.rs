@@ -1,76 +1,234 @@
-//! What must hold between services.
+//! What must hold between the parts of a project: what is referred to is there, and nothing is
+//! asked for twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::at::At;
-use super::service::Draft;
+use super::at::{At, Sink};
+use super::normal::text;
+use super::read::entries;
 use crate::model::Project;
+use crate::yaml::{Node, Value};
 
-/// Checks dependencies: they must exist, be active, and not go round in circles. Those that are
-/// not required are dropped where they cannot be met.
-pub(super) fn dependencies(drafts: &mut BTreeMap<String, Draft<'_>>, inactive: &BTreeSet<String>) {
-    let active: BTreeSet<String> = drafts.keys().cloned().collect();
-    for draft in drafts.values_mut() {
-        let places = dependency_places(&draft.at);
-        draft.service.depends_on.retain(|name, dependency| {
-            if active.contains(name) || !dependency.required {
-                return active.contains(name);
-            }
-            let at = places.get(name).unwrap_or(&draft.at);
-            let shown = if at.node.secret { String::new() } else { format!(" '{name}'") };
-            at.problem_at_key(if inactive.contains(name) {
-                format!("the service{shown} is not active; select one of its profiles, or set 'required: false'")
-            } else {
-                format!("there is no service{shown}; define it, or remove this dependency")
-            });
-            false
-        });
-    }
-    if let Some(circle) = circle(drafts)
-        && let Some(first) = circle.first().and_then(|name| drafts.get(*name))
-    {
-        let at = first.at.field("depends_on").unwrap_or_else(|| first.at.clone());
-        let circle = circle.join(" -> ");
-        at.problem(format!("services wait for each other: {circle}; remove one dependency"));
-    }
+/// A canonical project and which of its services are active.
+pub(super) struct Consistency<'a> {
+    pub(super) root: &'a Node,
+    pub(super) sink: &'a Sink,
+    pub(super) active: &'a BTreeSet<String>,
 }
 
-/// Checks that no two containers bear the same name.
-pub(super) fn container_names(drafts: &BTreeMap<String, Draft<'_>>, project: &Project) {
-    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
-    // Explicit names come second, so that the problem is reported where there is a key to change.
-    let (explicit, default): (Vec<_>, Vec<_>) =
-        drafts.values().partition(|draft| draft.service.container_name.is_some());
-    for draft in default.into_iter().chain(explicit) {
-        let name = project.container_name(&draft.service);
-        if let Some(first) = taken.insert(name, &draft.service.name) {
-            let at = draft.at.field("container_name").unwrap_or_else(|| draft.at.clone());
-            at.problem(format!("the container of service '{first}' has this name already"));
+impl<'a> Consistency<'a> {
+    /// Reports everything that does not fit together.
+    pub(super) fn check(&self, project: &Project) {
+        let root = At::root(self.root, self.sink);
+        for section in ["services", "networks", "volumes", "secrets", "configs"] {
+            for (key, value) in root.field(section).map(|at| at.entries()).unwrap_or_default() {
+                if !is_name(&key.text) {
+                    value.problem_at_key("a name may hold only a-z, A-Z, 0-9, ., _ and -");
+                }
+            }
+        }
+        for name in self.active {
+            let Some(service) = self.service(name) else { continue };
+            image(&service);
+            self.references(&service);
+            self.dependencies(&service);
+            targets(&service);
+            one_container(&service);
+        }
+        self.container_names(project);
+        self.circles();
+    }
+
+    fn service(&self, name: &str) -> Option<At<'a>> {
+        At::root(self.root, self.sink).field("services")?.field(name)
+    }
+
+    /// Networks, volumes, secrets and configs must be defined.
+    fn references(&self, service: &At<'a>) {
+        let is_defined = |section: &str, key: &str| {
+            let section = self.root.at(section).and_then(Node::as_mapping);
+            section.is_some_and(|section| section.get(key).is_some())
+        };
+        let networks = service.field("networks").filter(|at| at.node.as_mapping().is_some());
+        for (key, at) in networks.map(|at| at.entries()).unwrap_or_default() {
+            if key.text != "default" && !is_defined("networks", &key.text) {
+                undefined(&at, "network", "networks", &key.text);
+            }
+        }
+        for mount in list(service, "volumes") {
+            let (Some("volume"), Some(source)) =
+                (text(mount.node, "type"), text(mount.node, "source"))
+            else {
+                continue;
+            };
+            if !source.is_empty() && !is_defined("volumes", source) {
+                let advice = if source.contains('/') {
+                    "for a path beside the file, begin it with './'"
+                } else {
+                    "define it under the top-level 'volumes'"
+                };
+                let shown = shown(&mount, source);
+                mount.problem(format!("the volume{shown} is not defined; {advice}"));
+            }
+        }
+        for section in ["secrets", "configs"] {
+            for reference in list(service, section) {
+                let source = text(reference.node, "source").unwrap_or_default();
+                if !is_defined(section, source) {
+                    undefined(&reference, &section[..section.len() - 1], section, source);
+                }
+            }
+        }
+        if let Some(build) = service.field("build") {
+            for reference in list(&build, "secrets") {
+                let source = text(reference.node, "source").unwrap_or_default();
+                if !is_defined("secrets", source) {
+                    undefined(&reference, "secret", "secrets", source);
+                }
+            }
+        }
+    }
+
+    fn dependencies(&self, service: &At<'a>) {
+        for (key, at) in service.field("depends_on").map(|at| at.entries()).unwrap_or_default() {
+            let name = &key.text;
+            if self.active.contains(name) {
+                continue;
+            }
+            let shown = shown(&at, name);
+            let is_required = at.node.at("required").is_none_or(|n| n.value != Value::Bool(false));
+            match self.service(name) {
+                None => at.problem_at_key(format!(
+                    "there is no service{shown}; define it, or remove this dependency"
+                )),
+                Some(_) if is_required => at.problem_at_key(format!(
+                    "the service{shown} is not active; select one of its profiles, \
+                     or set 'required: false'"
+                )),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// No two containers may bear the same name.
+    fn container_names(&self, project: &Project) {
+        let mut taken: HashMap<String, &str> = HashMap::new();
+        // Explicit names come second, so that the problem is reported where there is a key to
+        // change.
+        let (explicit, default): (Vec<_>, Vec<_>) =
+            project.services.values().partition(|service| service.container_name.is_some());
+        for service in default.into_iter().chain(explicit) {
+            let name = project.container_name(service);
+            if let Some(first) = taken.insert(name, &service.name) {
+                let Some(at) = self.service(&service.name) else { continue };
+                let at = at.field("container_name").unwrap_or(at);
+                at.problem(format!("the container of service '{first}' has this name already"));
+            }
+        }
+    }
+
+    fn circles(&self) {
+        let mut next: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for name in self.active {
+            let service = self.root.at("services").and_then(Node::as_mapping);
+            let service = service.and_then(|services| services.get(name));
+            let on = service.and_then(|service| service.at("depends_on"));
+            let on = on.into_iter().flat_map(entries).map(|entry| entry.key.text.as_str());
+            next.insert(name, on.filter(|on| self.active.contains(*on)).collect());
+        }
+        if let Some(circle) = circle(&next)
+            && let Some(first) = circle.first().and_then(|name| self.service(name))
+        {
+            let at = first.field("depends_on").unwrap_or(first);
+            let circle = circle.join(" -> ");
+            at.problem(format!("services wait for each other: {circle}; remove one dependency"));
         }
     }
 }
 
-fn dependency_places<'a>(service: &At<'a>) -> BTreeMap<String, At<'a>> {
-    let Some(at) = service.field("depends_on") else {
-        return BTreeMap::new();
-    };
-    if at.node.as_mapping().is_some() {
-        return at.entries().into_iter().map(|(key, at)| (key.text.clone(), at)).collect();
+fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && name.chars().all(fits)
+}
+
+fn undefined(at: &At<'_>, what: &str, section: &str, name: &str) {
+    let shown = shown(at, name);
+    at.problem_at_key(format!(
+        "the {what}{shown} is not defined; define it under the top-level '{section}'"
+    ));
+}
+
+/// A name for a message, unless a variable went into it.
+fn shown(at: &At<'_>, name: &str) -> String {
+    if at.node.secret { String::new() } else { format!(" '{name}'") }
+}
+
+fn list<'a>(at: &At<'a>, key: &str) -> Vec<At<'a>> {
+    at.field(key).and_then(|at| at.items()).unwrap_or_default()
+}
+
+fn image(service: &At<'_>) {
+    let has_image = text(service.node, "image").is_some_and(|image| !image.is_empty());
+    if !has_image && service.field("build").is_none() {
+        service.problem_at_key("has neither 'image' nor 'build'; say what to run");
     }
-    let named = |item: At<'a>| Some((item.node.as_str()?.to_owned(), item));
-    at.items().into_iter().filter_map(named).collect()
+    let Some(build) = service.field("build") else { return };
+    let is_said = |key| text(build.node, key).is_some_and(|text| !text.is_empty());
+    if is_said("dockerfile") && is_said("dockerfile_inline") {
+        build.problem_at_key("has both 'dockerfile' and 'dockerfile_inline'; keep one of the two");
+    }
+    let platforms = list(&build, "platforms");
+    if let Some(platform) = text(service.node, "platform").filter(|text| !text.is_empty())
+        && !platforms.is_empty()
+        && !platforms.iter().any(|at| at.node.as_str() == Some(platform))
+    {
+        build.problem_at_key("'platforms' must hold the service's 'platform'; add it there");
+    }
+}
+
+/// No two things may be mounted at one place.
+fn targets(service: &At<'_>) {
+    let mut taken = BTreeSet::new();
+    for item in list(service, "tmpfs") {
+        let target = item.node.as_str().unwrap_or_default();
+        let target = target.split(':').next().unwrap_or(target);
+        if !taken.insert(target.to_owned()) {
+            item.problem("something is mounted at this path already; keep one of the two");
+        }
+    }
+    for item in list(service, "volumes") {
+        let target = text(item.node, "target").unwrap_or_default();
+        if !taken.insert(target.to_owned()) {
+            item.problem("something is mounted at this path already; keep one of the two");
+        }
+        if let Some(kind @ ("image" | "npipe" | "cluster")) = text(item.node, "type") {
+            item.problem(format!(
+                "a mount of type {kind} is not supported; use a bind, a volume or tmpfs, \
+                 or run this project with docker compose"
+            ));
+        }
+    }
+}
+
+/// One container of a service is what a nanny runs, or none.
+fn one_container(service: &At<'_>) {
+    for key in ["scale", "deploy.replicas"] {
+        let Some(at) = service.at(key) else { continue };
+        if !matches!(at.node.value, Value::Int(0 | 1)) {
+            at.problem("more than one container of a service is not supported; write 0 or 1, or run this project with docker compose");
+        }
+    }
 }
 
 /// A way from a service back to itself, with that service at both ends.
-fn circle<'a>(drafts: &'a BTreeMap<String, Draft<'_>>) -> Option<Vec<&'a str>> {
-    let next_of = |name: &str| drafts.get(name).map(|draft| draft.service.depends_on.keys());
+fn circle<'a>(next: &BTreeMap<&'a str, Vec<&'a str>>) -> Option<Vec<&'a str>> {
     let mut done: BTreeSet<&str> = BTreeSet::new();
-    for start in drafts.keys() {
-        let mut way = vec![start.as_str()];
-        let mut on_way: BTreeSet<&str> = BTreeSet::from([start.as_str()]);
-        let mut open = vec![next_of(start)?];
+    for start in next.keys() {
+        let mut way = vec![*start];
+        let mut on_way: BTreeSet<&str> = BTreeSet::from([*start]);
+        let mut open = vec![next.get(start)?.iter()];
         while let Some(nexts) = open.last_mut() {
-            let Some(next) = nexts.next() else {
+            let Some(name) = nexts.next().copied() else {
                 open.pop();
                 if let Some(name) = way.pop() {
                     on_way.remove(name);
@@ -78,14 +236,14 @@ fn circle<'a>(drafts: &'a BTreeMap<String, Draft<'_>>) -> Option<Vec<&'a str>> {
                 }
                 continue;
             };
-            if on_way.contains(next.as_str()) {
-                way.push(next);
-                return Some(way.into_iter().skip_while(|name| name != next).collect());
+            if on_way.contains(name) {
+                way.push(name);
+                return Some(way.into_iter().skip_while(|step| *step != name).collect());
             }
-            if !done.contains(next.as_str()) {
-                way.push(next);
-                on_way.insert(next);
-                open.push(next_of(next)?);
+            if !done.contains(name) {
+                way.push(name);
+                on_way.insert(name);
+                open.push(next.get(name)?.iter());
             }
         }
     }

@@ -1,109 +1,117 @@
-//! A service's variables: `environment`, and the `env_file`s beneath it.
+//! What a service takes from other files: variables from `env_file`, labels from `label_file`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::at::At;
-use super::context::Context;
+use super::normal::{child_mut, flag, set, text};
+use super::read::entries;
 use super::reading::Reading;
 use crate::dotenv;
-use crate::model::Environment;
+use crate::yaml::{Mapping, Node, Value};
 
-/// One file of `env_file`.
-#[derive(Debug)]
-pub(super) struct EnvFile<'a> {
-    path: PathBuf,
-    is_required: bool,
-    is_raw: bool,
-    at: At<'a>,
-}
-
-/// The files of `env_file`, in their order.
-pub(super) fn env_files<'a>(at: &At<'a>, context: &Context<'_>) -> Vec<EnvFile<'a>> {
-    if at.node.as_str().is_some() {
-        return env_file(at.clone(), context).into_iter().collect();
-    }
-    at.items().into_iter().filter_map(|item| env_file(item, context)).collect()
-}
-
-fn env_file<'a>(at: At<'a>, context: &Context<'_>) -> Option<EnvFile<'a>> {
-    if at.node.as_mapping().is_none() {
-        let path = PathBuf::from(context.resolve_path(&at.word()?, &at)?);
-        return Some(EnvFile { path, is_required: true, is_raw: false, at });
-    }
-    let is_required = at.field("required").and_then(|at| at.boolean()).unwrap_or(true);
-    let is_raw = at.field("format").is_some_and(|at| is_raw(&at));
-    let Some(at) = at.field("path") else {
-        at.problem("'path' is missing");
-        return None;
-    };
-    let path = PathBuf::from(context.resolve_path(&at.word()?, &at)?);
-    Some(EnvFile { path, is_required, is_raw, at })
-}
-
-fn is_raw(at: &At<'_>) -> bool {
-    match at.string().as_deref() {
-        Some("raw") => true,
-        Some("") | None => false,
-        Some(_) => at.wrong_kind::<()>("'raw' or absent").is_some(),
-    }
-}
-
-/// The whole environment: what `environment` leaves open comes from outside, what it does not
-/// name from the files.
-pub(super) fn resolve(
-    mut own: Environment,
-    env_files: &[EnvFile<'_>],
-    reading: &Reading<'_>,
-) -> Environment {
-    for (name, value) in own.values_mut() {
-        if value.is_none() {
-            *value = reading.variable(name);
+/// Puts the variables of its `env_file`s into a canonical service. What `environment` names stays.
+pub(super) fn resolve(service: &mut Node, at: &At<'_>, reading: &Reading<'_>) {
+    let own: BTreeMap<String, Option<String>> = service
+        .at("environment")
+        .into_iter()
+        .flat_map(entries)
+        .map(|entry| (entry.key.text.clone(), entry.value.to_text()))
+        .collect();
+    let files = at.field("env_file").and_then(|at| at.items()).unwrap_or_default();
+    let mut all = Mapping::default();
+    for file in files {
+        let known = |name: &str| reading.variable(name).or_else(|| own.get(name).cloned()?);
+        for (name, value) in variables(&file, reading, &known) {
+            let mut value = file.node.with(Value::String(value));
+            value.secret = true;
+            all.insert(file.node.key(name), value);
         }
     }
-    let mut all = Environment::default();
-    for file in env_files {
-        let known =
-            |name: &str| reading.variable(name).or_else(|| own.get(name).map(str::to_owned));
-        for (name, value) in variables(file, reading, &known) {
-            all.insert(name, Some(value));
+    if all.is_empty() {
+        return;
+    }
+    if let Some(environment) = child_mut(service, "environment").and_then(Node::as_mapping_mut) {
+        for entry in std::mem::take(environment).into_entries() {
+            all.insert(entry.key, entry.value);
         }
     }
-    for (name, value) in own.iter() {
-        all.insert(name, value.map(str::to_owned));
-    }
-    all
+    set(service, "environment", Value::Mapping(all));
 }
 
 fn variables(
-    file: &EnvFile<'_>,
+    file: &At<'_>,
     reading: &Reading<'_>,
     known: &dyn Fn(&str) -> Option<String>,
 ) -> BTreeMap<String, String> {
-    let text = match reading.read(&file.path) {
-        Ok(text) => text,
-        Err(reason) if reason.is_missing && !file.is_required => return BTreeMap::new(),
-        Err(reason) => {
-            let shown = if file.at.node.secret {
-                "the file".to_owned()
-            } else {
-                format!("the file {}", file.path.display())
-            };
-            file.at.problem(format!("{shown} cannot be read: {}", reason.message));
+    let required = file.node.at("required").is_none() || flag(file.node, "required");
+    let Some(path_at) = file.field("path") else { return BTreeMap::new() };
+    let parse = match text(file.node, "format") {
+        None | Some("") => dotenv::parse,
+        Some("raw") => dotenv::parse_raw,
+        Some(_) => {
+            let format = file.field("format").unwrap_or_else(|| file.clone());
+            format.wrong_kind::<()>("'raw' or absent");
             return BTreeMap::new();
         }
     };
-    let parse = if file.is_raw { dotenv::parse_raw } else { dotenv::parse };
-    let variables = parse(&text, known);
-    if !file.at.node.secret {
-        return reading.checked(&file.path, variables);
+    read(&path_at, required, reading, &|text| parse(text, known)).unwrap_or_default()
+}
+
+/// Puts the labels of its `label_file`s into a canonical service. What `labels` names stays.
+pub(super) fn resolve_labels(service: &mut Node, at: &At<'_>, reading: &Reading<'_>) {
+    let files = at.field("label_file").and_then(|at| at.items()).unwrap_or_default();
+    let mut all = Mapping::default();
+    for file in files {
+        let known = |name: &str| reading.variable(name);
+        let labels = read(&file, true, reading, &|text| dotenv::parse(text, &known));
+        for (name, value) in labels.unwrap_or_default() {
+            all.insert(file.node.key(name), file.node.with(Value::String(value)));
+        }
+    }
+    if all.is_empty() {
+        return;
+    }
+    if let Some(labels) = child_mut(service, "labels").and_then(Node::as_mapping_mut) {
+        for entry in std::mem::take(labels).into_entries() {
+            all.insert(entry.key, entry.value);
+        }
+    }
+    set(service, "labels", Value::Mapping(all));
+}
+
+/// What a file of `KEY=value` lines says; what is wrong with it is reported at the place that
+/// names it, or in the file.
+fn read(
+    at: &At<'_>,
+    required: bool,
+    reading: &Reading<'_>,
+    parse: &dyn Fn(&str) -> Result<dotenv::Variables, dotenv::DotenvError>,
+) -> Option<BTreeMap<String, String>> {
+    let path = Path::new(at.node.as_str()?);
+    let text = match reading.read(path) {
+        Ok(text) => text,
+        Err(reason) if reason.is_missing && !required => return None,
+        Err(reason) => {
+            let shown = if at.node.secret {
+                "the file".to_owned()
+            } else {
+                format!("the file {}", path.display())
+            };
+            at.problem(format!("{shown} cannot be read: {}", reason.message));
+            return None;
+        }
+    };
+    let variables = parse(&text);
+    if !at.node.secret {
+        return Some(reading.checked(path, variables));
     }
     // A report in the file would show its path, which comes from a variable.
     match variables {
-        Ok(variables) => variables.values,
+        Ok(variables) => Some(variables.values),
         Err(error) => {
-            file.at.problem(format!("the file is not sound: {error}"));
-            BTreeMap::new()
+            at.problem(format!("the file is not sound: {error}"));
+            None
         }
     }
 }

@@ -1,54 +1,65 @@
-//! From a Compose file to a [`Project`].
+//! From Compose files to a [`Project`].
 //!
-//! In this order, each step reporting all it finds: read `.env`, read the file, check every key,
-//! replace variables, build the model, check what services ask of each other, read `env_file`s.
+//! In this order: read `.env`; read each file, replace its variables, bring it into the canonical
+//! form, resolve its `extends` and `include`s; lay the files over each other; fill in the
+//! defaults; check what the parts ask of each other; read `env_file`s; build the model. Each step
+//! reports all it finds.
 
 mod at;
 mod check;
 mod consistency;
-mod context;
+mod decode;
 mod environment;
-mod gpus;
+mod extends;
+mod include;
+mod layers;
+mod merge;
 mod mounts;
 mod name;
-mod parts;
+mod normal;
 mod ports;
+mod read;
 mod reading;
-mod resources;
 mod scalars;
-mod service;
+mod short;
 mod variables;
 mod words;
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use at::{At, Sink};
-use context::Context;
+use at::{At, Place, Sink};
+use consistency::Consistency;
+use decode::Decoder;
+use layers::{Loader, Scope};
+use normal::Normal;
 use reading::{Reading, Record};
-use service::Draft;
 
 use crate::dotenv;
 use crate::files::Files;
-use crate::model::{Network, Project, Volume};
+use crate::hash::{Dollars, Writer};
+use crate::model::{Config, MountSource, Network, Project};
 use crate::names::resource_name;
 use crate::problem::{Problem, Problems};
-use crate::yaml::{self, Limits, Node};
+use crate::spec::PROJECT;
+use crate::yaml::{Limits, Mapping, Node, Value};
 
 /// What to load, and how.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Request {
-    /// The Compose file, an absolute path.
-    pub compose_file: PathBuf,
-    /// Where relative paths start and `.env` lies, absolute; the file's directory by default.
+    /// The Compose files, absolute paths; a later one says what to change in the earlier ones.
+    pub compose_files: Vec<PathBuf>,
+    /// Where relative paths start and `.env` lies, absolute; the first file's directory by
+    /// default.
     pub project_dir: Option<PathBuf>,
     /// The project's name; by default the `COMPOSE_PROJECT_NAME` in `.env` (an ambient one is
-    /// ignored), else the file's `name`, else the directory's.
+    /// ignored), else the `name` in the files, else the directory's.
     pub project_name: Option<String>,
     /// The profiles to activate, `*` for all; by default those in `COMPOSE_PROFILES`.
     pub profiles: Vec<String>,
+    /// Files of variables in place of `.env`, absolute paths; unlike it they must be there.
+    pub env_files: Vec<PathBuf>,
     /// What `~` stands for.
     pub home: Option<PathBuf>,
     /// How much the YAML text may ask for. The size also bounds `.env` and each `env_file`.
@@ -56,18 +67,50 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request with all the defaults.
+    /// A request for one file with all the defaults.
     pub fn new(compose_file: impl Into<PathBuf>) -> Self {
+        Self::of_files(vec![compose_file.into()])
+    }
+
+    /// A request for several files with all the defaults.
+    pub fn of_files(compose_files: Vec<PathBuf>) -> Self {
         Self {
-            compose_file: compose_file.into(),
+            compose_files,
             project_dir: None,
             project_name: None,
             profiles: Vec::new(),
+            env_files: Vec::new(),
             home: None,
             limits: Limits::default(),
         }
     }
 }
+
+/// The files that Compose takes in a directory when none is named: the first of its default names
+/// that is there, and the override file beside it. Empty if there is none.
+pub fn default_files(directory: &Path, files: &dyn Files) -> Vec<PathBuf> {
+    let first_of = |names: [&str; 4]| {
+        names.iter().map(|name| directory.join(name)).find(|path| files.exists(path))
+    };
+    let Some(file) = first_of(DEFAULT_NAMES) else { return Vec::new() };
+    std::iter::once(file).chain(override_file(directory, files)).collect()
+}
+
+/// The override file of a directory, which Compose lays over a file with a default name.
+pub fn override_file(directory: &Path, files: &dyn Files) -> Option<PathBuf> {
+    OVERRIDE_NAMES.iter().map(|name| directory.join(name)).find(|path| files.exists(path))
+}
+
+/// The names under which Compose looks for a file, the first one first.
+pub const DEFAULT_NAMES: [&str; 4] =
+    ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+/// The names under which Compose looks for an override file, the first one first.
+pub const OVERRIDE_NAMES: [&str; 4] = [
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+];
 
 /// A project that could be loaded.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,7 +118,7 @@ impl Request {
 pub struct Loaded {
     /// The project.
     pub project: Project,
-    /// What is odd about the file but does not keep it from running.
+    /// What is odd about the files but does not keep them from running.
     pub warnings: Vec<Problem>,
     /// Every file that was read or looked for: when one of them changes, load again.
     pub files_read: Vec<PathBuf>,
@@ -92,174 +135,161 @@ pub fn load(
     files: &dyn Files,
 ) -> Result<Loaded, Problems> {
     let mut reading = Reading::new(files, environment, request.limits.max_bytes);
-    let sink = Sink::new(&request.compose_file);
+    let sink = Sink::default();
     let project = build(request, &mut reading, &sink);
     let Record { files_read, problems: more, warnings: notes } = reading.into_record();
     let mut problems = sink.problems.into_inner();
     let mut warnings = sink.warnings.into_inner();
-    problems.sort_by_key(|problem| (problem.line, problem.column));
-    warnings.sort_by_key(|warning| (warning.line, warning.column));
-    problems.dedup();
-    // The note that there is more comes last, and stands nowhere.
-    let notes_last = problems.iter_mut().chain(&mut warnings);
-    notes_last.filter(|report| report.line == usize::MAX).for_each(|report| report.line = 0);
+    let order = sink.files.into_inner();
+    for list in [&mut problems, &mut warnings] {
+        list.sort_by_key(|it| (order.get_index_of(&it.file), it.line, it.column));
+        list.dedup();
+        // The note that there is more comes last, and stands nowhere.
+        let notes = list.iter_mut().filter(|report| report.line == usize::MAX);
+        notes.for_each(|report| report.line = 0);
+    }
     problems.extend(more);
     warnings.extend(notes);
     match project {
         Some(project) if problems.is_empty() => Ok(Loaded { project, warnings, files_read }),
-        _ => Err(Problems { problems, warnings, files_read }),
+        _ => {
+            debug_assert!(!problems.is_empty(), "refused without a reason");
+            Err(Problems { problems, warnings, files_read })
+        }
     }
 }
 
 /// The steps of a load; `None` as soon as the next step has nothing sound to work on.
 fn build(request: &Request, reading: &mut Reading<'_>, sink: &Sink) -> Option<Project> {
-    let file = &request.compose_file;
-    let beside = file.parent().unwrap_or(Path::new("/"));
-    let project_dir = scalars::clean(request.project_dir.as_deref().unwrap_or(beside));
-    if file.is_relative() || project_dir.is_relative() {
-        sink.problem((0, 0), "", "the paths of file and project directory must be absolute");
+    let Some(first) = request.compose_files.first() else {
+        let message = "there is no Compose file; write one, or name it";
+        sink.problem(Place::whole(sink.file(Path::new("compose.yaml"))), "", message);
         return None;
-    }
-    read_dot_env(&project_dir, reading);
-    let mut root = read_tree(request, reading, sink)?;
-    warn_of_overrides(file, reading, sink);
-    check::keys(&root, sink);
-    let name = name::of_project(request, &root, &project_dir, reading, sink);
-    reading.set_project_name(&name);
-    let found = sink.count();
-    variables::replace(&mut root, sink, &|variable| reading.variable(variable));
-    // A text that could not be interpolated would only cause false alarms further on.
-    if sink.count() > found {
-        return None;
-    }
-    let names = Names { project: &name, project_dir: &project_dir };
-    model(request, &At::root(&root, sink), names, reading)
-}
-
-/// What the project and its directory are called.
-#[derive(Debug, Clone, Copy)]
-struct Names<'a> {
-    project: &'a str,
-    project_dir: &'a Path,
-}
-
-fn read_dot_env(project_dir: &Path, reading: &mut Reading<'_>) {
-    let path = project_dir.join(".env");
-    match reading.read(&path) {
-        Ok(text) => {
-            let variables = dotenv::parse(&text, &|name| reading.variable(name));
-            let variables = reading.checked(&path, variables);
-            reading.set_dot_env(variables);
-        }
-        Err(reason) if reason.is_missing => {}
-        Err(reason) => {
-            let message = format!("cannot be read: {}", reason.message);
-            reading.report(Problem::of_file(&path, message));
-        }
-    }
-}
-
-fn read_tree(request: &Request, reading: &Reading<'_>, sink: &Sink) -> Option<Node> {
-    let text = match reading.read(&request.compose_file) {
-        Ok(text) => text,
-        Err(reason) => {
-            sink.problem((0, 0), "", format!("cannot be read: {}", reason.message));
-            return None;
-        }
     };
-    match yaml::parse(&text, &request.limits) {
-        Ok(root) => Some(root),
-        Err(error) => {
-            sink.problem((error.line, error.column), &error.path, error.message);
-            None
-        }
+    let beside = first.parent().unwrap_or(Path::new("/"));
+    let dir = scalars::clean(request.project_dir.as_deref().unwrap_or(beside));
+    if dir.is_relative() || request.compose_files.iter().any(|file| file.is_relative()) {
+        let message = "the paths of files and project directory must be absolute";
+        sink.problem(Place::whole(sink.file(first)), "", message);
+        return None;
     }
+    read_dot_env(request, &dir, reading);
+    let name = {
+        let loader = Loader::new(reading, sink, request.limits, request.home.as_deref());
+        let documents = request.compose_files.iter().map(|file| loader.documents(file, None));
+        let documents = documents.collect::<Option<Vec<_>>>()?;
+        name::of_project(request, &documents, &dir, reading, sink)
+    };
+    reading.set_project_name(&name);
+    let loader = Loader::new(reading, sink, request.limits, request.home.as_deref());
+    let variable = |name: &str| reading.variable(name);
+    let scope = Scope { dir: &dir, variable: &variable };
+    let files: Vec<_> = request.compose_files.iter().map(|file| scalars::clean(file)).collect();
+    let mut root = loader.stack(&files, scope, &[])?;
+    // What is wrong so far would only cause false alarms further on.
+    if sink.count() > 0 {
+        return None;
+    }
+    check::object(&PROJECT, &At::root(&root, sink));
+    Normal { project: &name, dir: &dir, sink, variable: &variable }.fill(&mut root);
+    let selected = selected_profiles(request, reading);
+    let mut project = Project::new(&name, &dir);
+    project.config_files = files;
+    model(&mut project, &mut root, &selected, reading, sink);
+    Some(project)
 }
 
-/// `docker compose` would merge an override file beside a file with one of its default names,
-/// and read other files where `.env` says so.
-fn warn_of_overrides(file: &Path, reading: &Reading<'_>, sink: &Sink) {
-    if reading.dot_env("COMPOSE_FILE").is_some() {
-        sink.warn((0, 0), "", "COMPOSE_FILE in .env has no effect here; only this file is read");
-    }
-    let is_default = file.file_name().is_some_and(|name| {
-        DEFAULT_STEMS.iter().any(|stem| {
-            name == format!("{stem}.yml").as_str() || name == format!("{stem}.yaml").as_str()
-        })
-    });
-    if !is_default {
-        return;
-    }
-    for stem in DEFAULT_STEMS {
-        for extension in ["yml", "yaml"] {
-            let name = format!("{stem}.override.{extension}");
-            if reading.exists(&file.with_file_name(&name)) {
-                let message = format!("{name} beside it is not read; merging is not supported yet");
-                sink.warn((0, 0), "", message);
+fn read_dot_env(request: &Request, dir: &Path, reading: &mut Reading<'_>) {
+    let dot_env = [dir.join(".env")];
+    let is_default = request.env_files.is_empty();
+    let files = if is_default { &dot_env[..] } else { &request.env_files };
+    let mut all = std::collections::BTreeMap::new();
+    for path in files {
+        match reading.read(path) {
+            Ok(text) => {
+                let known = |name: &str| reading.variable(name).or_else(|| all.get(name).cloned());
+                let variables = dotenv::parse(&text, &known);
+                let variables = reading.checked(path, variables);
+                all.extend(variables);
+            }
+            Err(reason) if reason.is_missing && is_default => {}
+            Err(reason) => {
+                let message = format!("cannot be read: {}", reason.message);
+                reading.report(Problem::of_file(path, message));
             }
         }
     }
+    reading.set_dot_env(all);
 }
 
-const DEFAULT_STEMS: [&str; 2] = ["compose", "docker-compose"];
-
-/// The project, as far as the tree is sound.
+/// Fills the project from the canonical tree.
 fn model(
-    request: &Request,
-    root: &At<'_>,
-    names: Names<'_>,
+    project: &mut Project,
+    root: &mut Node,
+    selected: &[String],
     reading: &Reading<'_>,
-) -> Option<Project> {
-    root.mapping()?;
-    // It means nothing any more, but Compose still wants it to be a string.
-    let _ = root.field("version").and_then(|at| at.string());
-    let Some(services) = root.field("services") else {
-        root.problem("there is no 'services'; add at least one");
-        return None;
+    sink: &Sink,
+) {
+    let names = |node: Option<&Node>| -> Vec<String> {
+        node.into_iter().flat_map(read::entries).map(|entry| entry.key.text.clone()).collect()
     };
-    let (networks, volumes) = (root.field("networks"), root.field("volumes"));
-    let keys = |at: &Option<At<'_>>| -> BTreeSet<String> {
-        let mapping = at.as_ref().and_then(|at| at.node.as_mapping());
-        let entries = mapping.into_iter().flat_map(|mapping| mapping.iter());
-        entries.map(|entry| entry.key.text.clone()).collect()
-    };
-    let mut context = Context {
-        project: names.project,
-        project_dir: names.project_dir,
-        home: request.home.as_deref(),
-        networks: keys(&networks),
-        volumes: keys(&volumes),
-        is_active: true,
-        used_networks: RefCell::default(),
-        used_volumes: RefCell::default(),
-    };
-    let mut project = Project::new(names.project, names.project_dir);
-    project.config_files = vec![scalars::clean(&request.compose_file)];
-    let networks = networks.map(|at| resources::networks(&at, &context)).unwrap_or_default();
-    let volumes = volumes.map(|at| resources::volumes(&at, &context)).unwrap_or_default();
+    let (active, inactive): (Vec<_>, Vec<_>) = names(root.at("services"))
+        .into_iter()
+        .partition(|name| is_active(service_of(root, name), selected));
+    let active: BTreeSet<_> = active.into_iter().collect();
+    project.inactive = inactive.into_iter().collect();
+    take_from_files(root, &active, reading, sink);
 
-    let selected = selected_profiles(request, reading);
-    let mut drafts: BTreeMap<String, Draft<'_>> = BTreeMap::new();
-    for (name, at) in resources::named(&services) {
-        context.is_active = is_active(&at, &selected);
-        let Some(draft) = service::read(&name, at, &context) else {
+    let copy = root.clone();
+    let decoder = Decoder { project: &project.name, root: &copy, dir: &project.working_dir };
+    let at = At::root(&copy, sink);
+    let services = at.field("services");
+    for name in &active {
+        let Some(at) = services.as_ref().and_then(|services| services.field(name)) else {
             continue;
         };
-        if context.is_active {
-            drafts.insert(name, draft);
-        } else {
-            project.inactive.insert(name);
+        project.services.insert(name.clone(), decoder.service(name, &at));
+    }
+    let node_of = |section: &str, key: &str| {
+        copy.at(section).and_then(Node::as_mapping).and_then(|section| section.get(key))
+    };
+    for service in project.services.values() {
+        for key in service.networks.keys() {
+            let network = node_of("networks", key).map(|node| decoder.network(node));
+            let default = || Network::new(resource_name(decoder.project, key));
+            project.networks.insert(key.clone(), network.unwrap_or_else(default));
+        }
+        for mount in &service.mounts {
+            if let MountSource::Volume { key, .. } = &mount.source
+                && let Some(node) = node_of("volumes", key)
+            {
+                project.volumes.insert(key.clone(), decoder.volume(node));
+            }
         }
     }
-    consistency::dependencies(&mut drafts, &project.inactive);
-    consistency::container_names(&drafts, &project);
-    keep_used(&mut project, networks, volumes, &context);
-    for (name, draft) in drafts {
-        let Draft { mut service, environment, env_files, .. } = draft;
-        service.environment = environment::resolve(environment, &env_files, reading);
-        project.services.insert(name, service);
+    Consistency { root: &copy, sink, active: &active }.check(project);
+    keep_used(root, project);
+    project.json = Config::new(document(root));
+}
+
+/// Reads `env_file`s and `label_file`s of the active services.
+fn take_from_files(root: &mut Node, active: &BTreeSet<String>, reading: &Reading<'_>, sink: &Sink) {
+    let Some(services) = normal::section_mut(root, "services") else { return };
+    for (key, service) in services.values_mut().filter(|(key, _)| active.contains(&key.text)) {
+        let names_files = service.at("env_file").is_some() || service.at("label_file").is_some();
+        if !names_files {
+            continue;
+        }
+        let before = service.clone();
+        let at = At::root(&before, sink);
+        let at = At::beneath(&at, &["services", &key.text]);
+        environment::resolve(service, &at, reading);
+        environment::resolve_labels(service, &at, reading);
     }
-    Some(project)
+}
+
+fn service_of<'a>(root: &'a Node, name: &str) -> Option<&'a Node> {
+    root.at("services")?.as_mapping()?.get(name)
 }
 
 fn selected_profiles(request: &Request, reading: &Reading<'_>) -> Vec<String> {
@@ -270,33 +300,60 @@ fn selected_profiles(request: &Request, reading: &Reading<'_>) -> Vec<String> {
     ambient.split(',').map(|profile| profile.trim().to_owned()).collect()
 }
 
-fn is_active(service: &At<'_>, selected: &[String]) -> bool {
-    // A list that is no list of strings is reported when the service is read.
-    let Some(profiles) = service.node.at("profiles").and_then(Node::as_sequence) else {
-        return true;
-    };
+fn is_active(service: Option<&Node>, selected: &[String]) -> bool {
+    let profiles = service.and_then(|service| service.at("profiles")).and_then(Node::as_sequence);
+    let Some(profiles) = profiles else { return true };
     let chosen = |profile: &Node| {
         profile.as_str().is_some_and(|profile| selected.iter().any(|name| name == profile))
     };
     profiles.is_empty() || selected.iter().any(|name| name == "*") || profiles.iter().any(chosen)
 }
 
-/// Keeps the networks and volumes that active services use.
-fn keep_used(
-    project: &mut Project,
-    mut networks: BTreeMap<String, Network>,
-    mut volumes: BTreeMap<String, Volume>,
-    context: &Context<'_>,
-) {
-    for key in context.used_networks.borrow().iter() {
-        let default = || Network::new(resource_name(context.project, key));
-        project.networks.insert(key.clone(), networks.remove(key).unwrap_or_else(default));
+/// Leaves in the tree what the active services use, as Compose shows it.
+fn keep_used(root: &mut Node, project: &Project) {
+    let place = root.with(Value::Null);
+    let services = project.services.values();
+    let secrets: BTreeSet<_> =
+        services.clone().flat_map(|it| &it.secrets).map(|f| &f.name).collect();
+    let configs: BTreeSet<_> = services.flat_map(|it| &it.configs).map(|f| &f.name).collect();
+    let mut keep = |section: &str, is_used: &dyn Fn(&str) -> bool| {
+        if let Some(mapping) = normal::section_mut(root, section) {
+            let unused: Vec<_> = mapping
+                .iter()
+                .map(|entry| entry.key.text.clone())
+                .filter(|key| !is_used(key))
+                .collect();
+            unused.iter().for_each(|key| {
+                mapping.remove(key);
+            });
+        }
+    };
+    keep("services", &|key| project.services.contains_key(key));
+    keep("networks", &|key| project.networks.contains_key(key));
+    keep("volumes", &|key| project.volumes.contains_key(key));
+    keep("secrets", &|key| secrets.contains(&key.to_owned()));
+    keep("configs", &|key| configs.contains(&key.to_owned()));
+    if root.at("networks").is_none() {
+        normal::set(root, "networks", Value::Mapping(Mapping::default()));
     }
-    for key in context.used_volumes.borrow().iter() {
-        if let Some(volume) = volumes.remove(key) {
-            project.volumes.insert(key.clone(), volume);
+    if let Some(networks) = normal::section_mut(root, "networks") {
+        for (key, network) in &project.networks {
+            if networks.get(key).is_none() {
+                let mut node = place.with(Value::Mapping(Mapping::default()));
+                normal::set(&mut node, "name", Value::String(network.name.clone()));
+                networks.insert(place.key(key), node);
+            }
         }
     }
+    normal::set(root, "name", Value::String(project.name.clone()));
+    if root.at("services").is_none() {
+        normal::set(root, "services", Value::Mapping(Mapping::default()));
+    }
+}
+
+/// The project as `docker compose config --format json` prints it, but for the white space.
+fn document(root: &Node) -> String {
+    Writer { dollars: Dollars::Doubled }.project(&PROJECT, root)
 }
 
 #[cfg(test)]

@@ -1,29 +1,12 @@
 //! Volumes of a service in their short form: `[source:]target[:options]`.
 
-use indexmap::IndexMap;
-
 use super::at::At;
-use super::context::Context;
 use super::scalars;
-use crate::model::{Mount, MountSource, Propagation, Selinux};
+use crate::model::Propagation;
+use crate::yaml::{Mapping, Node, Value};
 
-/// The mounts of a service. Of two with the same target the later one counts, in the earlier
-/// one's place.
-pub(super) fn read(list: &At<'_>, context: &Context<'_>) -> Vec<Mount> {
-    let mut mounts = IndexMap::new();
-    for item in list.items() {
-        if item.node.as_mapping().is_some() {
-            item.problem("the long form is not supported yet; write 'source:target'");
-            continue;
-        }
-        if let Some(mount) = item.string().and_then(|text| parse(&text, &item, context)) {
-            mounts.insert(mount.target.clone(), mount);
-        }
-    }
-    mounts.into_values().collect()
-}
-
-fn parse(text: &str, item: &At<'_>, context: &Context<'_>) -> Option<Mount> {
+/// The long form of a mount.
+pub(super) fn long_form(text: &str, item: &At<'_>) -> Option<Node> {
     let sections = match sections(text) {
         Ok(sections) => sections,
         Err(reason) => {
@@ -32,45 +15,77 @@ fn parse(text: &str, item: &At<'_>, context: &Context<'_>) -> Option<Mount> {
         }
     };
     let (source, target, options) = match sections.as_slice() {
-        [target] => (None, target, ""),
-        [source, target] => (Some(source), target, ""),
-        [source, target, options] => (Some(source), target, *options),
+        [target] => (None, *target, ""),
+        [source, target] => (Some(*source), *target, ""),
+        [source, target, options] => (Some(*source), *target, *options),
         _ => {
             item.problem(format!("{} is not a volume: too many colons", item.shown()));
             return None;
         }
     };
-    let source = match source {
-        None => MountSource::Anonymous,
-        Some(source) if is_path(source) => {
-            let path = context.resolve_path(source, item)?;
-            MountSource::Bind { path, create_host_path: true }
+    let is_bind = source.is_some_and(is_path);
+    let mut bind = Fields::of(item);
+    let mut volume = Fields::of(item);
+    let mut mount = Fields::of(item);
+    mount.set("type", Value::String(if is_bind { "bind" } else { "volume" }.to_owned()));
+    if let Some(source) = source {
+        mount.set("source", Value::String(source.to_owned()));
+    }
+    mount.set("target", Value::String(target.to_owned()));
+    for option in options.split(',') {
+        match option {
+            "" | "cached" | "delegated" | "consistent" => {}
+            "ro" => mount.set("read_only", Value::Bool(true)),
+            "rw" => mount.set("read_only", Value::Bool(false)),
+            "nocopy" => volume.set("nocopy", Value::Bool(true)),
+            "z" | "Z" => bind.set("selinux", Value::String(option.to_owned())),
+            _ if Propagation::from_word(option).is_some() => {
+                bind.set("propagation", Value::String(option.to_owned()));
+            }
+            _ if item.node.secret => item.warn("an unknown mount option is ignored"),
+            _ => item.warn(format!("the mount option '{option}' is unknown and ignored")),
         }
-        Some(key) => {
-            context.use_volume(key, item);
-            MountSource::Volume { key: (*key).to_owned() }
-        }
-    };
-    let mut mount = Mount::new(source, scalars::clean_text(target));
-    options.split(',').for_each(|option| apply(option, &mut mount, item));
-    Some(mount)
+    }
+    if is_bind {
+        bind.set("create_host_path", Value::Bool(true));
+    }
+    // Compose's shortcut for so short a text leaves the empty mapping out.
+    let is_shortcut = text.len() <= 2;
+    if !bind.is_empty() {
+        mount.set("bind", bind.finish());
+    }
+    if (!is_bind && !is_shortcut) || !volume.is_empty() {
+        mount.set("volume", volume.finish());
+    }
+    Some(item.node.with(mount.finish()))
 }
 
-fn apply(option: &str, mount: &mut Mount, item: &At<'_>) {
-    match option {
-        "" => {}
-        "ro" => mount.read_only = true,
-        "rw" => mount.read_only = false,
-        "nocopy" => mount.no_copy = true,
-        "z" => mount.selinux = Some(Selinux::Shared),
-        "Z" => mount.selinux = Some(Selinux::Private),
-        // What Docker for Mac once took, and everybody ignores since.
-        "cached" | "delegated" | "consistent" => {}
-        _ => match Propagation::from_word(option) {
-            Some(propagation) => mount.propagation = Some(propagation),
-            None if item.node.secret => item.warn("an unknown mount option is ignored"),
-            None => item.warn(format!("the mount option '{option}' is unknown and ignored")),
-        },
+/// A path inside a container, cleaned.
+pub(super) fn clean_target(target: &str) -> String {
+    if target.is_empty() { String::new() } else { scalars::clean_text(target) }
+}
+
+/// A mapping in the making, all of it in one place.
+pub(super) struct Fields<'a> {
+    node: &'a Node,
+    mapping: Mapping,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn of(at: &At<'a>) -> Self {
+        Self { node: at.node, mapping: Mapping::default() }
+    }
+
+    pub(super) fn set(&mut self, key: &str, value: Value) {
+        self.mapping.insert(self.node.key(key), self.node.with(value));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.mapping.is_empty()
+    }
+
+    pub(super) fn finish(self) -> Value {
+        Value::Mapping(self.mapping)
     }
 }
 

@@ -2,48 +2,10 @@
 
 use std::net::IpAddr;
 
-use indexmap::IndexMap;
-
-use super::at::At;
 use crate::model::{Port, Protocol};
 
-/// How many ports a service may list: every one there is, and then some.
-const MAX_PORTS: usize = 70_000;
-
-/// The ports of a service, ranges taken apart. Of two that mean the same the later one counts, in
-/// the earlier one's place.
-pub(super) fn read(list: &At<'_>) -> Vec<Port> {
-    let mut ports = IndexMap::new();
-    let mut expanded = 0;
-    for item in list.items() {
-        if item.node.as_mapping().is_some() {
-            item.problem("the long form is not supported yet; write 'published:target'");
-            continue;
-        }
-        let Some(text) = item.string_or_number() else { continue };
-        match parse(&text) {
-            Ok(more) => {
-                expanded += more.len();
-                ports.extend(more.into_iter().map(|port| (identity(&port), port)));
-            }
-            Err(reason) => item.problem(format!("{} is not a port: {reason}", item.shown())),
-        }
-        if expanded > MAX_PORTS {
-            item.problem(format!("with this there are more than {MAX_PORTS} ports; list fewer"));
-            break;
-        }
-    }
-    ports.into_values().collect()
-}
-
-/// What makes two ports the same.
-fn identity(port: &Port) -> (String, Option<String>, u16, Protocol) {
-    let everywhere = || "0.0.0.0".to_owned();
-    let host_ip = port.host_ip.clone().unwrap_or_else(everywhere);
-    (host_ip, port.published.clone(), port.target, port.protocol)
-}
-
-fn parse(text: &str) -> Result<Vec<Port>, &'static str> {
+/// The ports that a text stands for.
+pub(super) fn parse(text: &str) -> Result<Vec<Port>, &'static str> {
     let (mut addresses, container) =
         text.rsplit_once(':').map_or((None, text), |(left, right)| (Some(left), right));
     let (container, protocol) = container.split_once('/').unwrap_or((container, "tcp"));

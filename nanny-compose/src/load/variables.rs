@@ -29,7 +29,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn node(&mut self, node: &mut Node) {
-        let place = (node.line, node.column);
+        let place = Place::from(&*node);
         let parent = self.path.len();
         match &mut node.value {
             Value::Mapping(mapping) => {

@@ -84,8 +84,6 @@ pub struct Ulimit {
     pub soft: i64,
     /// How far it may raise that.
     pub hard: i64,
-    /// Whether the file gives one number for both, which the config hash can tell.
-    pub single: bool,
 }
 
 impl Healthcheck {
@@ -98,7 +96,7 @@ impl Healthcheck {
 impl Ulimit {
     /// One number for both limits.
     pub fn both(limit: i64) -> Self {
-        Self { soft: limit, hard: limit, single: true }
+        Self { soft: limit, hard: limit }
     }
 }
 

@@ -3,8 +3,11 @@
 //! Plain data with public fields. Where a field is an `Option`, `None` means that the file says
 //! nothing and the image or the engine decides.
 
+mod build;
+mod config;
 mod container;
 mod environment;
+mod files;
 mod gpu;
 mod mount;
 mod resource;
@@ -13,12 +16,19 @@ mod service;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+pub use build::Build;
+pub(crate) use build::is_remote;
+pub use config::Config;
 pub use container::{Device, Healthcheck, Port, Protocol, RestartPolicy, Ulimit};
 pub use environment::Environment;
+pub use files::{Content, FileMount};
 pub use gpu::GpuRequest;
 pub use mount::{Mount, MountSource, Propagation, Selinux};
-pub use resource::{Network, Volume};
-pub use service::{Attachment, Condition, Dependency, ImageSource, NetworkMode, Service};
+pub use resource::{Ipam, IpamPool, Network, Volume};
+pub use service::{
+    Attachment, Condition, Dependency, Logging, Namespaces, NetworkMode, PullPolicy, Resources,
+    Service,
+};
 
 /// A Compose project, ready to be carried out.
 ///
@@ -41,6 +51,7 @@ pub struct Project {
     pub networks: BTreeMap<String, Network>,
     /// The named volumes in use, by their key in the file.
     pub volumes: BTreeMap<String, Volume>,
+    pub(crate) json: Config,
 }
 
 impl Project {
@@ -54,6 +65,14 @@ impl Project {
             inactive: BTreeSet::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            json: Config::default(),
         }
+    }
+
+    /// The whole project in its canonical form, as `docker compose config --format json` prints
+    /// it but for the white space: every default filled in, a dollar sign doubled, so that it is
+    /// a Compose file again. Holds the values of variables. Empty if the project was not loaded.
+    pub fn to_json(&self) -> &str {
+        self.json.json()
     }
 }

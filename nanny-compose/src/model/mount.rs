@@ -1,5 +1,7 @@
 //! What a container sees of the host's files and of volumes.
 
+use std::collections::BTreeMap;
+
 /// A mount of a service, from `volumes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
@@ -15,6 +17,12 @@ pub struct Mount {
     pub propagation: Option<Propagation>,
     /// Whether a new volume stays empty instead of receiving the image's files.
     pub no_copy: bool,
+    /// Labels for an anonymous volume.
+    pub volume_labels: BTreeMap<String, String>,
+    /// Whether the file writes it in the long form, which Compose hands to the engine differently.
+    pub is_long: bool,
+    /// `consistency`, which engines ignore, as written.
+    pub consistency: Option<String>,
 }
 
 /// What is mounted.
@@ -27,11 +35,15 @@ pub enum MountSource {
         path: String,
         /// Whether a missing path is created as a directory, as the short syntax does.
         create_host_path: bool,
+        /// What becomes of mounts beneath it: `enabled`, `disabled`, `writable`, `readonly`.
+        recursive: Option<String>,
     },
     /// A volume of the project, by its key in the file.
     Volume {
         /// The key in [`Project::volumes`](super::Project::volumes).
         key: String,
+        /// A path within the volume to mount in its place; needs API 1.45.
+        subpath: Option<String>,
     },
     /// A volume of its own for each container.
     Anonymous,
@@ -82,6 +94,9 @@ impl Mount {
             selinux: None,
             propagation: None,
             no_copy: false,
+            volume_labels: BTreeMap::new(),
+            is_long: false,
+            consistency: None,
         }
     }
 }

@@ -1,24 +1,36 @@
 //! A service: what one container of the project is to be.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
-use super::{Device, Environment, GpuRequest, Healthcheck, Mount, Port, RestartPolicy, Ulimit};
+use super::{
+    Build, Config, Device, Environment, FileMount, GpuRequest, Healthcheck, Mount, Port,
+    RestartPolicy, Ulimit,
+};
 
-/// One service of a project. The nanny runs one container of each.
+/// One service of a project. The nanny runs at most one container of each.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Service {
     /// The key under `services`.
     pub name: String,
-    /// The image to run.
+    /// The image to run; of a service that is only built, the name Compose gives the result.
     pub image: String,
-    /// Where the image comes from.
-    pub image_source: ImageSource,
+    /// How to build the image, if the file says so.
+    pub build: Option<Build>,
+    /// When to fetch the image; when it is missing, if absent.
+    pub pull_policy: Option<PullPolicy>,
+    /// The platform of the image, such as `linux/amd64`.
+    pub platform: Option<String>,
+    /// Whether it is to have a container at all: `scale: 0` asks for none.
+    pub is_wanted: bool,
     /// A name for the container instead of `<project>-<service>-1`.
     pub container_name: Option<String>,
     /// The host name inside the container.
     pub hostname: Option<String>,
+    /// The domain name inside the container.
+    pub domainname: Option<String>,
     /// The command, split into words; empty to clear the image's.
     pub command: Option<Vec<String>>,
     /// The entry point, split into words; empty to clear the image's.
@@ -31,20 +43,36 @@ pub struct Service {
     pub expose: Vec<String>,
     /// Binds, volumes and the like.
     pub mounts: Vec<Mount>,
+    /// Paths inside that are memory, each with options after a colon.
+    pub tmpfs: Vec<String>,
+    /// Secrets, as files in the container.
+    pub secrets: Vec<FileMount>,
+    /// Configs, as files in the container.
+    pub configs: Vec<FileMount>,
     /// Devices of the host.
     pub devices: Vec<Device>,
+    /// Rules for the devices it may use, such as `c 1:3 mr`.
+    pub device_cgroup_rules: Vec<String>,
+    /// Everything it asks of the GPUs, ready for an engine.
+    pub gpus: Vec<GpuRequest>,
     /// Supplementary groups, by name or number.
     pub group_add: Vec<String>,
-    /// The IPC namespace: `host`, `private`, `shareable`, ….
-    pub ipc: Option<String>,
+    /// Which namespaces it shares.
+    pub namespaces: Namespaces,
+    /// How much it may use.
+    pub resources: Resources,
     /// The size of `/dev/shm` in bytes.
     pub shm_size: Option<u64>,
     /// Capabilities to add, as written.
     pub cap_add: Vec<String>,
     /// Capabilities to drop, as written.
     pub cap_drop: Vec<String>,
-    /// Security options, as written.
+    /// Security options, as written; a profile that is a file is an absolute path.
     pub security_opt: Vec<String>,
+    /// Whether it has all the rights of the host.
+    pub privileged: bool,
+    /// Whether its root file system is read-only.
+    pub read_only: bool,
     /// The user, with or without a group.
     pub user: Option<String>,
     /// The working directory inside the container.
@@ -55,49 +83,137 @@ pub struct Service {
     pub stdin_open: bool,
     /// Whether an init process reaps its children.
     pub init: Option<bool>,
-    /// When to start it again.
+    /// When to start it again: `restart`, or `deploy.restart_policy` in its place.
     pub restart: Option<RestartPolicy>,
     /// How to find out whether it is well.
     pub healthcheck: Option<Healthcheck>,
-    /// What must be up before it, by service name.
+    /// What must be up before it, by service name; also what it shares a namespace with.
     pub depends_on: BTreeMap<String, Dependency>,
     /// The networks it joins, by their key in the file. Empty with a `network_mode`.
     pub networks: BTreeMap<String, Attachment>,
     /// A network stack other than networks of the project.
     pub network_mode: Option<NetworkMode>,
+    /// The hardware address of its primary network.
+    pub mac_address: Option<String>,
+    /// Other services it knows by another name: `service` or `service:alias`.
+    pub links: Vec<String>,
+    /// Containers outside the project it knows by another name: `container:alias`.
+    pub external_links: Vec<String>,
     /// Extra host names with their addresses.
     pub extra_hosts: BTreeMap<String, Vec<String>>,
-    /// The file's own labels.
+    /// Name servers.
+    pub dns: Vec<String>,
+    /// Options of the resolver.
+    pub dns_opt: Vec<String>,
+    /// Domains that the resolver searches.
+    pub dns_search: Vec<String>,
+    /// The file's own labels, with those of the `label_file`s merged in.
     pub labels: BTreeMap<String, String>,
+    /// Annotations for the runtime.
+    pub annotations: BTreeMap<String, String>,
+    /// Where its log goes; the engine's default if absent.
+    pub logging: Option<Logging>,
     /// Resource limits by name (`memlock`, `nofile`).
     pub ulimits: BTreeMap<String, Ulimit>,
+    /// Kernel parameters.
+    pub sysctls: BTreeMap<String, String>,
+    /// Options of the storage driver.
+    pub storage_opt: BTreeMap<String, String>,
     /// The signal that asks it to stop.
     pub stop_signal: Option<String>,
     /// How long it may take to stop.
     pub stop_grace_period: Option<Duration>,
     /// The engine's runtime (`nvidia`, `habana`).
     pub runtime: Option<String>,
-    /// `deploy.resources.reservations.devices`; see [`Service::gpu_requests`] for all requests.
-    pub reservations: Option<Vec<GpuRequest>>,
-    /// `gpus`; see [`Service::gpu_requests`] for all requests.
-    pub gpus: Vec<GpuRequest>,
     /// The profiles that activate it; none means always active.
     pub profiles: Vec<String>,
-    /// Whether the file has a `deploy`, even an empty one: the config hash can tell.
-    pub has_deploy: bool,
+    /// The configuration as Compose hashes it.
+    pub config: Config,
 }
 
-/// Where a service's image comes from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Which namespaces a container shares, each as written: `host`, `private`, `service:web`,
+/// `container:name`, ….
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ImageSource {
-    /// A registry, or the engine's store.
-    #[default]
-    Named,
-    /// The file can build it and gives it a name. It must be there already.
-    Built,
-    /// The file can build it and leaves the name to Compose. It must be there already.
-    BuiltUnnamed,
+pub struct Namespaces {
+    /// `ipc`.
+    pub ipc: Option<String>,
+    /// `pid`.
+    pub pid: Option<String>,
+    /// `uts`.
+    pub uts: Option<String>,
+    /// `userns_mode`.
+    pub user: Option<String>,
+    /// `cgroup`.
+    pub cgroup: Option<String>,
+    /// `cgroup_parent`.
+    pub cgroup_parent: Option<String>,
+}
+
+/// How much a container may use. Zero, or absent, is the engine's default.
+///
+/// `deploy.resources.limits` and `.reservations` are merged in; they win, as in Compose.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Resources {
+    /// `cpu_count` (Windows).
+    pub cpu_count: i64,
+    /// `cpu_percent` (Windows).
+    pub cpu_percent: f32,
+    /// `cpu_period` in microseconds.
+    pub cpu_period: i64,
+    /// `cpu_quota` in microseconds.
+    pub cpu_quota: i64,
+    /// `cpu_rt_period` in microseconds.
+    pub cpu_rt_period: i64,
+    /// `cpu_rt_runtime` in microseconds.
+    pub cpu_rt_runtime: i64,
+    /// `cpu_shares`: the weight among others.
+    pub cpu_shares: i64,
+    /// `cpus`, or `deploy.resources.limits.cpus`.
+    pub cpus: f32,
+    /// `cpuset`: which processors.
+    pub cpuset: Option<String>,
+    /// `mem_limit`, or `deploy.resources.limits.memory`, in bytes.
+    pub mem_limit: i64,
+    /// `mem_reservation`, or `deploy.resources.reservations.memory`, in bytes.
+    pub mem_reservation: i64,
+    /// `memswap_limit` in bytes; -1 for no limit.
+    pub memswap_limit: i64,
+    /// `mem_swappiness` from 0 to 100.
+    pub mem_swappiness: Option<i64>,
+    /// `pids_limit`, or `deploy.resources.limits.pids`.
+    pub pids_limit: Option<i64>,
+    /// `oom_kill_disable`.
+    pub oom_kill_disable: bool,
+    /// `oom_score_adj`.
+    pub oom_score_adj: i64,
+}
+
+/// Where a container's log goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Logging {
+    /// The driver; the engine's default if empty.
+    pub driver: String,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+}
+
+/// When to fetch an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PullPolicy {
+    /// Each time.
+    Always,
+    /// When it is not there.
+    Missing,
+    /// Never.
+    Never,
+    /// Build it, even if it is there.
+    Build,
+    /// When the last time is longer ago than this; taken for [`PullPolicy::Missing`].
+    Every(Duration),
 }
 
 /// What a service needs of another one before it may start.
@@ -132,12 +248,24 @@ pub struct Attachment {
     pub aliases: Vec<String>,
     /// The network with the highest priority is joined first.
     pub priority: i64,
-    /// Whether the file says anything about it, even `{}`: the config hash can tell.
-    pub is_explicit: bool,
+    /// The network with the highest one is the way out; needs API 1.48 if it is not 0.
+    pub gw_priority: i64,
+    /// A fixed IPv4 address.
+    pub ipv4_address: Option<String>,
+    /// A fixed IPv6 address.
+    pub ipv6_address: Option<String>,
+    /// Link-local addresses.
+    pub link_local_ips: Vec<String>,
+    /// A hardware address; needs API 1.44.
+    pub mac_address: Option<String>,
+    /// The name of the interface inside; needs API 1.49.
+    pub interface_name: Option<String>,
+    /// Options of the driver.
+    pub driver_opts: BTreeMap<String, String>,
 }
 
 /// A network stack other than networks of the project.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NetworkMode {
     /// The host's.
@@ -146,30 +274,50 @@ pub enum NetworkMode {
     None,
     /// The engine's default bridge, without names.
     Bridge,
+    /// That of another service of the project.
+    Service(String),
+    /// That of a container outside the project, by name or id.
+    Container(String),
+    /// Whatever the engine makes of it, such as a network by name.
+    Other(String),
 }
 
 impl Service {
     /// A service that runs an image and asks for nothing else.
     pub fn new(name: impl Into<String>, image: impl Into<String>) -> Self {
+        let image = image.into();
         Self {
             name: name.into(),
-            image: image.into(),
-            image_source: ImageSource::Named,
+            config: Config::of_image(&image),
+            image,
+            build: None,
+            pull_policy: None,
+            platform: None,
+            is_wanted: true,
             container_name: None,
             hostname: None,
+            domainname: None,
             command: None,
             entrypoint: None,
             environment: Environment::default(),
             ports: Vec::new(),
             expose: Vec::new(),
             mounts: Vec::new(),
+            tmpfs: Vec::new(),
+            secrets: Vec::new(),
+            configs: Vec::new(),
             devices: Vec::new(),
+            device_cgroup_rules: Vec::new(),
+            gpus: Vec::new(),
             group_add: Vec::new(),
-            ipc: None,
+            namespaces: Namespaces::default(),
+            resources: Resources::default(),
             shm_size: None,
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             security_opt: Vec::new(),
+            privileged: false,
+            read_only: false,
             user: None,
             working_dir: None,
             tty: false,
@@ -180,30 +328,24 @@ impl Service {
             depends_on: BTreeMap::new(),
             networks: BTreeMap::new(),
             network_mode: None,
+            mac_address: None,
+            links: Vec::new(),
+            external_links: Vec::new(),
             extra_hosts: BTreeMap::new(),
+            dns: Vec::new(),
+            dns_opt: Vec::new(),
+            dns_search: Vec::new(),
             labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            logging: None,
             ulimits: BTreeMap::new(),
+            sysctls: BTreeMap::new(),
+            storage_opt: BTreeMap::new(),
             stop_signal: None,
             stop_grace_period: None,
             runtime: None,
-            reservations: None,
-            gpus: Vec::new(),
             profiles: Vec::new(),
-            has_deploy: false,
         }
-    }
-
-    /// Everything it asks of the GPUs, ready for an engine: `gpus` get the capability `gpu`, as
-    /// Compose adds it.
-    pub fn gpu_requests(&self) -> Vec<GpuRequest> {
-        let reserved = self.reservations.iter().flatten().cloned();
-        let gpus = self.gpus.iter().cloned().map(|mut request| {
-            if !request.capabilities.iter().any(|capability| capability == "gpu") {
-                request.capabilities.push("gpu".to_owned());
-            }
-            request
-        });
-        reserved.chain(gpus).collect()
     }
 
     /// The keys of its networks in the order to join them: by priority, then by name.
@@ -226,12 +368,30 @@ impl Condition {
 }
 
 impl NetworkMode {
-    /// The word in the file and in the engine's API.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn from_text(text: &str) -> Self {
+        match text {
+            "host" => Self::Host,
+            "none" => Self::None,
+            "bridge" => Self::Bridge,
+            _ => match text.split_once(':') {
+                Some(("service", name)) => Self::Service(name.to_owned()),
+                Some(("container", name)) => Self::Container(name.to_owned()),
+                _ => Self::Other(text.to_owned()),
+            },
+        }
+    }
+}
+
+/// As written in the file.
+impl fmt::Display for NetworkMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Host => "host",
-            Self::None => "none",
-            Self::Bridge => "bridge",
+            Self::Host => f.write_str("host"),
+            Self::None => f.write_str("none"),
+            Self::Bridge => f.write_str("bridge"),
+            Self::Service(name) => write!(f, "service:{name}"),
+            Self::Container(name) => write!(f, "container:{name}"),
+            Self::Other(text) => f.write_str(text),
         }
     }
 }
@@ -239,14 +399,6 @@ impl NetworkMode {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn gpus_get_the_capability_that_compose_adds() {
-        let mut service = Service::new("llm", "vllm");
-        service.gpus = vec![GpuRequest::of_count(GpuRequest::ALL)];
-        assert_eq!(service.gpu_requests()[0].capabilities, ["gpu"]);
-        assert!(service.gpu_requests()[0].wants_all());
-    }
 
     #[test]
     fn networks_are_joined_by_priority_and_then_by_name() {

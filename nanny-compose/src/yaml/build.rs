@@ -7,7 +7,7 @@ use indexmap::map::Entry as Slot;
 
 use super::{Entry, Key, Limits, Mapping, Node, Value, YamlError, scalar};
 
-/// Reads one YAML document.
+/// Reads a text of one YAML document.
 ///
 /// A byte-order mark and CRLF line ends are fine. An empty text is a null node.
 ///
@@ -16,6 +16,25 @@ use super::{Entry, Key, Limits, Mapping, Node, Value, YamlError, scalar};
 /// The first fault: bad syntax, a duplicate key, a merge key that merges nothing, an alias
 /// without an anchor, a second document, or a limit exceeded.
 pub fn parse(text: &str, limits: &Limits) -> Result<Node, YamlError> {
+    let mut documents = documents(text, limits, 0)?;
+    match (documents.len(), documents.pop()) {
+        (2.., Some(second)) => Err(YamlError {
+            line: second.line,
+            column: second.column,
+            path: String::new(),
+            message: "a second document begins here; keep one document per file".to_owned(),
+        }),
+        (_, Some(only)) => Ok(only),
+        (_, None) => Ok(Place { source: 0, line: 1, column: 1 }.node(Value::Null)),
+    }
+}
+
+/// Reads all documents of a text; `source` is kept with every node and key.
+///
+/// # Errors
+///
+/// As for [`parse`], but for a second document.
+pub(crate) fn documents(text: &str, limits: &Limits, source: u16) -> Result<Vec<Node>, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > limits.max_bytes {
         let message = format!(
@@ -32,11 +51,11 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Node, YamlError> {
     let mut builder = Builder::new(limits);
     for next in Parser::new_from_str_with_options(text, options) {
         match next {
-            Ok((event, span)) => builder.event(event, Place::from(&span.start))?,
+            Ok((event, span)) => builder.event(event, Place::at(&span.start, source))?,
             Err(error) => return Err(builder.syntax(&error)),
         }
     }
-    Ok(builder.root.unwrap_or_else(|| Place { line: 1, column: 1 }.node(Value::Null)))
+    Ok(builder.documents)
 }
 
 /// Collects events into nodes: a stack of open collections and what the anchors stand for.
@@ -45,8 +64,7 @@ struct Builder<'l> {
     stack: Vec<Open>,
     anchors: HashMap<usize, Copyable>,
     copied: usize,
-    documents: usize,
-    root: Option<Node>,
+    documents: Vec<Node>,
 }
 
 /// A list or mapping that is not closed yet.
@@ -84,6 +102,7 @@ struct Size {
 
 #[derive(Clone, Copy)]
 struct Place {
+    source: u16,
     line: usize,
     column: usize,
 }
@@ -94,17 +113,14 @@ const NODE_BYTES: usize = size_of::<Node>() + 32;
 impl<'l> Builder<'l> {
     fn new(limits: &'l Limits) -> Self {
         let anchors = HashMap::new();
-        Self { limits, stack: Vec::new(), anchors, copied: 0, documents: 0, root: None }
+        Self { limits, stack: Vec::new(), anchors, copied: 0, documents: Vec::new() }
     }
 
     fn event(&mut self, event: Event<'_>, place: Place) -> Result<(), YamlError> {
         match event {
             Event::DocumentStart(..) => {
-                self.documents += 1;
-                if self.documents > 1 {
-                    return Err(self
-                        .fail(place, "a second document begins here; keep one document per file"));
-                }
+                // Anchors end with their document.
+                self.anchors.clear();
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -184,7 +200,7 @@ impl<'l> Builder<'l> {
             self.anchors.insert(anchor, Copyable { node: node.clone(), size });
         }
         let Some(open) = self.stack.last_mut() else {
-            self.root = Some(node);
+            self.documents.push(node);
             return Ok(());
         };
         open.size.bytes += size.bytes;
@@ -272,7 +288,7 @@ impl<'l> Builder<'l> {
         if let Some(Open { content: Content::Mapping { key, .. }, .. }) = self.stack.last_mut() {
             *key = None;
         }
-        let Place { line, column } = first;
+        let Place { line, column, .. } = first;
         let message = format!("'{key}' is already set at {line}:{column}; keep one of the two");
         self.fail(place, message)
     }
@@ -284,7 +300,7 @@ impl<'l> Builder<'l> {
 
     /// A fault the parser found; it has a depth limit of its own and looks a little ahead.
     fn syntax(&self, error: &ScanError) -> YamlError {
-        let place = Place::from(error.marker());
+        let place = Place::at(error.marker(), 0);
         if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
             return self.too_deep(place);
         }
@@ -292,7 +308,7 @@ impl<'l> Builder<'l> {
     }
 
     fn fail(&self, place: Place, message: impl Into<String>) -> YamlError {
-        let Place { line, column } = place;
+        let Place { line, column, .. } = place;
         YamlError { line, column, path: self.path(), message: message.into() }
     }
 
@@ -317,17 +333,21 @@ impl<'l> Builder<'l> {
 
 impl Place {
     fn of(node: &Node) -> Self {
-        Self { line: node.line, column: node.column }
+        Self { source: node.source, line: node.line, column: node.column }
+    }
+
+    fn at(marker: &Marker, source: u16) -> Self {
+        Self { source, line: marker.line(), column: marker.col() + 1 }
     }
 
     fn node(self, value: Value) -> Node {
-        let Self { line, column } = self;
-        Node { value, text: None, tag: None, line, column, secret: false }
+        let Self { source, line, column } = self;
+        Node { value, text: None, tag: None, source, line, column, secret: false }
     }
 
     fn key(self, node: &Node) -> Key {
-        let Self { line, column } = self;
-        Key { text: key_text(node), is_string: node.as_str().is_some(), line, column }
+        let Self { source, line, column } = self;
+        Key { text: key_text(node), is_string: node.as_str().is_some(), source, line, column }
     }
 
     fn scalar(self, text: String, style: ScalarStyle, tag: Option<&Tag>) -> Node {
@@ -347,13 +367,7 @@ impl Place {
 
 impl Key {
     fn place(&self) -> Place {
-        Place { line: self.line, column: self.column }
-    }
-}
-
-impl From<&Marker> for Place {
-    fn from(marker: &Marker) -> Self {
-        Self { line: marker.line(), column: marker.col() + 1 }
+        Place { source: self.source, line: self.line, column: self.column }
     }
 }
 

@@ -21,6 +21,7 @@ mod build;
 mod node;
 mod scalar;
 
+pub(crate) use build::documents;
 pub use build::parse;
 pub use node::{Entry, Key, Mapping, Node, Value};
 pub(crate) use scalar::format_float;

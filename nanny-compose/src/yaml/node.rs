@@ -16,6 +16,8 @@ pub struct Node {
     pub text: Option<String>,
     /// A tag of the author's own (`!reset`); the core tags (`!!str`) are already applied.
     pub tag: Option<String>,
+    /// Which of the loader's files it stands in.
+    pub(crate) source: u16,
     /// Line of the first character, from 1.
     pub line: usize,
     /// Column of the first character, from 1.
@@ -68,6 +70,8 @@ pub struct Key {
     pub text: String,
     /// Whether YAML reads it as text: `8080:` is a number, `"8080":` is not.
     pub is_string: bool,
+    /// Which of the loader's files it stands in.
+    pub(crate) source: u16,
     /// Line of the first character, from 1.
     pub line: usize,
     /// Column of the first character, from 1.
@@ -145,6 +149,41 @@ impl Node {
         }
     }
 
+    /// Another value in the same place; whether a variable went into it is kept.
+    pub(crate) fn with(&self, value: Value) -> Self {
+        let Self { source, line, column, secret, .. } = *self;
+        Self { value, text: None, tag: None, source, line, column, secret }
+    }
+
+    /// A key in this place.
+    pub(crate) fn key(&self, text: impl Into<String>) -> Key {
+        let Self { source, line, column, .. } = *self;
+        Key { text: text.into(), is_string: true, source, line, column }
+    }
+
+    /// Whether two trees mean the same, wherever they stand.
+    pub(crate) fn means(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::Sequence(a), Value::Sequence(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.means(b))
+            }
+            (Value::Mapping(a), Value::Mapping(b)) => {
+                let same = |entry: &Entry| {
+                    b.get(&entry.key.text).is_some_and(|other| entry.value.means(other))
+                };
+                a.len() == b.len() && a.iter().all(same)
+            }
+            (a, b) => a == b,
+        }
+    }
+
+    pub(crate) fn as_mapping_mut(&mut self) -> Option<&mut Mapping> {
+        match &mut self.value {
+            Value::Mapping(mapping) => Some(mapping),
+            _ => None,
+        }
+    }
+
     /// A scalar as Go prints it, which is what reaches a container: 493 for `0755`, 1.1 for
     /// `1.10`. Nothing for null, lists and mappings.
     pub fn to_text(&self) -> Option<String> {
@@ -193,6 +232,29 @@ impl Mapping {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Sets a key, in place of what it was.
+    pub(crate) fn insert(&mut self, key: Key, value: Node) {
+        self.entries.insert(key.text.clone(), Entry { key, value });
+    }
+
+    /// Takes a key out; the order of the others stays.
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Node> {
+        Some(self.entries.shift_remove(key)?.value)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        Some(&mut self.entries.get_mut(key)?.value)
+    }
+
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Node) -> bool) {
+        self.entries.retain(|_, entry| keep(&entry.value));
+    }
+
+    /// All entries by value, in the order of the file.
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = Entry> {
+        self.entries.into_values()
     }
 
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Node)> {

@@ -100,17 +100,17 @@ impl Lowering<'_> {
             expose: service.expose.iter().flat_map(|ports| self.expose(service, ports)).collect(),
             mounts: service.mounts.iter().map(|mount| self.mount(service, mount)).collect(),
             devices: service.devices.iter().map(device).collect(),
-            gpus: service.gpu_requests().into_iter().map(gpu_devices).collect(),
+            gpus: service.gpus.iter().cloned().map(gpu_devices).collect(),
             group_add: service.group_add.clone(),
             cap_add: service.cap_add.clone(),
             cap_drop: service.cap_drop.clone(),
             security_opt: service.security_opt.clone(),
-            ipc: service.ipc.clone(),
+            ipc: service.namespaces.ipc.clone(),
             shm_size: service.shm_size,
             runtime: service.runtime.clone(),
             restart: RestartPolicy::No,
             healthcheck: service.healthcheck.as_ref().map(|check| self.healthcheck(service, check)),
-            network_mode: service.network_mode.map(|mode| mode.as_str().to_owned()),
+            network_mode: service.network_mode.as_ref().map(ToString::to_string),
             networks: networks.collect(),
             extra_hosts: extra_hosts(service),
             ulimits: service.ulimits.iter().map(ulimit).collect(),
@@ -153,13 +153,13 @@ impl Lowering<'_> {
 
     fn mount(&mut self, service: &model::Service, mount: &model::Mount) -> Mount {
         let kind = match &mount.source {
-            model::MountSource::Bind { path, create_host_path } => MountKind::Bind {
+            model::MountSource::Bind { path, create_host_path, .. } => MountKind::Bind {
                 source: path.clone(),
                 create_source: *create_host_path,
                 propagation: mount.propagation.map(|found| found.as_str().to_owned()),
                 selinux: mount.selinux.and_then(|found| found.as_str().chars().next()),
             },
-            model::MountSource::Volume { key } => {
+            model::MountSource::Volume { key, .. } => {
                 MountKind::Volume { name: self.compose.volume_name(key), no_copy: mount.no_copy }
             }
             model::MountSource::Anonymous => MountKind::Anonymous,

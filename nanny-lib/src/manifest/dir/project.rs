@@ -197,7 +197,16 @@ impl Loading<'_> {
         compose_file: PathBuf,
         variables: &BTreeMap<String, String>,
     ) -> Option<Project> {
-        let mut request = Request::new(compose_file);
+        // As for `docker compose` in that directory: a file under a default name comes with the
+        // override file beside it.
+        let beside = compose_file.parent().unwrap_or(Path::new("/"));
+        let mut files = nanny_compose::default_files(beside, &DiskFiles);
+        if files.first() != Some(&compose_file) {
+            files = vec![compose_file.clone()];
+        }
+        let overrides = nanny_compose::OVERRIDE_NAMES.iter().map(|name| beside.join(name));
+        self.found.files.extend(overrides);
+        let mut request = Request::of_files(files);
         request.profiles.clone_from(&manifest.profiles);
         request.home.clone_from(&self.settings.home);
         let settings = self.settings;
@@ -222,7 +231,7 @@ impl Loading<'_> {
     /// A service that reserves a GPU behind the back of the arbiter is seldom meant.
     fn hint_at_gpu(&mut self, manifest: &Manifest, project: &nanny_compose::Project) {
         let mut services = project.services.values();
-        if !manifest.gpu_required && services.any(|service| !service.gpu_requests().is_empty()) {
+        if !manifest.gpu_required && services.any(|service| !service.gpus.is_empty()) {
             let message = "the Compose file reserves a GPU, and the manifest does not say \
                            'gpu_required: true': it would run beside whoever holds the GPU";
             let problem = Problem::new(&self.origin, &self.manifest_file, (1, 1), message);

@@ -1,0 +1,195 @@
+//! The files of a project, read, resolved and laid over each other.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::at::{At, Place, Sink};
+use super::read::{Reader, entries};
+use super::reading::Reading;
+use super::{extends, include, merge, scalars, variables};
+use crate::spec::{PROJECT, Shape};
+use crate::yaml::{self, Limits, Node, Value};
+
+/// Reads files into one canonical tree.
+pub(super) struct Loader<'a> {
+    pub(super) reading: &'a Reading<'a>,
+    pub(super) sink: &'a Sink,
+    pub(super) limits: Limits,
+    pub(super) home: Option<&'a Path>,
+    /// What was read of each file.
+    documents: RefCell<HashMap<PathBuf, Documents>>,
+    /// How many nodes `extends` may still copy.
+    copies: Cell<usize>,
+    ports: Cell<usize>,
+}
+
+/// The documents of a file; `None` if it could not be read, which was reported.
+pub(super) type Documents = Option<Rc<Vec<Node>>>;
+
+/// Where a file's relative paths start, and what its variables are.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// How many nodes `extends` and `include` may copy in all.
+const MAX_COPIES: usize = 1_000_000;
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(
+        reading: &'a Reading<'a>,
+        sink: &'a Sink,
+        limits: Limits,
+        home: Option<&'a Path>,
+    ) -> Self {
+        Self {
+            reading,
+            sink,
+            limits,
+            home,
+            documents: RefCell::default(),
+            copies: Cell::new(MAX_COPIES),
+            ports: Cell::new(0),
+        }
+    }
+
+    /// The documents of a file, read once.
+    pub(super) fn documents(&self, file: &Path, asked_by: Option<&At<'_>>) -> Documents {
+        if let Some(known) = self.documents.borrow().get(file) {
+            return known.clone();
+        }
+        let documents = self.parse(file, asked_by).map(Rc::new);
+        self.documents.borrow_mut().insert(file.to_owned(), documents.clone());
+        documents
+    }
+
+    fn parse(&self, file: &Path, asked_by: Option<&At<'_>>) -> Option<Vec<Node>> {
+        let source = self.sink.file(file);
+        let text = match self.reading.read(file) {
+            Ok(text) => text,
+            Err(reason) => {
+                match asked_by {
+                    Some(at) if at.node.secret => {
+                        at.problem(format!("the file cannot be read: {}", reason.message));
+                    }
+                    Some(at) => {
+                        at.problem(format!("{} cannot be read: {}", file.display(), reason.message))
+                    }
+                    None => self.sink.problem(
+                        Place::whole(source),
+                        "",
+                        format!("cannot be read: {}", reason.message),
+                    ),
+                }
+                return None;
+            }
+        };
+        match yaml::documents(&text, &self.limits, source) {
+            Ok(documents) => Some(documents),
+            Err(error) => {
+                let place = Place::new(source, error.line, error.column);
+                self.sink.problem(place, &error.path, error.message);
+                None
+            }
+        }
+    }
+
+    pub(super) fn reader<'s>(&'s self, scope: Scope<'s>) -> Reader<'s> {
+        Reader { dir: scope.dir, home: self.home, ports: &self.ports }
+    }
+
+    /// A document with its variables replaced; `None` if it is no mapping or that fails.
+    pub(super) fn interpolated(&self, document: &Node, scope: Scope<'_>) -> Option<Node> {
+        if document.as_mapping().is_none() {
+            let message = match document.value {
+                Value::Null => "the file is empty; it needs 'services'".to_owned(),
+                _ => format!("must be a mapping of keys and values, not {}", document.kind()),
+            };
+            self.sink.problem(Place::from(document), "", message);
+            return None;
+        }
+        let mut document = document.clone();
+        let found = self.sink.count();
+        variables::replace(&mut document, self.sink, scope.variable);
+        // A text that could not be interpolated would only cause false alarms further on.
+        (self.sink.count() == found).then_some(document)
+    }
+
+    /// The files of one project or of one `include`, laid over each other in their order.
+    ///
+    /// `within` are the files that include these, to notice a circle.
+    pub(super) fn stack(
+        &self,
+        files: &[PathBuf],
+        scope: Scope<'_>,
+        within: &[PathBuf],
+    ) -> Option<Node> {
+        let mut project: Option<Node> = None;
+        for file in files {
+            let documents = self.documents(file, None)?;
+            if documents.is_empty() {
+                let place = Place::whole(self.sink.file(file));
+                self.sink.problem(place, "", "the file is empty; it needs 'services'");
+            }
+            for document in documents.iter() {
+                let layer = self.layer(file, document, scope, within)?;
+                project = Some(match project {
+                    Some(base) => merge::merge(&LAYER, base, layer),
+                    None => layer,
+                });
+                project.iter_mut().for_each(merge::settle);
+            }
+        }
+        project
+    }
+
+    fn layer(
+        &self,
+        file: &Path,
+        document: &Node,
+        scope: Scope<'_>,
+        within: &[PathBuf],
+    ) -> Option<Node> {
+        let document = self.interpolated(document, scope)?;
+        let at = At::root(&document, self.sink);
+        let mut layer = self.reader(scope).read(&LAYER, &at)?;
+        keep_notes(&document, &mut layer);
+        extends::resolve(self, file, &mut layer, scope);
+        include::resolve(self, file, &mut layer, scope, within);
+        Some(layer)
+    }
+
+    /// Whether so much more may be copied; if not, says so.
+    pub(super) fn may_copy(&self, node: &Node, at: &At<'_>) -> bool {
+        let had_room = self.copies.get() > 0;
+        let left = self.copies.get().saturating_sub(merge::weigh(node));
+        self.copies.set(left);
+        if left == 0 && had_room {
+            at.problem(
+                "'extends' and 'include' copy too much; write less of the project with them",
+            );
+        }
+        left > 0
+    }
+
+    /// A path that a file names, beside the scope's directory.
+    pub(super) fn path(&self, text: &str, at: &At<'_>, scope: Scope<'_>) -> Option<PathBuf> {
+        let path = self.reader(scope).path(text, at)?;
+        Some(scalars::clean(Path::new(&path)))
+    }
+}
+
+static LAYER: Shape = Shape::Object(&PROJECT);
+
+/// The author's notes at the top, which Compose shows with the project.
+fn keep_notes(document: &Node, layer: &mut Node) {
+    let Some(mapping) = layer.as_mapping_mut() else { return };
+    for entry in entries(document) {
+        if entry.key.text.starts_with("x-") {
+            mapping.insert(entry.key.clone(), entry.value.clone());
+        }
+    }
+}

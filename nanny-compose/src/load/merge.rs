@@ -1,0 +1,105 @@
+//! Merging canonical trees: what a later file says over what an earlier one says.
+
+use super::read::{OVERRIDE, RESET, without_repeats};
+use crate::spec::{Field, Merge, Object, Shape};
+use crate::yaml::{Entry, Node, Value};
+
+/// What `base` and then `over` say. The tags of `over` take their effect and stay, so that they
+/// have it again on a file that is even earlier; [`settle`] removes them.
+pub(super) fn merge(shape: &'static Shape, base: Node, over: Node) -> Node {
+    match over.tag.as_deref() {
+        Some(RESET | OVERRIDE) => return over,
+        _ if base.is_null() || is_reset(&base) => return over,
+        _ => {}
+    }
+    match shape {
+        Shape::Short(_, long) | Shape::Optional(long) => match over.value {
+            // Nothing said is nothing changed.
+            Value::Null => base,
+            _ => merge(long, base, over),
+        },
+        Shape::Object(object) => objects(object, base, over),
+        Shape::Named(shape) => mappings(base, over, |_| Some(*shape)),
+        Shape::Pairs | Shape::Variables | Shape::ContextRef => mappings(base, over, |_| None),
+        Shape::List(list) => match (base.value, over.value.clone()) {
+            (Value::Sequence(mut items), Value::Sequence(more)) => {
+                items.extend(more);
+                over.with(Value::Sequence(without_repeats(list.repeats, items)))
+            }
+            _ => over,
+        },
+        Shape::Hosts => match (base.value, over.value.clone()) {
+            (Value::Sequence(mut lines), Value::Sequence(mut more)) => {
+                more.retain(|line| !lines.iter().any(|known| known.means(line)));
+                lines.extend(more);
+                over.with(Value::Sequence(lines))
+            }
+            _ => over,
+        },
+        _ => over,
+    }
+}
+
+fn objects(object: &'static Object, base: Node, over: Node) -> Node {
+    let keeps_base = match object.merge {
+        Merge::ByKey => true,
+        Merge::Replace => false,
+        Merge::ByKeyIfSame(key) => match (base.at(key), over.at(key)) {
+            (Some(base), Some(over)) => base.means(over),
+            _ => true,
+        },
+    };
+    if !keeps_base {
+        return over;
+    }
+    mappings(base, over, |key| object.field(key).map(|field: &'static Field| field.shape))
+}
+
+/// Key by key; a key without a shape takes the later value.
+fn mappings(base: Node, over: Node, shape_of: impl Fn(&str) -> Option<&'static Shape>) -> Node {
+    let empty = Node { tag: over.tag.clone(), ..over.with(Value::Null) };
+    let (mut merged, more) = match (base.value, over.value) {
+        (Value::Mapping(merged), Value::Mapping(more)) => (merged, more),
+        (_, value) => return Node { value, ..empty },
+    };
+    for Entry { key, value } in more.into_entries() {
+        let before = merged.get_mut(&key.text).map(|node| std::mem::replace(node, empty.clone()));
+        let value = match (before, shape_of(&key.text)) {
+            (Some(before), Some(shape)) => merge(shape, before, value),
+            _ => value,
+        };
+        merged.insert(key, value);
+    }
+    Node { value: Value::Mapping(merged), ..empty }
+}
+
+fn is_reset(node: &Node) -> bool {
+    node.tag.as_deref() == Some(RESET)
+}
+
+/// Takes out what was reset, and the tags.
+pub(super) fn settle(node: &mut Node) {
+    node.tag = None;
+    match &mut node.value {
+        Value::Mapping(mapping) => {
+            mapping.retain(|value| !is_reset(value));
+            mapping.values_mut().for_each(|(_, value)| settle(value));
+        }
+        Value::Sequence(items) => {
+            items.retain(|item| !is_reset(item));
+            items.iter_mut().for_each(settle);
+        }
+        _ => {}
+    }
+}
+
+/// Nodes of a tree, to know what a copy costs.
+pub(super) fn weigh(node: &Node) -> usize {
+    match &node.value {
+        Value::Mapping(mapping) => {
+            1 + mapping.iter().map(|entry| weigh(&entry.value)).sum::<usize>()
+        }
+        Value::Sequence(items) => 1 + items.iter().map(weigh).sum::<usize>(),
+        _ => 1,
+    }
+}

@@ -1,0 +1,80 @@
+//! The canonical configuration, as text.
+
+use std::fmt;
+
+use crate::hash;
+
+/// The configuration of a service, network or volume as the JSON that Compose hashes.
+///
+/// Holds the values of its environment; `Debug` shows the hash only.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    json: String,
+}
+
+impl Config {
+    pub(crate) fn new(json: String) -> Self {
+        Self { json }
+    }
+
+    pub(crate) fn of_image(image: &str) -> Self {
+        let image = hash::json_string(image);
+        Self::new(format!(r#"{{"command":null,"entrypoint":null,"image":{image}}}"#))
+    }
+
+    pub(crate) fn of_network(name: &str) -> Self {
+        Self::new(format!(r#"{{"name":{},"ipam":{{}}}}"#, hash::json_string(name)))
+    }
+
+    pub(crate) fn of_volume(name: &str) -> Self {
+        Self::new(format!(r#"{{"name":{},"driver":"local"}}"#, hash::json_string(name)))
+    }
+
+    /// The JSON, compact, with fields in the order of Compose's structs.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// Compose's config hash: lower-case hexadecimal SHA-256.
+    pub fn hash(&self) -> String {
+        hash::hex(&self.json)
+    }
+
+    /// The same with another value of one of a service's namespaces: `network_mode`, `ipc`, `pid`.
+    ///
+    /// Compose hashes a service that shares a namespace with another one (`service:web`) only once
+    /// it knows the other one's container (`container:ID`).
+    #[must_use]
+    pub fn with_namespace(&self, key: &str, from: &str, to: &str) -> Self {
+        let field = |value: &str| format!(r#""{key}":{}"#, hash::json_string(value));
+        // A quote within a value is escaped, so nothing but the field itself reads like it.
+        Self::new(self.json.replacen(&field(from), &field(to), 1))
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Config({})", self.hash())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_replaced_and_nothing_that_reads_like_it() {
+        let config =
+            Config::new(r#"{"labels":{"a":"\"ipc\":\"service:b\""},"ipc":"service:b"}"#.to_owned());
+        let replaced = config.with_namespace("ipc", "service:b", "container:1");
+        assert!(replaced.json().ends_with(r#""ipc":"container:1"}"#), "{}", replaced.json());
+        assert!(replaced.json().contains("service:b"));
+        assert_ne!(config.hash(), replaced.hash());
+    }
+
+    #[test]
+    fn debug_shows_the_hash_only() {
+        let config = Config::new(r#"{"environment":{"TOKEN":"hunter2"}}"#.to_owned());
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}
