@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::interpolate::interpolate;
+use crate::interpolate::{InterpolateError, interpolate};
 
 /// Why a file of variables cannot be read. Never shows a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,9 @@ pub enum DotenvErrorKind {
     /// A quote without its end.
     #[error("the value of {0} has a quote that is not closed")]
     Unterminated(String),
+    /// A variable marked with `?` has no value; with what the author says about it.
+    #[error(transparent)]
+    Required(InterpolateError),
     /// The values, with the variables in them replaced, are far longer than any container wants.
     #[error("the values up to here have more than {MAX_LENGTH} bytes; make them shorter")]
     TooLong,
@@ -48,7 +51,7 @@ const MAX_LENGTH: usize = 8 << 20;
 pub struct Variables {
     /// The variables by name.
     pub values: BTreeMap<String, String>,
-    /// Line and name of those with a `$` that cannot be interpolated, such as `$(id -u)`: like
+    /// Line and name of those with a `$` that cannot be interpolated, such as `${id -u}`: like
     /// Compose, we then take the whole value as it is written.
     pub literal: Vec<(usize, String)>,
 }
@@ -148,7 +151,7 @@ impl<'a> Parser<'a> {
         self.advance(blank);
         let value = match self.rest.chars().next() {
             Some(quote @ ('"' | '\'')) => self.quoted(&name, quote)?,
-            _ => self.unquoted(&name),
+            _ => self.unquoted(&name)?,
         };
         self.length += value.len();
         if self.length > MAX_LENGTH {
@@ -176,13 +179,13 @@ impl<'a> Parser<'a> {
         Ok((name.to_owned(), has_value))
     }
 
-    fn unquoted(&mut self, name: &str) -> String {
+    fn unquoted(&mut self, name: &str) -> Result<String, DotenvErrorKind> {
         let end = self.rest.find('\n').unwrap_or(self.rest.len());
         let line = &self.rest[..end];
         let value = line.split_once(" #").map_or(line, |(value, _)| value).trim_end();
-        let value = self.interpolate(name, value);
+        let value = self.interpolate(name, value)?;
         self.advance(end);
-        value
+        Ok(value)
     }
 
     fn quoted(&mut self, name: &str, quote: char) -> Result<String, DotenvErrorKind> {
@@ -191,7 +194,7 @@ impl<'a> Parser<'a> {
         while let Some((at, c)) = characters.next() {
             if c == quote {
                 if quote == '"' {
-                    value = self.interpolate(name, &unescape(&value));
+                    value = self.interpolate(name, &unescape(&value))?;
                 }
                 self.advance(at + 1);
                 return Ok(value);
@@ -209,15 +212,20 @@ impl<'a> Parser<'a> {
         Err(DotenvErrorKind::Unterminated(name.to_owned()))
     }
 
-    fn interpolate(&mut self, name: &str, value: &str) -> String {
+    fn interpolate(&mut self, name: &str, value: &str) -> Result<String, DotenvErrorKind> {
         let known = |wanted: &str| {
             (self.lookup)(wanted).or_else(|| self.variables.values.get(wanted).cloned())
         };
-        let Ok(done) = interpolate(value, &known) else {
-            self.variables.literal.push((self.line, name.to_owned()));
-            return value.to_owned();
-        };
-        done.text
+        match interpolate(value, &known) {
+            Ok(done) => Ok(done.text),
+            Err(missing @ InterpolateError::Required { .. }) => {
+                Err(DotenvErrorKind::Required(missing))
+            }
+            Err(_) => {
+                self.variables.literal.push((self.line, name.to_owned()));
+                Ok(value.to_owned())
+            }
+        }
     }
 
     fn advance(&mut self, bytes: usize) {
@@ -313,8 +321,8 @@ mod tests {
 
     #[test]
     fn a_value_that_cannot_be_interpolated_is_taken_as_it_is() {
-        let read = parse("A=1\nUSERID=$(id -u)\n", &ambient).expect("the text is sound");
-        assert_eq!(read.values["USERID"], "$(id -u)");
+        let read = parse("A=1\nUSERID=${id -u}\n", &ambient).expect("the text is sound");
+        assert_eq!(read.values["USERID"], "${id -u}");
         assert_eq!(read.literal, [(2, "USERID".to_owned())]);
     }
 

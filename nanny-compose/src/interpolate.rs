@@ -44,7 +44,7 @@ impl std::fmt::Debug for Interpolated {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InterpolateError {
-    /// A dollar sign that begins no variable.
+    /// A dollar sign with a brace that holds no variable.
     #[error(
         "a '$' at character {at} begins no variable; write '$$' for a dollar sign, \
          or '${{NAME}}', '${{NAME:-default}}' and the like for a variable"
@@ -121,10 +121,11 @@ impl<'a> Run<'a> {
                 _ => {
                     let name = &self.text[after..end];
                     let length = name_length(name);
-                    if length == 0 {
-                        return Err(self.malformed(dollar));
+                    // One that begins no variable is itself, as in `$(date)`.
+                    match length {
+                        0 => out.push('$'),
+                        _ => out.push_str(&self.plain(&name[..length])),
                     }
-                    out.push_str(&self.plain(&name[..length]));
                     after + length
                 }
             };
@@ -289,13 +290,19 @@ mod tests {
     }
 
     #[test]
-    fn a_dollar_sign_that_begins_nothing_is_an_error_with_its_place() {
-        for (text, at) in
-            [("ä$", 2), ("$5", 1), ("a ${", 3), ("${}", 1), ("x${5}", 2), ("${A!b}", 1)]
-        {
+    fn a_brace_that_holds_no_variable_is_an_error_with_its_place() {
+        for (text, at) in [("ä${", 2), ("a ${", 3), ("${}", 1), ("x${5}", 2), ("${A!b}", 1)] {
             let error = interpolate(text, &variables).expect_err(text);
             assert_eq!(error, InterpolateError::Malformed { at }, "{text}");
         }
+    }
+
+    #[test]
+    fn a_dollar_sign_before_no_name_is_itself() {
+        for text in ["ä$", "$5", "$(date)", "a $ b", "$-"] {
+            assert_eq!(expand(text), text);
+        }
+        assert_eq!(expand("$$$"), "$$");
     }
 
     #[test]
@@ -309,7 +316,7 @@ mod tests {
         let lookup = |_: &str| Some("hunter2".to_owned());
         let result = interpolate("$A", &lookup).expect("the text is sound");
         assert!(!format!("{result:?}").contains("hunter2"));
-        let error = interpolate("$A $", &lookup).expect_err("a lone dollar sign");
+        let error = interpolate("$A ${", &lookup).expect_err("a brace that is not closed");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
 

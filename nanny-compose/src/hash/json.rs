@@ -97,8 +97,11 @@ impl Writer {
                 }
                 list.close(']');
             }
-            (Shape::Size, Value::Int(bytes)) => {
+            (Shape::Size(_), Value::Int(bytes)) => {
                 let _ = write!(out, "\"{bytes}\"");
+            }
+            (Shape::Loose(_), Value::Int(number)) => {
+                let _ = write!(out, "\"{number}\"");
             }
             (Shape::Decimal, Value::Float(number)) => out.push_str(&single(*number)),
             _ => self.any(node, out),
@@ -161,6 +164,8 @@ fn is_shown(field: &Field, value: Option<&Node>) -> bool {
         Json::Always(_) => true,
         Json::IfPresent => !value.is_null(),
         Json::IfFilled => match &value.value {
+            // A number that stands for a text is not zero.
+            Value::Int(_) if matches!(field.shape, Shape::Loose(_)) => true,
             Value::Null | Value::Bool(false) | Value::Int(0) => false,
             Value::Float(number) => *number != 0.0,
             Value::String(text) => !text.is_empty(),

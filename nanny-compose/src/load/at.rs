@@ -251,7 +251,7 @@ impl<'a> At<'a> {
         let key_place = Place::from(key);
         // An empty value has no place of its own worth showing.
         let place = if node.is_null() { key_place } else { Place::from(node) };
-        let path = self.step(Name::Key(&key.text));
+        let path = self.step(Name::Key(if key.secret { "*" } else { &key.text }));
         Self { node, path, place, key_place, sink: self.sink }
     }
 

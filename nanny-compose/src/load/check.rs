@@ -20,11 +20,12 @@ pub(super) fn object(object: &'static Object, at: &At<'_>) {
 
 fn shape(shape_of: &'static Shape, at: &At<'_>) {
     match shape_of {
-        Shape::Short(_, long) | Shape::Optional(long) => {
-            if !at.node.is_null() {
-                shape(long, at);
-            }
+        Shape::Optional(_) | Shape::Command | Shape::Anything | Shape::Loose(_)
+            if at.node.is_null() => {}
+        _ if at.node.is_null() => {
+            at.problem_at_key("nothing stands here; give it a value, or remove the key");
         }
+        Shape::Short(_, long) | Shape::Optional(long) => shape(long, at),
         // The short form of a limit is a number also here.
         Shape::Object(inner) if at.node.as_mapping().is_some() => object(inner, at),
         Shape::Named(value) => {

@@ -20,7 +20,7 @@ impl<'a> Consistency<'a> {
     /// Reports everything that does not fit together.
     pub(super) fn check(&self, project: &Project) {
         let root = At::root(self.root, self.sink);
-        for section in ["services", "networks", "volumes", "secrets", "configs"] {
+        for section in ["services", "volumes", "secrets", "configs"] {
             for (key, value) in root.field(section).map(|at| at.entries()).unwrap_or_default() {
                 if !is_name(&key.text) {
                     value.problem_at_key("a name may hold only a-z, A-Z, 0-9, ., _ and -");

@@ -302,7 +302,7 @@ fn port(node: &Node) -> Port {
     };
     Port {
         host_ip: filled(node, "host_ip"),
-        published: filled(node, "published"),
+        published: node.at("published").and_then(Node::to_text).filter(|text| !text.is_empty()),
         target: u16::try_from(number(node, "target")).unwrap_or_default(),
         protocol,
     }

@@ -21,7 +21,11 @@ pub(super) fn resolve(service: &mut Node, at: &At<'_>, reading: &Reading<'_>) {
     let files = at.field("env_file").and_then(|at| at.items()).unwrap_or_default();
     let mut all = Mapping::default();
     for file in files {
-        let known = |name: &str| reading.variable(name).or_else(|| own.get(name).cloned()?);
+        let earlier = |name: &str| all.get(name).and_then(Node::to_text);
+        let known = |name: &str| {
+            let own = || own.get(name).cloned().flatten();
+            reading.variable(name).or_else(own).or_else(|| earlier(name))
+        };
         for (name, value) in variables(&file, reading, &known) {
             let mut value = file.node.with(Value::String(value));
             value.secret = true;
@@ -63,8 +67,8 @@ pub(super) fn resolve_labels(service: &mut Node, at: &At<'_>, reading: &Reading<
     let files = at.field("label_file").and_then(|at| at.items()).unwrap_or_default();
     let mut all = Mapping::default();
     for file in files {
-        let known = |name: &str| reading.variable(name);
-        let labels = read(&file, true, reading, &|text| dotenv::parse(text, &known));
+        // Compose knows no variables in these.
+        let labels = read(&file, true, reading, &|text| dotenv::parse(text, &|_| None));
         for (name, value) in labels.unwrap_or_default() {
             all.insert(file.node.key(name), file.node.with(Value::String(value)));
         }

@@ -22,7 +22,7 @@ pub(super) fn resolve(loader: &Loader<'_>, path: &Path, layer: &mut Node, scope:
     }
     let document = layer.clone();
     let mut extends = Extends { loader, trail: Vec::new() };
-    let file = File { path, document: &document, scope };
+    let file = File { path, document: &document, scope, is_canonical: true };
     for name in extending {
         let Some(at) = file.service(loader, &name) else { continue };
         extends.trail = vec![(path.to_owned(), name.clone())];
@@ -35,12 +35,13 @@ pub(super) fn resolve(loader: &Loader<'_>, path: &Path, layer: &mut Node, scope:
     }
 }
 
-/// A file with services that may be extended. Its document may be canonical already: reading it
-/// again changes nothing.
+/// A file with services that may be extended.
 struct File<'a> {
     path: &'a Path,
     document: &'a Node,
     scope: Scope<'a>,
+    /// Whether the document has its canonical form already.
+    is_canonical: bool,
 }
 
 impl<'a> File<'a> {
@@ -61,7 +62,11 @@ impl Extends<'_> {
         if !self.loader.may_copy(at.node, at) {
             return None;
         }
-        let mut own = self.loader.reader(file.scope).read(&THE_SERVICE, at)?;
+        let mut own = if file.is_canonical {
+            at.node.clone()
+        } else {
+            self.loader.reader(file.scope).read(&THE_SERVICE, at)?
+        };
         let Some(extends) = own.as_mapping_mut().and_then(|own| own.remove("extends")) else {
             return Some(own);
         };
@@ -87,7 +92,7 @@ impl Extends<'_> {
         }
         self.trail.push(step);
         let base = match &other {
-            Some(other) => self.elsewhere(&path, name, other, file.scope),
+            Some(other) => self.elsewhere(&path, name, other, &wanted, file.scope),
             None => match file.service(self.loader, name) {
                 Some(service) => self.resolved(file, &service),
                 None => {
@@ -106,6 +111,7 @@ impl Extends<'_> {
         path: &Path,
         name: &str,
         named: &At<'_>,
+        wanted: &At<'_>,
         scope: Scope<'_>,
     ) -> Option<Node> {
         let documents = self.loader.documents(path, Some(named))?;
@@ -113,7 +119,7 @@ impl Extends<'_> {
         let mut found: Option<Node> = None;
         for document in documents.iter() {
             let document = self.loader.interpolated(document, scope)?;
-            let file = File { path, document: &document, scope };
+            let file = File { path, document: &document, scope, is_canonical: false };
             let Some(service) = file.service(self.loader, name) else { continue };
             let service = self.resolved(&file, &service)?;
             found = Some(match found {
@@ -122,7 +128,7 @@ impl Extends<'_> {
             });
         }
         if found.is_none() {
-            named.problem(format!("there is no service '{name}' in that file"));
+            named.problem(format!("there is no service {} in that file", wanted.shown()));
         }
         found
     }

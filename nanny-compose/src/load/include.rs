@@ -26,7 +26,8 @@ pub(super) fn resolve(
     let mut within = within.to_vec();
     within.push(file.to_owned());
     let at = At::root(&includes, loader.sink);
-    for item in at.items().unwrap_or_default() {
+    let items = if includes.is_null() { None } else { at.items() };
+    for item in items.unwrap_or_default() {
         if let Some(included) = included(loader, &item, scope, &within)
             && loader.may_copy(&included, &item)
         {
@@ -41,10 +42,7 @@ fn included(
     scope: Scope<'_>,
     within: &[PathBuf],
 ) -> Option<Node> {
-    let Some(paths) = item.field("path") else {
-        item.problem("'path' is missing: which file to include");
-        return None;
-    };
+    let paths = item.field("path")?;
     let mut files = Vec::new();
     for path in paths.items()? {
         let text = path.node.as_str()?;

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use super::at::{At, Place, Sink};
 use super::read::{Reader, entries};
 use super::reading::Reading;
-use super::{extends, include, merge, scalars, variables};
+use super::{check, extends, include, merge, scalars, variables};
 use crate::spec::{PROJECT, Shape};
-use crate::yaml::{self, Limits, Node, Value};
+use crate::yaml::{self, Limits, Mapping, Node, Value};
 
 /// Reads files into one canonical tree.
 pub(super) struct Loader<'a> {
@@ -71,18 +71,11 @@ impl<'a> Loader<'a> {
         let text = match self.reading.read(file) {
             Ok(text) => text,
             Err(reason) => {
+                let reason = format!("cannot be read: {}", reason.message);
                 match asked_by {
-                    Some(at) if at.node.secret => {
-                        at.problem(format!("the file cannot be read: {}", reason.message));
-                    }
-                    Some(at) => {
-                        at.problem(format!("{} cannot be read: {}", file.display(), reason.message))
-                    }
-                    None => self.sink.problem(
-                        Place::whole(source),
-                        "",
-                        format!("cannot be read: {}", reason.message),
-                    ),
+                    Some(at) if at.node.secret => at.problem(format!("the file {reason}")),
+                    Some(at) => at.problem(format!("{} {reason}", file.display())),
+                    None => self.sink.problem(Place::whole(source), "", reason),
                 }
                 return None;
             }
@@ -104,10 +97,8 @@ impl<'a> Loader<'a> {
     /// A document with its variables replaced; `None` if it is no mapping or that fails.
     pub(super) fn interpolated(&self, document: &Node, scope: Scope<'_>) -> Option<Node> {
         if document.as_mapping().is_none() {
-            let message = match document.value {
-                Value::Null => "the file is empty; it needs 'services'".to_owned(),
-                _ => format!("must be a mapping of keys and values, not {}", document.kind()),
-            };
+            let kind = document.kind();
+            let message = format!("must be a mapping of keys and values, not {kind}");
             self.sink.problem(Place::from(document), "", message);
             return None;
         }
@@ -128,22 +119,32 @@ impl<'a> Loader<'a> {
         within: &[PathBuf],
     ) -> Option<Node> {
         let mut project: Option<Node> = None;
+        let before = self.sink.count();
         for file in files {
             let documents = self.documents(file, None)?;
-            if documents.is_empty() {
-                let place = Place::whole(self.sink.file(file));
-                self.sink.problem(place, "", "the file is empty; it needs 'services'");
-            }
             for document in documents.iter() {
-                let layer = self.layer(file, document, scope, within)?;
+                let Some(layer) = self.layer(file, document, scope, within) else { continue };
+                // What is wrong so far would only cause false alarms further on; the other
+                // files are still looked at for their own.
+                if self.sink.count() > before {
+                    continue;
+                }
                 project = Some(match project {
                     Some(base) => merge::merge(&LAYER, base, layer),
                     None => layer,
                 });
-                project.iter_mut().for_each(merge::settle);
+                if let Some(project) = &mut project {
+                    merge::settle(project);
+                    check::object(&PROJECT, &At::root(project, self.sink));
+                }
             }
         }
-        project
+        if self.sink.count() > before {
+            return None;
+        }
+        // Files with nothing in them are a project with nothing in it.
+        let source = files.first().map_or(0, |file| self.sink.file(file));
+        Some(project.unwrap_or_else(|| Node::nowhere(source, Value::Mapping(Mapping::default()))))
     }
 
     fn layer(
@@ -189,7 +190,9 @@ fn keep_notes(document: &Node, layer: &mut Node) {
     let Some(mapping) = layer.as_mapping_mut() else { return };
     for entry in entries(document) {
         if entry.key.text.starts_with("x-") {
-            mapping.insert(entry.key.clone(), entry.value.clone());
+            let mut note = entry.value.clone();
+            merge::settle(&mut note);
+            mapping.insert(entry.key.clone(), note);
         }
     }
 }

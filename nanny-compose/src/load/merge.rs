@@ -1,7 +1,7 @@
 //! Merging canonical trees: what a later file says over what an earlier one says.
 
 use super::read::{OVERRIDE, RESET, without_repeats};
-use crate::spec::{Field, Merge, Object, Shape};
+use crate::spec::{Merge, Object, Repeats, Shape};
 use crate::yaml::{Entry, Node, Value};
 
 /// What `base` and then `over` say. The tags of `over` take their effect and stay, so that they
@@ -13,16 +13,20 @@ pub(super) fn merge(shape: &'static Shape, base: Node, over: Node) -> Node {
         _ => {}
     }
     match shape {
-        Shape::Short(_, long) | Shape::Optional(long) => match over.value {
-            // Nothing said is nothing changed.
-            Value::Null => base,
-            _ => merge(long, base, over),
-        },
+        Shape::Command => over,
+        // Nothing said is nothing changed.
+        _ if over.is_null() => base,
+        Shape::Short(_, long) | Shape::Optional(long) => merge(long, base, over),
         Shape::Object(object) => objects(object, base, over),
         Shape::Named(shape) => mappings(base, over, |_| Some(*shape)),
         Shape::Pairs | Shape::Variables | Shape::ContextRef => mappings(base, over, |_| None),
         Shape::List(list) => match (base.value, over.value.clone()) {
             (Value::Sequence(mut items), Value::Sequence(more)) => {
+                if let Repeats::KeptOfLater(key) = list.repeats {
+                    let more = more.into_iter().map(|item| over_same(list.item, key, &items, item));
+                    let more = if items.is_empty() { Vec::new() } else { more.collect() };
+                    return over.with(Value::Sequence(more));
+                }
                 items.extend(more);
                 over.with(Value::Sequence(without_repeats(list.repeats, items)))
             }
@@ -36,7 +40,34 @@ pub(super) fn merge(shape: &'static Shape, base: Node, over: Node) -> Node {
             }
             _ => over,
         },
+        Shape::Anything => match (&base.value, &over.value) {
+            (Value::Mapping(_), Value::Mapping(_)) => {
+                mappings(base, over, |_| Some(&Shape::Anything))
+            }
+            (Value::Sequence(_), Value::Sequence(more)) => {
+                let more = more.clone();
+                let mut items = base;
+                if let Value::Sequence(items) = &mut items.value {
+                    items.extend(more);
+                }
+                items
+            }
+            _ => over,
+        },
         _ => over,
+    }
+}
+
+/// An item over the one among `items` that has the same in a field.
+fn over_same(shape: &'static Shape, key: &str, items: &[Node], item: Node) -> Node {
+    let wanted = item.at(key);
+    let is_same = |other: &&Node| match (wanted, other.at(key)) {
+        (Some(wanted), Some(other)) => wanted.means(other),
+        _ => false,
+    };
+    match items.iter().find(is_same).cloned() {
+        Some(base) => merge(shape, base, item),
+        None => item,
     }
 }
 
@@ -52,7 +83,8 @@ fn objects(object: &'static Object, base: Node, over: Node) -> Node {
     if !keeps_base {
         return over;
     }
-    mappings(base, over, |key| object.field(key).map(|field: &'static Field| field.shape))
+    let note = |key: &str| key.starts_with("x-").then_some(&Shape::Anything);
+    mappings(base, over, |key| object.field(key).map(|field| field.shape).or_else(|| note(key)))
 }
 
 /// Key by key; a key without a shape takes the later value.

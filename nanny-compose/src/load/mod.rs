@@ -86,9 +86,17 @@ impl Request {
     }
 }
 
-/// The files that Compose takes in a directory when none is named: the first of its default names
-/// that is there, and the override file beside it. Empty if there is none.
+/// The files that Compose takes in a directory when none is named: those of `COMPOSE_FILE` in its
+/// `.env`, else the first of the default names that is there, with the override file beside it.
+/// Empty if there is none.
 pub fn default_files(directory: &Path, files: &dyn Files) -> Vec<PathBuf> {
+    let text = files.read(&directory.join(".env"), Limits::default().max_bytes as u64);
+    let text = text.ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+    let variables = dotenv::parse(&text, &|_| None).map(|read| read.values).unwrap_or_default();
+    let separator = variables.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
+    if let Some(named) = variables.get("COMPOSE_FILE").filter(|named| !named.is_empty()) {
+        return named.split(separator).map(|name| directory.join(name)).collect();
+    }
     let first_of = |names: [&str; 4]| {
         names.iter().map(|name| directory.join(name)).find(|path| files.exists(path))
     };
@@ -190,7 +198,10 @@ fn build(request: &Request, reading: &mut Reading<'_>, sink: &Sink) -> Option<Pr
     if sink.count() > 0 {
         return None;
     }
-    check::object(&PROJECT, &At::root(&root, sink));
+    if root.as_mapping().is_none_or(Mapping::is_empty) {
+        sink.problem(Place::whole(sink.file(first)), "", "there is nothing here; add 'services'");
+        return None;
+    }
     Normal { project: &name, dir: &dir, sink, variable: &variable }.fill(&mut root);
     let selected = selected_profiles(request, reading);
     let mut project = Project::new(&name, &dir);
@@ -205,6 +216,9 @@ fn read_dot_env(request: &Request, dir: &Path, reading: &mut Reading<'_>) {
     let files = if is_default { &dot_env[..] } else { &request.env_files };
     let mut all = std::collections::BTreeMap::new();
     for path in files {
+        if is_default && !reading.exists(path) {
+            continue;
+        }
         match reading.read(path) {
             Ok(text) => {
                 let known = |name: &str| reading.variable(name).or_else(|| all.get(name).cloned());
@@ -212,7 +226,6 @@ fn read_dot_env(request: &Request, dir: &Path, reading: &mut Reading<'_>) {
                 let variables = reading.checked(path, variables);
                 all.extend(variables);
             }
-            Err(reason) if reason.is_missing && is_default => {}
             Err(reason) => {
                 let message = format!("cannot be read: {}", reason.message);
                 reading.report(Problem::of_file(path, message));
@@ -313,8 +326,12 @@ fn is_active(service: Option<&Node>, selected: &[String]) -> bool {
 fn keep_used(root: &mut Node, project: &Project) {
     let place = root.with(Value::Null);
     let services = project.services.values();
-    let secrets: BTreeSet<_> =
-        services.clone().flat_map(|it| &it.secrets).map(|f| &f.name).collect();
+    let mounted = services.clone().flat_map(|it| &it.secrets).map(|file| file.name.clone());
+    let built =
+        project.services.keys().filter_map(|name| service_of(root, name)?.at("build.secrets"));
+    let built = built.filter_map(Node::as_sequence).flatten();
+    let built = built.filter_map(|secret| normal::text(secret, "source")).map(str::to_owned);
+    let secrets: BTreeSet<String> = mounted.chain(built).collect();
     let configs: BTreeSet<_> = services.flat_map(|it| &it.configs).map(|f| &f.name).collect();
     let mut keep = |section: &str, is_used: &dyn Fn(&str) -> bool| {
         if let Some(mapping) = normal::section_mut(root, section) {
@@ -331,7 +348,7 @@ fn keep_used(root: &mut Node, project: &Project) {
     keep("services", &|key| project.services.contains_key(key));
     keep("networks", &|key| project.networks.contains_key(key));
     keep("volumes", &|key| project.volumes.contains_key(key));
-    keep("secrets", &|key| secrets.contains(&key.to_owned()));
+    keep("secrets", &|key| secrets.contains(key));
     keep("configs", &|key| configs.contains(&key.to_owned()));
     if root.at("networks").is_none() {
         normal::set(root, "networks", Value::Mapping(Mapping::default()));

@@ -23,6 +23,10 @@ pub(super) fn long_form(text: &str, item: &At<'_>) -> Option<Node> {
             return None;
         }
     };
+    if source.or(Some(target)).is_some_and(is_windows_path) && sections.len() > 1 {
+        item.problem("a path of Windows is not supported; write a path of this machine");
+        return None;
+    }
     let is_bind = source.is_some_and(is_path);
     let mut bind = Fields::of(item);
     let mut volume = Fields::of(item);
@@ -52,12 +56,12 @@ pub(super) fn long_form(text: &str, item: &At<'_>) -> Option<Node> {
     // Compose's shortcut for so short a text leaves the empty mapping out.
     let is_shortcut = text.len() <= 2;
     if !bind.is_empty() {
-        mount.set("bind", bind.finish());
+        mount.set("bind", bind.finish().value);
     }
     if (!is_bind && !is_shortcut) || !volume.is_empty() {
-        mount.set("volume", volume.finish());
+        mount.set("volume", volume.finish().value);
     }
-    Some(item.node.with(mount.finish()))
+    Some(mount.finish())
 }
 
 /// A path inside a container, cleaned.
@@ -84,8 +88,8 @@ impl<'a> Fields<'a> {
         self.mapping.is_empty()
     }
 
-    pub(super) fn finish(self) -> Value {
-        Value::Mapping(self.mapping)
+    pub(super) fn finish(self) -> Node {
+        self.node.with(Value::Mapping(self.mapping))
     }
 }
 
@@ -110,6 +114,12 @@ fn sections(text: &str) -> Result<Vec<&str>, &'static str> {
     }
     sections.push(&text[start..]);
     if sections.contains(&"") { Err("nothing between two colons") } else { Ok(sections) }
+}
+
+fn is_windows_path(source: &str) -> bool {
+    let mut letters = source.chars();
+    let drive = letters.next().is_some_and(|c| c.is_ascii_alphabetic());
+    source.starts_with("\\\\") || drive && letters.next() == Some(':')
 }
 
 fn is_path(source: &str) -> bool {

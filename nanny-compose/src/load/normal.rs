@@ -86,9 +86,10 @@ impl Normal<'_> {
     fn service(&self, service: &mut Node, at: &At<'_>) {
         exclusive(at);
         agree(at);
+        agree_on_pids(at);
         self.build(service);
         implied_dependencies(service);
-        let is_own_network = text(service, "network_mode").is_some_and(|mode| !mode.is_empty());
+        let is_own_network = service.at("network_mode").is_some();
         let has_networks = service.at("networks").is_some_and(|networks| !is_empty(networks));
         if !is_own_network && !has_networks {
             let mut default = Mapping::default();
@@ -133,6 +134,7 @@ impl Normal<'_> {
         }
         if let Some(args) = child_mut(build, "args").and_then(Node::as_mapping_mut) {
             fill_variables(args, self.variable);
+            args.retain(|value| !value.is_null());
         }
     }
 }
@@ -222,7 +224,6 @@ fn agree(at: &At<'_>) {
     for (one, other) in [
         ("cpus", "deploy.resources.limits.cpus"),
         ("mem_limit", "deploy.resources.limits.memory"),
-        ("pids_limit", "deploy.resources.limits.pids"),
         ("mem_reservation", "deploy.resources.reservations.memory"),
         ("scale", "deploy.replicas"),
     ] {
@@ -234,21 +235,37 @@ fn agree(at: &At<'_>) {
     }
 }
 
+/// Compose wants a limit of processes in both places or in one, and there is no other limit beside
+/// it.
+fn agree_on_pids(at: &At<'_>) {
+    let (Some(own), Some(limits)) = (at.field("pids_limit"), at.at("deploy.resources.limits"))
+    else {
+        return;
+    };
+    let agrees = limits.field("pids").is_some_and(|pids| pids.node.means(own.node));
+    if !is_zero(own.node) && !agrees {
+        own.problem_at_key(
+            "differs from 'deploy.resources.limits.pids'; say the same there, or only there",
+        );
+    }
+}
+
 /// A service starts after those whose network, namespace or files it uses.
 fn implied_dependencies(service: &mut Node) {
     let mut implied = Vec::new();
     for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
-        let other = text(service, key).and_then(|mode| mode.strip_prefix("service:"));
-        implied.extend(other.map(str::to_owned));
+        let Some(mode) = service.at(key) else { continue };
+        let other = mode.as_str().and_then(|mode| mode.strip_prefix("service:"));
+        implied.extend(other.map(|name| (mode.with(Value::Null), name.to_owned())));
     }
-    let links = service.at("links").and_then(Node::as_sequence).unwrap_or_default();
-    let names = links.iter().filter_map(Node::as_str);
-    implied.extend(names.map(|link| link.split(':').next().unwrap_or(link).to_owned()));
-    for name in implied {
+    for link in service.at("links").and_then(Node::as_sequence).unwrap_or_default() {
+        let name = link.as_str().and_then(|text| text.split(':').next());
+        implied.extend(name.map(|name| (link.with(Value::Null), name.to_owned())));
+    }
+    for (place, name) in implied {
         if service.at("depends_on").is_none() {
             set(service, "depends_on", Value::Mapping(Mapping::default()));
         }
-        let place = service.with(Value::Null);
         let Some(all) = child_mut(service, "depends_on").and_then(Node::as_mapping_mut) else {
             return;
         };

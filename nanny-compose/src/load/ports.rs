@@ -22,6 +22,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Port>, &'static str> {
     }
     let published = addresses.filter(|text| !text.is_empty()).map(range).transpose()?;
     let (first, last) = range(container)?;
+    if first == 0 {
+        return Err("the container's port cannot be 0");
+    }
     let published_at = |index: u16| match published {
         None => Ok(None),
         Some((from, to)) if to - from == last - first => Ok(Some((from + index).to_string())),

@@ -8,7 +8,9 @@ use super::short;
 use super::{mounts, scalars, words};
 use crate::hash::go_duration;
 use crate::model::is_remote;
-use crate::spec::{Field, Identity, List, Loose, Object, Repeats, Shape, Short, Support, Whole};
+use crate::spec::{
+    Field, Identity, List, Loose, Object, Repeats, Shape, Short, Size, Support, Whole,
+};
 use crate::yaml::{Entry, Mapping, Node, Value, format_float};
 
 /// Reads values for files of one directory.
@@ -26,7 +28,8 @@ pub(super) struct Reader<'a> {
 pub(super) const RESET: &str = "!reset";
 pub(super) const OVERRIDE: &str = "!override";
 
-static LIMIT: Shape = Shape::Whole(Whole { cuts: false, min: i64::MIN, max: i64::MAX });
+static LIMIT: Shape =
+    Shape::Whole(Whole { cuts: false, reads: true, min: i64::MIN, max: i64::MAX });
 
 /// How many ports a project may list: every one there is, and then some.
 const MAX_PORTS: usize = 70_000;
@@ -46,15 +49,23 @@ impl Reader<'_> {
     }
 
     fn untagged(&self, shape: &'static Shape, at: &At<'_>) -> Option<Node> {
+        if at.node.is_null() && !matches!(shape, Shape::Loose(_) | Shape::Test) {
+            // Over what an earlier file says, nothing changes nothing; alone, it may be wrong.
+            return Some(at.node.clone());
+        }
         let value = match shape {
             Shape::Text => Value::String(at.string()?),
             Shape::Checked(check) => checked(at, *check)?,
             Shape::Choice(choices) => choice(at, choices)?,
-            Shape::Loose(loose) => Value::String(loose_text(at, *loose)?),
+            Shape::Loose(loose) => loosely(at, *loose)?,
             Shape::Flag => Value::Bool(at.boolean()?),
+            Shape::PlainFlag => match at.node.value {
+                Value::Bool(value) => Value::Bool(value),
+                _ => return at.wrong_kind("true or false"),
+            },
             Shape::Whole(whole) => whole_number(at, *whole)?,
             Shape::Decimal => decimal(at)?,
-            Shape::Size => size(at)?,
+            Shape::Size(kind) => size(at, *kind)?,
             Shape::Duration => duration(at)?,
             Shape::Mode => mode(at)?,
             Shape::Count => count(at)?,
@@ -66,7 +77,6 @@ impl Reader<'_> {
             }
             Shape::ContextRef => return self.contexts(at),
             Shape::Anything => return Some(at.node.clone()),
-            Shape::Optional(_) if at.node.is_null() => Value::Null,
             Shape::Optional(shape) => return self.untagged(shape, at),
             Shape::List(list) => return self.list(list, at),
             Shape::Named(shape) => return self.named(shape, at),
@@ -159,7 +169,7 @@ impl Reader<'_> {
             return self.untagged(&LIMIT, at);
         }
         let expanded = short::expand(short, at)?;
-        let at = expanded.as_ref().map_or_else(|| at.clone(), |node| at.instead(node));
+        let at = at.instead(&expanded);
         let mut node = self.untagged(long, &at)?;
         if short == Short::Mount {
             self.finish_mount(&mut node, &at)?;
@@ -277,12 +287,11 @@ fn identify(identity: Identity, node: &Node) -> Option<String> {
         Identity::TargetOrSource(directory) => text("target")
             .or_else(|| Some(format!("{directory}/{}", text("source").unwrap_or_default()))),
         Identity::Port => Some(format!(
-            "{}:{}:{}/{}/{}",
+            "{}:{}:{}/{}",
             text("host_ip").unwrap_or_else(|| "0.0.0.0".to_owned()),
-            text("published").unwrap_or_default(),
+            node.at("published").and_then(Node::as_str).unwrap_or_default(),
             text("target")?,
             text("protocol").unwrap_or_else(|| "tcp".to_owned()),
-            text("mode").unwrap_or_else(|| "ingress".to_owned()),
         )),
     }
 }
@@ -304,18 +313,24 @@ fn choice(at: &At<'_>, choices: &[&str]) -> Option<Value> {
     at.wrong_kind(&format!("one of {}", choices.join(", ")))
 }
 
-fn loose_text(at: &At<'_>, loose: Loose) -> Option<String> {
+/// Whole numbers stay numbers where only these may stand for a text: Compose tells `80` from
+/// `"80"` when it looks for ports that are the same.
+fn loosely(at: &At<'_>, loose: Loose) -> Option<Value> {
     let (fits, wanted) = match (&at.node.value, loose) {
         (Value::String(_), _) => (true, ""),
-        (Value::Int(_), Loose::Whole | Loose::Number | Loose::NumberOrNull) => (true, ""),
+        (Value::Int(_), Loose::Number | Loose::NumberOrNull) => (true, ""),
         (Value::Float(_), Loose::Number | Loose::NumberOrNull) => (true, ""),
         (Value::Bool(_), Loose::Flag) => (true, ""),
-        (Value::Null, Loose::NumberOrNull) => return Some(String::new()),
+        (Value::Null, Loose::NumberOrNull) => return Some(Value::String(String::new())),
+        (Value::Int(value), Loose::Whole) => return Some(Value::Int(*value)),
         (_, Loose::Whole) => (false, "a string or a whole number"),
         (_, Loose::Number | Loose::NumberOrNull) => (false, "a string or a number"),
         (_, Loose::Flag) => (false, "a string, true or false"),
     };
-    if fits { at.node.to_text() } else { at.wrong_kind(wanted) }
+    if !fits {
+        return at.wrong_kind(wanted);
+    }
+    at.node.to_text().map(Value::String)
 }
 
 fn whole_number(at: &At<'_>, whole: Whole) -> Option<Value> {
@@ -323,7 +338,7 @@ fn whole_number(at: &At<'_>, whole: Whole) -> Option<Value> {
         Value::Int(value) => Some(*value),
         #[expect(clippy::cast_possible_truncation, reason = "the fraction is to be cut off")]
         Value::Float(value) if whole.cuts => Some(*value as i128),
-        Value::String(text) => text.strip_prefix('+').unwrap_or(text).parse().ok(),
+        Value::String(text) if whole.reads => text.strip_prefix('+').unwrap_or(text).parse().ok(),
         _ => None,
     };
     let fits = |value: &i128| (i128::from(whole.min)..=i128::from(whole.max)).contains(value);
@@ -347,11 +362,10 @@ fn decimal(at: &At<'_>) -> Option<Value> {
     value.map(Value::Float).or_else(|| at.wrong_kind("a number"))
 }
 
-fn size(at: &At<'_>) -> Option<Value> {
+fn size(at: &At<'_>, kind: Size) -> Option<Value> {
     let bytes = match &at.node.value {
-        Value::Int(value) => Some(*value),
-        #[expect(clippy::cast_possible_truncation, reason = "the fraction is to be cut off")]
-        Value::Float(value) => Some(*value as i128),
+        Value::Int(value) if kind != Size::Text => Some(*value),
+        Value::Float(_) if kind == Size::Any => Some(0),
         Value::String(text) => scalars::bytes(text).map(i128::from),
         _ => None,
     };
@@ -373,7 +387,7 @@ fn mode(at: &At<'_>) -> Option<Value> {
         _ => None,
     };
     let mode = mode.filter(|mode| (0..=0o7777_7777).contains(mode));
-    let text = mode.map(|mode| Value::String(format!("{mode:#06o}").replacen("0o", "0", 1)));
+    let text = mode.map(|mode| Value::String(format!("0{mode:o}")));
     text.or_else(|| at.wrong_kind("a file mode such as 0440"))
 }
 
@@ -398,6 +412,10 @@ fn pairs(at: &At<'_>, may_be_null: bool) -> Option<Node> {
     if at.node.as_sequence().is_some() {
         for item in at.items()? {
             let Some(line) = item.string() else { continue };
+            if line.split('=').next().is_some_and(|key| may_be_null && key.ends_with(' ')) {
+                item.problem("there is a space before the '='; take it out");
+                continue;
+            }
             let (key, value) = match line.split_once('=') {
                 Some((key, value)) => (key, item.node.with(Value::String(value.to_owned()))),
                 None => (line.as_str(), nothing(item.node)),

@@ -1,40 +1,41 @@
 //! Short forms, and the long ones they stand for.
 
+use std::borrow::Cow;
+
 use super::at::At;
 use super::mounts::{self, Fields};
 use super::ports;
 use crate::spec::Short;
 use crate::yaml::{Mapping, Node, Value};
 
-/// The long form of a value, if it is written in the short one; `None` after a report.
-pub(super) fn expand(short: Short, at: &At<'_>) -> Option<Option<Node>> {
+/// The long form of a value, which may be written so already; `None` after a report.
+pub(super) fn expand<'a>(short: Short, at: &At<'a>) -> Option<Cow<'a, Node>> {
     let text = at.node.as_str();
     let long = match (short, text) {
         (Short::Build, Some(_)) => single("context", at),
-        (Short::Mount, Some(text)) => return mounts::long_form(text, at).map(Some),
-        (Short::Device, Some(text)) => return device(text, at).map(Some),
+        (Short::Mount, Some(text)) => mounts::long_form(text, at)?,
+        (Short::Device, Some(text)) => device(text, at)?,
         (Short::Reference, Some(_)) => single("source", at),
-        (Short::EnvFile, Some(_)) => single("path", at),
+        (Short::EnvFile | Short::Include, Some(_)) => single("path", at),
         (Short::Extends, Some(_)) => single("service", at),
-        (Short::Include, Some(_)) => single("path", at),
         (Short::Gpus, Some("all")) => {
             let mut all = Fields::of(at);
             all.set("count", Value::Int(-1));
-            Value::Sequence(vec![at.node.with(all.finish())])
+            at.node.with(Value::Sequence(vec![all.finish()]))
         }
         (Short::Gpus, Some(_)) => return at.wrong_kind("'all' or a list"),
         (Short::DependsOn | Short::Names, _) if at.node.as_sequence().is_some() => {
-            return names(short, at).map(Some);
+            names(short, at)?
         }
         (Short::External, _) if at.node.as_mapping().is_some() => {
             at.warn(
                 "'external.name' is an old form; write 'external: true' and a 'name' beside it",
             );
-            Value::Bool(true)
+            at.node.with(Value::Bool(true))
         }
-        _ => return Some(None),
+        _ => return Some(Cow::Borrowed(at.node)),
     };
-    Some(Some(at.node.with(long)))
+    Some(Cow::Owned(long))
 }
 
 /// The long forms of a port in the short one: one for each port of a range.
@@ -66,12 +67,12 @@ pub(super) fn ports(item: &At<'_>) -> Vec<Node> {
             fields.set("published", Value::String(published));
         }
         fields.set("protocol", Value::String(port.protocol.as_str().to_owned()));
-        item.node.with(fields.finish())
+        fields.finish()
     };
     ports.into_iter().map(long).collect()
 }
 
-fn single(key: &str, at: &At<'_>) -> Value {
+fn single(key: &str, at: &At<'_>) -> Node {
     let mut fields = Fields::of(at);
     fields.set(key, at.node.value.clone());
     fields.finish()
@@ -92,7 +93,7 @@ fn device(text: &str, at: &At<'_>) -> Option<Node> {
     fields.set("source", Value::String(source.to_owned()));
     fields.set("target", Value::String(target.to_owned()));
     fields.set("permissions", Value::String(permissions.to_owned()));
-    Some(at.node.with(fields.finish()))
+    Some(fields.finish())
 }
 
 /// A list of names as a mapping: to nothing, or to what a dependency is without more words.
@@ -110,9 +111,9 @@ fn names(short: Short, at: &At<'_>) -> Option<Node> {
             fields.set("required", Value::Bool(true));
             fields.finish()
         } else {
-            Value::Null
+            item.node.with(Value::Null)
         };
-        mapping.insert(item.node.key(name), item.node.with(value));
+        mapping.insert(item.node.key(name), value);
     }
     Some(at.node.with(Value::Mapping(mapping)))
 }

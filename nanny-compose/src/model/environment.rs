@@ -40,10 +40,6 @@ impl Environment {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-
-    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = (&str, &mut Option<String>)> {
-        self.0.iter_mut().map(|(name, value)| (name.as_str(), value))
-    }
 }
 
 impl fmt::Debug for Environment {

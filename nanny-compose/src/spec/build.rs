@@ -2,7 +2,7 @@
 //! an image that is there already needs none of it.
 
 use super::service::{REFERENCES, ULIMITS};
-use super::{ALL_TEXTS, Field, Loose, Object, Shape, TEXTS};
+use super::{ALL_TEXTS, Field, Loose, Object, SIZE, Shape, TEXTS};
 
 pub(super) static BUILD: Object = Object::new(&[
     Field::new("context", &Shape::PathOrUrl),
@@ -24,7 +24,7 @@ pub(super) static BUILD: Object = Object::new(&[
     Field::new("network", &Shape::Text),
     Field::new("target", &Shape::Text),
     Field::new("secrets", &REFERENCES),
-    Field::new("shm_size", &Shape::Size),
+    Field::new("shm_size", &SIZE),
     Field::new("tags", &TEXTS),
     Field::new("ulimits", &ULIMITS),
     Field::new("platforms", &ALL_TEXTS),

@@ -1,6 +1,6 @@
 //! `deploy` of a service, and the devices it reserves.
 
-use super::{ALL_TEXTS, Field, Json, List, Object, SWARM, Shape, UNIQUE_TEXTS, WHOLE};
+use super::{ALL_TEXTS, Field, Json, List, Object, SWARM, Shape, Size, UNIQUE_TEXTS, WHOLE};
 
 pub(super) static DEPLOY: Object = Object::new(&[
     Field::new("mode", &Shape::Text).ignored(SWARM),
@@ -30,13 +30,13 @@ static RESOURCES: Object = Object::new(&[
 
 static LIMITS: Object = Object::new(&[
     Field::new("cpus", &Shape::Decimal),
-    Field::new("memory", &Shape::Size),
+    Field::new("memory", &Shape::Size(Size::Text)),
     Field::new("pids", &WHOLE),
 ]);
 
 static RESERVATIONS: Object = Object::new(&[
     Field::new("cpus", &Shape::Decimal).ignored(SWARM),
-    Field::new("memory", &Shape::Size),
+    Field::new("memory", &Shape::Size(Size::Text)),
     Field::new("devices", &DEVICES),
     Field::new("generic_resources", &GENERIC)
         .refused("there is no swarm that could count them; reserve 'devices' instead"),

@@ -133,12 +133,14 @@ pub(crate) enum Shape {
     Loose(Loose),
     /// `true` or `false`; canonical: a boolean.
     Flag,
+    /// The same, and never as a string.
+    PlainFlag,
     /// A whole number, also as a string; canonical: a number.
     Whole(Whole),
     /// A number, also as a string; canonical: a number of single precision.
     Decimal,
     /// A size such as `8gb`; canonical: bytes. The JSON has it as text.
-    Size,
+    Size(Size),
     /// A duration; canonical: as Go writes it.
     Duration,
     /// A file mode; canonical: octal text.
@@ -188,11 +190,24 @@ pub(crate) enum Loose {
     Flag,
 }
 
+/// How a size may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// With a unit, or as any number; Compose takes a fraction for nothing.
+    Any,
+    /// With a unit, or as a whole number.
+    Whole,
+    /// As a string.
+    Text,
+}
+
 /// Bounds and habits of a whole number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Whole {
     /// Whether a fraction is cut off rather than refused.
     pub(crate) cuts: bool,
+    /// Whether it may be a string.
+    pub(crate) reads: bool,
     /// The least that a number may be.
     pub(crate) min: i64,
     /// The most that a number may be.
@@ -232,6 +247,9 @@ pub(crate) enum Repeats {
     Refused,
     /// The last one counts, in the place of the first.
     LastWins(Identity),
+    /// Nothing; and of two files only the later one's items count, each over the earlier one's
+    /// that has the same in this field.
+    KeptOfLater(&'static str),
 }
 
 /// What makes two items of a list the same.
@@ -351,8 +369,12 @@ const ALL_TEXTS: Shape = Shape::List(&List::of(&Shape::Text));
 const UNIQUE_TEXTS: Shape =
     Shape::List(&List { item: &Shape::Text, repeats: Repeats::Refused, may_be_single: false });
 const LOOSE_MAP: Shape = Shape::Named(&Shape::Loose(Loose::Number));
-const WHOLE: Shape = Shape::Whole(Whole { cuts: false, min: i64::MIN, max: i64::MAX });
-const CUT: Shape = Shape::Whole(Whole { cuts: true, min: i64::MIN, max: i64::MAX });
+const ANY_WHOLE: Whole = Whole { cuts: false, reads: true, min: i64::MIN, max: i64::MAX };
+const WHOLE: Shape = Shape::Whole(ANY_WHOLE);
+const CUT: Shape = Shape::Whole(Whole { cuts: true, ..ANY_WHOLE });
+/// A number, and never a string.
+const CUT_NUMBER: Shape = Shape::Whole(Whole { cuts: true, reads: false, ..ANY_WHOLE });
+const SIZE: Shape = Shape::Size(Size::Any);
 
 /// Keys that make no sense here.
 const NOT_HERE: &str = "not supported; remove it, or run this project with docker compose";

@@ -1,6 +1,6 @@
 //! Networks, volumes, secrets, configs and models at the top of a file.
 
-use super::{ALL_TEXTS, Field, Json, LOOSE_MAP, List, Object, Shape, Short, WHOLE};
+use super::{ALL_TEXTS, Field, Json, LOOSE_MAP, List, Object, Repeats, Shape, Short, WHOLE};
 
 pub(crate) static NETWORK: Object = Object::new(&[
     Field::new("name", &Shape::Text),
@@ -17,8 +17,14 @@ pub(crate) static NETWORK: Object = Object::new(&[
 
 static IPAM: Object = Object::new(&[
     Field::new("driver", &Shape::Text),
-    Field::new("config", &Shape::List(&List::of(&Shape::Object(&IPAM_POOL)))),
-    Field::new("options", &LOOSE_MAP)
+    Field::new(
+        "config",
+        &Shape::List(&List {
+            repeats: Repeats::KeptOfLater("subnet"),
+            ..List::of(&Shape::Object(&IPAM_POOL))
+        }),
+    ),
+    Field::new("options", &Shape::Named(&Shape::Text))
         .json(Json::Never)
         .ignored("Compose does not hand it to the engine"),
 ]);

@@ -3,8 +3,8 @@
 use super::build::BUILD;
 use super::deploy::{DEPLOY, DEVICE};
 use super::{
-    CUT, Field, Identity, Json, LOOSE_MAP, List, Loose, Merge, NOT_HERE, Object, Repeats, Shape,
-    Short, TEXT_OR_TEXTS, TEXTS, UNIQUE_TEXTS, WHOLE, Whole,
+    ANY_WHOLE, CUT, CUT_NUMBER, Field, Identity, Json, LOOSE_MAP, List, Loose, Merge, NOT_HERE,
+    Object, Repeats, SIZE, Shape, Short, Size, TEXT_OR_TEXTS, TEXTS, UNIQUE_TEXTS, WHOLE, Whole,
 };
 
 pub(crate) static SERVICE: Object = Object::new(&[
@@ -20,8 +20,8 @@ pub(crate) static SERVICE: Object = Object::new(&[
     Field::new("cap_drop", &TEXTS),
     Field::new("cgroup_parent", &Shape::Text),
     Field::new("cgroup", &Shape::Choice(&["host", "private"])),
-    Field::new("cpu_count", &Shape::Whole(Whole { cuts: false, min: 0, max: i64::MAX })),
-    Field::new("cpu_percent", &Shape::Decimal),
+    Field::new("cpu_count", &Shape::Whole(Whole { min: 0, ..ANY_WHOLE })),
+    Field::new("cpu_percent", &Shape::Whole(Whole { min: 0, max: 100, ..ANY_WHOLE })),
     Field::new("cpu_period", &CUT),
     Field::new("cpu_quota", &CUT),
     Field::new("cpu_rt_period", &CUT),
@@ -53,7 +53,7 @@ pub(crate) static SERVICE: Object = Object::new(&[
     Field::new(
         "group_add",
         &Shape::List(&List {
-            item: &Shape::Loose(Loose::Number),
+            item: &Shape::Loose(Loose::Whole),
             repeats: Repeats::Refused,
             may_be_single: false,
         }),
@@ -69,17 +69,17 @@ pub(crate) static SERVICE: Object = Object::new(&[
     Field::new("label_file", &LABEL_FILES).json(Json::Never),
     Field::new("links", &TEXTS),
     Field::new("logging", &Shape::Object(&LOGGING)).if_present(),
-    Field::new("mem_limit", &Shape::Size),
-    Field::new("mem_reservation", &Shape::Size),
-    Field::new("memswap_limit", &Shape::Size),
-    Field::new("mem_swappiness", &Shape::Size),
+    Field::new("mem_limit", &SIZE),
+    Field::new("mem_reservation", &Shape::Size(Size::Whole)),
+    Field::new("memswap_limit", &SIZE),
+    Field::new("mem_swappiness", &Shape::Size(Size::Whole)),
     Field::new("mac_address", &Shape::Text),
     Field::new("models", &Shape::Anything).refused(NOT_HERE),
     Field::new("network_mode", &Shape::Text),
     Field::new("networks", &NETWORKS),
     Field::new("oom_kill_disable", &Shape::Flag),
-    Field::new("oom_score_adj", &Shape::Whole(Whole { cuts: false, min: -1000, max: 1000 })),
-    Field::new("pid", &Shape::Optional(&Shape::Text)),
+    Field::new("oom_score_adj", &Shape::Whole(Whole { min: -1000, max: 1000, ..ANY_WHOLE })),
+    Field::new("pid", &Shape::Text),
     Field::new("pids_limit", &CUT),
     Field::new("platform", &Shape::Text),
     Field::new("ports", &PORTS),
@@ -91,7 +91,7 @@ pub(crate) static SERVICE: Object = Object::new(&[
     Field::new("scale", &WHOLE).if_present(),
     Field::new("secrets", &SECRETS),
     Field::new("security_opt", &UNIQUE_TEXTS),
-    Field::new("shm_size", &Shape::Size),
+    Field::new("shm_size", &SIZE),
     Field::new("stdin_open", &Shape::Flag),
     Field::new("stop_grace_period", &Shape::Duration).if_present(),
     Field::new("stop_signal", &Shape::Text),
@@ -124,7 +124,7 @@ static DEPENDS_ON: Shape = Shape::Short(
                 ]),
             ),
             Field::new("restart", &Shape::Flag),
-            Field::new("required", &Shape::Flag).if_present(),
+            Field::new("required", &Shape::PlainFlag).if_present(),
         ])
         .requiring(&["condition"]),
     )),
@@ -136,13 +136,13 @@ static NETWORKS: Shape =
 static ATTACHMENT: Object = Object::new(&[
     Field::new("aliases", &TEXTS),
     Field::new("driver_opts", &LOOSE_MAP),
-    Field::new("gw_priority", &CUT).needs_api("1.48"),
+    Field::new("gw_priority", &CUT_NUMBER).needs_api("1.48"),
     Field::new("interface_name", &Shape::Text).needs_api("1.49"),
     Field::new("ipv4_address", &Shape::Text),
     Field::new("ipv6_address", &Shape::Text),
     Field::new("link_local_ips", &TEXTS),
     Field::new("mac_address", &Shape::Text).needs_api("1.44"),
-    Field::new("priority", &CUT),
+    Field::new("priority", &CUT_NUMBER),
 ]);
 
 static PORTS: Shape =
@@ -152,7 +152,7 @@ static PORT: Object = Object::new(&[
     Field::new("name", &Shape::Text),
     Field::new("mode", &Shape::Text),
     Field::new("host_ip", &Shape::Checked(ip_address)),
-    Field::new("target", &WHOLE),
+    Field::new("target", &Shape::Whole(Whole { min: 1, ..ANY_WHOLE })),
     Field::new("published", &Shape::Loose(Loose::Whole)),
     Field::new("protocol", &Shape::Text),
     Field::new("app_protocol", &Shape::Text),
@@ -191,8 +191,8 @@ static MOUNT_VOLUME: Object = Object::new(&[
 ]);
 
 static MOUNT_TMPFS: Object = Object::new(&[
-    Field::new("size", &Shape::Size),
-    Field::new("mode", &Shape::Whole(Whole { cuts: true, min: 0, max: 0xffff_ffff })),
+    Field::new("size", &SIZE),
+    Field::new("mode", &Shape::Whole(Whole { cuts: true, reads: false, min: 0, max: 0xffff_ffff })),
 ]);
 
 static MOUNT_IMAGE: Object = Object::new(&[Field::new("subpath", &Shape::Text)]);
@@ -255,7 +255,7 @@ static HEALTHCHECK: Object = Object::new(&[
     Field::new("test", &Shape::Test),
     Field::new("timeout", &Shape::Duration).if_present(),
     Field::new("interval", &Shape::Duration).if_present(),
-    Field::new("retries", &CUT).if_present(),
+    Field::new("retries", &Shape::Whole(Whole { cuts: true, min: 0, ..ANY_WHOLE })).if_present(),
     Field::new("start_period", &Shape::Duration).if_present(),
     Field::new("start_interval", &Shape::Duration).if_present().needs_api("1.44"),
     Field::new("disable", &Shape::Flag),
@@ -303,16 +303,15 @@ static HOOK: Object = Object::new(&[
 
 static ANY_TEXTS: Shape = Shape::List(&List::of(&Shape::Text).or_single());
 
+/// What an engine takes; Compose itself lets more pass, which then cannot be created.
 fn container_name(name: &str) -> Result<(), &'static str> {
+    let bare = name.strip_prefix('/').unwrap_or(name);
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let mut before = ' ';
-    // Compose looks for two fitting characters anywhere; the engine refuses the rest.
-    let fits = name.chars().any(|c| {
-        let pair = before.is_ascii_alphanumeric() && allowed(c);
-        before = c;
-        pair
-    });
-    if fits { Ok(()) } else { Err("needs at least two of a-z, A-Z, 0-9, _, . and -") }
+    let begins_well = bare.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if name.is_empty() || begins_well && bare.len() > 1 && bare.chars().all(allowed) {
+        return Ok(());
+    }
+    Err("must be two or more letters, digits and _ . -, beginning with a letter or digit")
 }
 
 fn pull_policy(policy: &str) -> Result<(), &'static str> {

@@ -258,7 +258,11 @@ impl<'l> Builder<'l> {
             let Value::Mapping(mapping) = source.value else {
                 continue;
             };
-            for (name, entry) in mapping.entries {
+            for (name, mut entry) in mapping.entries {
+                // Compose looks for its tags only where they are written.
+                if entry.value.tag.take().as_deref() == Some("!reset") {
+                    continue;
+                }
                 if let Slot::Vacant(slot) = into.entries.entry(name) {
                     slot.insert(entry);
                 }
@@ -347,7 +351,14 @@ impl Place {
 
     fn key(self, node: &Node) -> Key {
         let Self { source, line, column } = self;
-        Key { text: key_text(node), is_string: node.as_str().is_some(), source, line, column }
+        Key {
+            text: key_text(node),
+            is_string: node.as_str().is_some(),
+            source,
+            line,
+            column,
+            secret: false,
+        }
     }
 
     fn scalar(self, text: String, style: ScalarStyle, tag: Option<&Tag>) -> Node {

@@ -76,6 +76,8 @@ pub struct Key {
     pub line: usize,
     /// Column of the first character, from 1.
     pub column: usize,
+    /// Whether a variable's value went into it, which must not be shown.
+    pub(crate) secret: bool,
 }
 
 impl Node {
@@ -149,6 +151,11 @@ impl Node {
         }
     }
 
+    /// A value that stands nowhere in a file.
+    pub(crate) fn nowhere(source: u16, value: Value) -> Self {
+        Self { value, text: None, tag: None, source, line: 0, column: 0, secret: false }
+    }
+
     /// Another value in the same place; whether a variable went into it is kept.
     pub(crate) fn with(&self, value: Value) -> Self {
         let Self { source, line, column, secret, .. } = *self;
@@ -157,8 +164,8 @@ impl Node {
 
     /// A key in this place.
     pub(crate) fn key(&self, text: impl Into<String>) -> Key {
-        let Self { source, line, column, .. } = *self;
-        Key { text: text.into(), is_string: true, source, line, column }
+        let Self { source, line, column, secret, .. } = *self;
+        Key { text: text.into(), is_string: true, source, line, column, secret }
     }
 
     /// Whether two trees mean the same, wherever they stand.

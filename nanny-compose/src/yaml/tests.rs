@@ -95,7 +95,7 @@ fn nothing_at_all_is_null() {
 
 #[test]
 fn one_document_per_file() {
-    assert!(fault("a: 1\n---\nb: 2\n").starts_with("2:1: a second document"));
+    assert!(fault("a: 1\n---\nb: 2\n").starts_with("3:1: a second document"));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Stage, warnings, web, web_file};
 use crate::model::{
-    Condition, GpuRequest, ImageSource, Mount, MountSource, NetworkMode, Propagation,
-    RestartPolicy, Selinux, Ulimit,
+    Condition, GpuRequest, Mount, MountSource, NetworkMode, Propagation, RestartPolicy, Selinux,
+    Ulimit,
 };
 
 #[test]
@@ -28,7 +28,7 @@ fn a_folded_command_is_one_line() {
 fn a_command_that_compose_cuts_off_is_warned_of() {
     let warned = warnings(&web_file("command: sleep 5; echo hi\n"));
     assert_eq!(warned.len(), 1);
-    assert!(warned[0].contains(":4:14: services.web.command: Compose reads it only up to ';'"));
+    assert!(warned[0].contains(":4:14: services.web.command: everything from ';' on is dropped"));
 }
 
 #[test]
@@ -57,12 +57,16 @@ fn volumes_are_binds_names_or_anonymous() {
         "volumes:\n  - ./data/../x:/data/\n  - ~/hf:/hf:ro,Z\n  - /dev/shm:/shm:rshared\n  - models:/models:nocopy\n  - /tmp/anon\n",
     )
     .mounts;
-    let bind = |path: &str| MountSource::Bind { path: path.into(), create_host_path: true };
+    let bind = |path: &str| MountSource::Bind {
+        path: path.into(),
+        create_host_path: true,
+        recursive: None,
+    };
     assert_eq!(mounts[0], Mount::new(bind("/srv/My App/x"), "/data"));
     assert_eq!(mounts[1].source, bind("/home/ann/hf"));
     assert_eq!((mounts[1].read_only, mounts[1].selinux), (true, Some(Selinux::Private)));
     assert_eq!(mounts[2].propagation, Some(Propagation::RecursiveShared));
-    assert_eq!(mounts[3].source, MountSource::Volume { key: "models".into() });
+    assert_eq!(mounts[3].source, MountSource::Volume { key: "models".into(), subpath: None });
     assert!(mounts[3].no_copy);
     assert_eq!(mounts[4], Mount::new(MountSource::Anonymous, "/tmp/anon"));
 }
@@ -72,7 +76,7 @@ fn of_two_mounts_with_one_target_the_later_counts() {
     let mounts = web("volumes: ['./a:/x', './b:/y', 'models:/x/']\n").mounts;
     let targets: Vec<_> = mounts.iter().map(|mount| mount.target.as_str()).collect();
     assert_eq!(targets, ["/x", "/y"]);
-    assert_eq!(mounts[0].source, MountSource::Volume { key: "models".into() });
+    assert_eq!(mounts[0].source, MountSource::Volume { key: "models".into(), subpath: None });
 }
 
 #[test]
@@ -80,7 +84,7 @@ fn gpus_are_requested_in_two_ways() {
     let service = web(
         "deploy:\n  resources:\n    reservations:\n      devices:\n        - {driver: nvidia, count: all, capabilities: [gpu]}\n        - {device_ids: ['0', '3'], capabilities: [gpu, compute], options: {a: 1}}\n        - {capabilities: [gpu]}\n",
     );
-    let requests = service.gpu_requests();
+    let requests = service.gpus;
     assert_eq!(requests[0].driver.as_deref(), Some("nvidia"));
     assert!(requests[0].wants_all() && requests[2].wants_all());
     assert_eq!(
@@ -88,15 +92,15 @@ fn gpus_are_requested_in_two_ways() {
         (None, &["0".into(), "3".into()][..])
     );
     assert_eq!(requests[1].options["a"], "1");
-    let all = web("gpus: all\n").gpu_requests();
+    let all = web("gpus: all\n").gpus;
     assert_eq!(all[0].count, Some(GpuRequest::ALL));
-    assert_eq!(web("gpus: [{count: 2}]\n").gpu_requests()[0].count, Some(2));
+    assert_eq!(web("gpus: [{count: 2}]\n").gpus[0].count, Some(2));
 }
 
 #[test]
 fn devices_groups_and_capabilities_are_taken_over() {
     let service = web(
-        "devices: [/dev/kfd, '/dev/dri:/dev/gpu:rw', {source: /dev/a}]\ngroup_add: [video, 992]\ncap_add: [SYS_PTRACE]\ncap_drop: [ALL]\nsecurity_opt: ['seccomp:unconfined']\nipc: host\nshm_size: 8gb\n",
+        "devices: [/dev/kfd, '/dev/dri:/dev/gpu:rw', {source: /dev/a, target: /dev/a}]\ngroup_add: [video, 992]\ncap_add: [SYS_PTRACE]\ncap_drop: [ALL]\nsecurity_opt: ['seccomp:unconfined']\nipc: host\nshm_size: 8gb\n",
     );
     assert_eq!(service.devices[0].target, "/dev/kfd");
     assert_eq!(service.devices[0].permissions, "rwm");
@@ -105,7 +109,7 @@ fn devices_groups_and_capabilities_are_taken_over() {
     assert_eq!(service.group_add, ["video", "992"]);
     assert_eq!((service.cap_add.len(), service.cap_drop.len()), (1, 1));
     assert_eq!(service.security_opt, ["seccomp:unconfined"]);
-    assert_eq!(service.ipc.as_deref(), Some("host"));
+    assert_eq!(service.namespaces.ipc.as_deref(), Some("host"));
     assert_eq!(service.shm_size, Some(8 << 30));
 }
 
@@ -157,7 +161,7 @@ fn dependencies_are_a_list_or_a_mapping() {
     let optional = stage(
         "{b: {condition: service_started}, c: {condition: service_started, required: false}}",
     );
-    assert_eq!(optional.len(), 1);
+    assert_eq!(optional.len(), 2);
 }
 
 #[test]
@@ -180,7 +184,7 @@ fn hosts_labels_and_limits_are_taken_over() {
     assert_eq!(service.extra_hosts["six"], ["::1"]);
     assert_eq!((service.labels["a"].as_str(), service.labels["b"].as_str()), ("1", ""));
     assert_eq!(service.ulimits["memlock"], Ulimit::both(-1));
-    assert_eq!(service.ulimits["nofile"], Ulimit { soft: 1024, hard: 2048, single: false });
+    assert_eq!(service.ulimits["nofile"], Ulimit { soft: 1024, hard: 2048 });
     assert_eq!(web("extra_hosts: {a: 1.2.3.4}\n").extra_hosts["a"], ["1.2.3.4"]);
 }
 
@@ -201,12 +205,14 @@ fn the_plain_fields_are_taken_over() {
 }
 
 #[test]
-fn a_build_needs_its_image_to_be_there() {
+fn a_build_says_what_it_needs_and_what_nobody_can_do() {
     let file = "services:\n  a: {build: .}\n  b: {build: {context: .}, image: named}\n";
     let project = Stage::new(file).project();
     assert_eq!(project.services["a"].image, "myapp-a");
-    assert_eq!(project.services["a"].image_source, ImageSource::BuiltUnnamed);
+    assert!(project.services["a"].build.is_some());
     assert_eq!(project.services["b"].image, "named");
-    assert_eq!(project.services["b"].image_source, ImageSource::Built);
-    assert!(warnings(file)[0].contains("services.a.build: images are not built here"));
+    assert!(project.services["b"].build.is_some());
+    let odd = "services: {a: {build: {context: ., ssh: [default], cache_to: [x]}}}\n";
+    let build = Stage::new(odd).project().services["a"].build.clone().expect("it is there");
+    assert_eq!(build.unsupported, ["cache_to", "ssh"]);
 }

@@ -1,8 +1,10 @@
 //! The project as a whole: its name, its profiles, its networks and volumes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::super::default_files;
 use super::{FILE, Stage, problems, warnings};
+use crate::model::MountSource;
 
 const ONE: &str = "services: {web: {image: nginx}}\n";
 
@@ -32,16 +34,11 @@ fn the_project_name_in_dot_env_counts() {
     assert_eq!(dot_env("COMPOSE_PROJECT_NAME=mine\n").project().name, "mine");
     assert_eq!(dot_env("COMPOSE_PROJECT_NAME=\n").project().name, "chat");
     assert!(dot_env("COMPOSE_PROJECT_NAME=No\n").load().is_err());
-    let loaded = dot_env("COMPOSE_FILE=a.yaml:b.yaml\n").load().expect("the file is sound");
-    assert!(loaded.warnings[0].message.starts_with("COMPOSE_FILE in .env has no effect"));
 }
 
 #[test]
-fn a_name_that_compose_would_not_take_is_refused() {
-    assert!(
-        problems(&format!("name: My App\n{ONE}"))[0]
-            .starts_with(":1:7: name: the project name 'My App'")
-    );
+fn a_name_is_normalised_and_one_that_is_asked_for_is_not() {
+    assert_eq!(Stage::new(&format!("name: My App\n{ONE}")).project().name, "myapp");
     let mut stage = Stage::new(ONE);
     stage.request.project_name = Some("No".to_owned());
     assert!(stage.refused().to_string().contains("the project name 'No' must hold only"));
@@ -112,8 +109,7 @@ fn files_that_were_read_or_looked_for_are_listed() {
         Stage::new("services: {web: {image: x, env_file: [{path: a.env, required: false}]}}\n")
             .load()
             .expect("the file is sound");
-    for path in ["/srv/My App/.env", FILE, "/srv/My App/a.env", "/srv/My App/compose.override.yml"]
-    {
+    for path in ["/srv/My App/.env", FILE, "/srv/My App/a.env"] {
         assert!(loaded.files_read.contains(&PathBuf::from(path)), "{path}");
     }
     assert_eq!(loaded.project.config_files, [PathBuf::from(FILE)]);
@@ -121,14 +117,82 @@ fn files_that_were_read_or_looked_for_are_listed() {
 }
 
 #[test]
-fn an_override_beside_the_file_is_warned_of() {
-    let stage = Stage::new(ONE).file("/srv/My App/docker-compose.override.yaml", "");
-    let loaded = stage.load().expect("the file is sound");
-    assert!(
-        loaded.warnings[0]
-            .message
-            .starts_with("docker-compose.override.yaml beside it is not read")
+fn the_default_files_are_composes() {
+    let stage = |names: &[&str]| {
+        let stage = names
+            .iter()
+            .fold(Stage::new(ONE), |stage, name| stage.file(&format!("/srv/My App/{name}"), ""));
+        let files = default_files(Path::new("/srv/My App"), &stage).into_iter();
+        files.map(|path| path.file_name().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(stage(&[]), ["compose.yaml"]);
+    assert_eq!(
+        stage(&["docker-compose.yml", "docker-compose.override.yaml"]),
+        ["compose.yaml", "docker-compose.override.yaml"]
     );
+    assert!(default_files(Path::new("/srv"), &Stage::new(ONE)).is_empty());
+    let named = Stage::new(ONE).file("/srv/My App/.env", "COMPOSE_FILE=a.yaml:/srv/b.yaml\n");
+    assert_eq!(
+        default_files(Path::new("/srv/My App"), &named),
+        [PathBuf::from("/srv/My App/a.yaml"), PathBuf::from("/srv/b.yaml")]
+    );
+}
+
+#[test]
+fn a_later_file_changes_an_earlier_one() {
+    let over = "services:\n  web:\n    environment: {B: 2}\n    ports: !override ['81:81']\n    command: !reset\n";
+    let mut stage = Stage::new(
+        "services: {web: {image: nginx, command: x, environment: [A=1], ports: ['80:80']}}\n",
+    )
+    .file("/srv/My App/more.yaml", over);
+    stage.request.compose_files.push("/srv/My App/more.yaml".into());
+    let project = stage.project();
+    let web = &project.services["web"];
+    assert_eq!((web.environment.get("A"), web.environment.get("B")), (Some("1"), Some("2")));
+    assert_eq!(web.ports.len(), 1);
+    assert_eq!(web.command, None);
+    assert_eq!(project.config_files.len(), 2);
+}
+
+#[test]
+fn a_problem_stands_in_the_file_that_has_it() {
+    let mut stage =
+        Stage::new("services: {web: {image: x, extends: {file: base.yaml, service: b}}}\n")
+            .file("/srv/My App/base.yaml", "services:\n  b:\n    prots: []\n");
+    let refused = stage.refused().to_string();
+    assert!(refused.starts_with("/srv/My App/base.yaml:3:5: services.b.prots: not a"), "{refused}");
+    stage.request.compose_files.push("/srv/My App/more.yaml".into());
+    stage = stage.file("/srv/My App/base.yaml", "services: {b: {}}\n");
+    stage = stage.file("/srv/My App/more.yaml", "services: {web: {tty: maybe}}\n");
+    let refused = stage.refused().to_string();
+    assert!(refused.starts_with("/srv/My App/more.yaml:1:23: services.web.tty: must"), "{refused}");
+}
+
+#[test]
+fn what_is_extended_or_included_finds_its_files_beside_itself() {
+    let stage = Stage::new(
+        "include: [sub/inc.yaml]\nservices: {web: {extends: {file: sub/base.yaml, service: b}}}\n",
+    )
+    .file("/srv/My App/sub/base.yaml", "services: {b: {image: x, volumes: ['./d:/d']}}\n")
+    .file("/srv/My App/sub/inc.yaml", "services: {c: {image: 'y:$TAG', volumes: ['./e:/e']}}\n")
+    .file("/srv/My App/sub/.env", "TAG=1\n");
+    let project = stage.project();
+    let source = |name: &str| match &project.services[name].mounts[0].source {
+        MountSource::Bind { path, .. } => path.clone(),
+        other => panic!("{other:?} is no bind"),
+    };
+    assert_eq!(source("web"), "/srv/My App/sub/d");
+    assert_eq!(source("c"), "/srv/My App/sub/e");
+    assert_eq!(project.services["c"].image, "y:1");
+}
+
+#[test]
+fn circles_of_files_and_services_are_refused() {
+    let found = problems("services:\n  a: {extends: b}\n  b: {extends: a}\n");
+    assert!(found[0].contains("this extends itself in a circle"), "{found:?}");
+    let stage = Stage::new("include: [b.yaml]\nservices: {}\n")
+        .file("/srv/My App/b.yaml", "include: [compose.yaml]\n");
+    assert!(stage.refused().to_string().contains("being included already"));
 }
 
 #[test]

@@ -204,6 +204,9 @@ impl Loading<'_> {
         if files.first() != Some(&compose_file) {
             files = vec![compose_file.clone()];
         }
+        if !files.iter().all(|file| self.inside(file, "compose_file", (1, 1))) {
+            return None;
+        }
         let overrides = nanny_compose::OVERRIDE_NAMES.iter().map(|name| beside.join(name));
         self.found.files.extend(overrides);
         let mut request = Request::of_files(files);
@@ -215,6 +218,14 @@ impl Loading<'_> {
             Ok(loaded) => {
                 self.found.files.extend(loaded.files_read);
                 self.say(loaded.warnings, Problem::as_hint);
+                if loaded.project.services.is_empty() {
+                    let file = self.paths.shown(&compose_file);
+                    let message = "there is no service to run; add one under 'services', or \
+                                   activate its profile with 'profiles' in the manifest";
+                    let problem = Problem::new(&self.origin, file, (1, 1), message);
+                    self.found.problems.push(problem);
+                    return None;
+                }
                 let lowered = from_compose(&loaded.project, manifest);
                 self.hint_at_gpu(manifest, &loaded.project);
                 lowered.map_err(|problems| self.adopt(problems)).ok()
