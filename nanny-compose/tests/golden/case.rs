@@ -38,6 +38,8 @@ pub(crate) struct Expected {
     pub(crate) services: BTreeMap<String, String>,
     pub(crate) networks: BTreeMap<String, String>,
     pub(crate) volumes: BTreeMap<String, String>,
+    /// The whole, as `docker compose config --format json` prints it but for the white space.
+    pub(crate) config: Option<String>,
 }
 
 impl Case {
@@ -102,8 +104,8 @@ impl Case {
 
     fn load(&self, root: &Path) -> Result<Project, Problems> {
         let variable = |name: &str| self.environment.get(name).map(|value| at(value, root));
-        let [file] = self.files.as_slice() else { return Err(Problems::default()) };
-        let mut request = Request::new(root.join(file));
+        let files = self.files.iter().map(|file| root.join(file)).collect();
+        let mut request = Request::of_files(files);
         request.profiles.clone_from(&self.profiles);
         request.project_dir = self.directory.as_ref().map(|path| root.join(path));
         request.project_name = self
@@ -111,6 +113,10 @@ impl Case {
             .clone()
             .or_else(|| variable("COMPOSE_PROJECT_NAME"))
             .filter(|it| !it.is_empty());
+        let env_files = variable("COMPOSE_ENV_FILES").unwrap_or_default();
+        let env_files = env_files.split(',').filter(|path| !path.is_empty());
+        let env_files = self.env_files.iter().map(String::as_str).chain(env_files);
+        request.env_files = env_files.map(|path| root.join(path)).collect();
         request.home = variable("HOME").map(PathBuf::from);
         let loaded = load(&request, &variable, &DiskFiles);
         let is_told = |problems: &Problems| !problems.problems.is_empty();
@@ -125,6 +131,7 @@ impl Case {
             services: map(&value["services"]),
             networks: map(&value["networks"]),
             volumes: map(&value["volumes"]),
+            config: value["config"].as_str().map(str::to_owned),
         })
     }
 

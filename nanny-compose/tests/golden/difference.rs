@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nanny_compose::{Project, hash};
+use nanny_compose::Project;
 
 use crate::case::Expected;
 
@@ -21,26 +21,41 @@ pub(crate) fn difference(project: &Project, expected: &Expected) -> Option<Strin
         return Some(format!("the project is '{}', not '{}'", project.name, expected.project));
     }
     let services = project.services.iter();
-    let services = services.map(|(name, it)| (name.clone(), hash::service_json(it))).collect();
+    let services = services.map(|(name, it)| (name.clone(), it.config.json())).collect();
     let networks = project.networks.iter();
-    let networks = networks.map(|(name, it)| (name.clone(), hash::network_json(it))).collect();
+    let networks = networks.map(|(name, it)| (name.clone(), it.config.json())).collect();
     let volumes = project.volumes.iter();
-    let volumes = volumes.map(|(name, it)| (name.clone(), hash::volume_json(it))).collect();
+    let volumes = volumes.map(|(name, it)| (name.clone(), it.config.json())).collect();
+    let hashed = expected.volumes.iter().map(|(name, json)| (name.clone(), with_driver(json)));
     first("service", &services, &expected.services)
         .or_else(|| first("network", &networks, &expected.networks))
-        .or_else(|| first("volume", &volumes, &expected.volumes))
+        .or_else(|| first("volume", &volumes, &hashed.collect()))
+        .or_else(|| {
+            let theirs = expected.config.as_deref()?;
+            let ours = project.to_json();
+            (ours != theirs).then(|| format!("the whole:\n  ours   {ours}\n  theirs {theirs}"))
+        })
+}
+
+/// A volume as Compose hashes it: the default driver is told.
+fn with_driver(json: &str) -> String {
+    let (name, rest) = json.split_once("\",").unwrap_or((json.trim_end_matches("\"}"), ""));
+    match rest {
+        "" => format!(r#"{name}","driver":"local"}}"#),
+        rest if rest.starts_with(r#""driver":"#) => json.to_owned(),
+        rest => format!(r#"{name}","driver":"local",{rest}"#),
+    }
 }
 
 fn first(
     what: &str,
-    ours: &BTreeMap<String, String>,
+    ours: &BTreeMap<String, &str>,
     theirs: &BTreeMap<String, String>,
 ) -> Option<String> {
-    let names = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<Vec<_>>();
-    if names(ours) != names(theirs) {
-        return Some(format!("{what}s: {:?}, not {:?}", names(ours), names(theirs)));
+    if !ours.keys().eq(theirs.keys()) {
+        return Some(format!("{what}s: {:?}, not {:?}", ours.keys(), theirs.keys()));
     }
     let mut pairs = ours.iter().zip(theirs.values());
-    let ((name, ours), theirs) = pairs.find(|((_, ours), theirs)| ours != theirs)?;
+    let ((name, ours), theirs) = pairs.find(|((_, ours), theirs)| **ours != *theirs)?;
     Some(format!("{what} {name}:\n  ours   {ours}\n  theirs {theirs}"))
 }
