@@ -7,19 +7,12 @@ use crate::spec::{Field, Json, Object, Shape};
 use crate::yaml::{Node, Value};
 
 /// Writes canonical trees, each mapping in the order of Compose's struct.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Writer {
-    /// What happens to a dollar sign within values.
-    pub(crate) dollars: Dollars,
-}
-
-/// What happens to dollar signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dollars {
-    /// They stay, as Compose hashes them.
-    Kept,
-    /// They are doubled, so that the result can be read as a Compose file again.
-    Doubled,
+pub(crate) enum Writer {
+    /// As Compose hashes it: without what has no part in the hash.
+    Hashed,
+    /// As Compose shows it: with dollar signs doubled, so that it can be read as a file again.
+    Shown,
 }
 
 impl Writer {
@@ -45,17 +38,14 @@ impl Writer {
         out
     }
 
-    /// A canonical mapping; keys for which `skips` holds are left out.
-    pub(crate) fn object(
-        self,
-        object: &Object,
-        node: &Node,
-        skips: impl Fn(&str) -> bool,
-        out: &mut String,
-    ) {
+    /// A canonical mapping.
+    pub(crate) fn object(self, object: &Object, node: &Node, out: &mut String) {
         let mapping = node.as_mapping();
         let mut list = Separated::open('{', out);
-        for field in object.fields.iter().filter(|field| !skips(field.key)) {
+        for field in object.fields {
+            if self == Self::Hashed && field.is_unhashed {
+                continue;
+            }
             let value = mapping.and_then(|mapping| mapping.get(field.key));
             if !is_shown(field, value) {
                 continue;
@@ -76,7 +66,7 @@ impl Writer {
             // One number for both limits; Go takes zero for none.
             (Shape::Object(_), Value::Int(0)) => out.push_str("{}"),
             (Shape::Object(object), Value::Mapping(_)) => {
-                self.object(object, node, |_| false, out);
+                self.object(object, node, out);
             }
             (Shape::Named(shape), Value::Mapping(_)) => {
                 self.map(node, |node, out| self.value(shape, node, out), out);
@@ -147,9 +137,9 @@ impl Writer {
     }
 
     fn text(self, text: &str, out: &mut String) {
-        match self.dollars {
-            Dollars::Kept => push_string(text, out),
-            Dollars::Doubled => push_string(&text.replace('$', "$$"), out),
+        match self {
+            Self::Shown if text.contains('$') => push_string(&text.replace('$', "$$"), out),
+            Self::Shown | Self::Hashed => push_string(text, out),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-pub(crate) use json::{Dollars, Writer, go_duration, host_parts, string as json_string};
+pub(crate) use json::{Writer, go_duration, host_parts, string as json_string};
 
 use crate::model::{Network, Service, Volume};
 

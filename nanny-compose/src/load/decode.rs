@@ -8,7 +8,7 @@ use super::at::At;
 use super::normal::{CONTENT, text};
 use super::read::entries;
 use super::scalars;
-use crate::hash::{Dollars, Writer, host_parts};
+use crate::hash::{Writer, host_parts};
 use crate::model::{
     Attachment, Build, Condition, Config, Content, Dependency, Device, Environment, FileMount,
     GpuRequest, Healthcheck, Ipam, IpamPool, Logging, Mount, MountSource, Namespaces, Network,
@@ -16,13 +16,8 @@ use crate::model::{
     Service, Ulimit, Volume,
 };
 use crate::names::built_image_name;
-use crate::spec::{NETWORK, SERVICE, VOLUME};
+use crate::spec::{NETWORK, Object, SERVICE, VOLUME};
 use crate::yaml::{Node, Value};
-
-/// What Compose leaves out before it hashes a service.
-const NOT_HASHED: [&str; 5] = ["build", "depends_on", "profiles", "pull_policy", "scale"];
-
-const WRITER: Writer = Writer { dollars: Dollars::Kept };
 
 /// Reads the services of a canonical project.
 pub(super) struct Decoder<'a> {
@@ -110,7 +105,7 @@ impl Decoder<'_> {
             stop_grace_period: duration(node, "stop_grace_period"),
             runtime: filled(node, "runtime"),
             profiles: texts(node, "profiles"),
-            config: service_config(node),
+            config: config(&SERVICE, node),
             ..Service::new(name, "")
         }
     }
@@ -188,7 +183,7 @@ impl Decoder<'_> {
             enable_ipv4: boolean(node, "enable_ipv4"),
             enable_ipv6: boolean(node, "enable_ipv6"),
             ipam: ipam(node),
-            config: Config::new(json(&NETWORK, node, |_| false)),
+            config: config(&NETWORK, node),
             name: filled(node, "name").unwrap_or_default(),
         }
     }
@@ -205,25 +200,16 @@ impl Decoder<'_> {
             driver_opts: pairs(node, "driver_opts"),
             external: is_set(node, "external"),
             labels: pairs(node, "labels"),
-            config: Config::new(json(&VOLUME, &hashed, |_| false)),
+            config: config(&VOLUME, &hashed),
         }
     }
 }
 
-fn service_config(node: &Node) -> Config {
-    let mut hashed = node.clone();
-    if let Some(deploy) =
-        super::normal::child_mut(&mut hashed, "deploy").and_then(Node::as_mapping_mut)
-    {
-        deploy.remove("replicas");
-    }
-    Config::new(json(&SERVICE, &hashed, |key| NOT_HASHED.contains(&key)))
-}
-
-fn json(object: &'static crate::spec::Object, node: &Node, skips: impl Fn(&str) -> bool) -> String {
+/// The configuration as Compose hashes it.
+fn config(object: &Object, node: &Node) -> Config {
     let mut json = String::new();
-    WRITER.object(object, node, skips, &mut json);
-    json
+    Writer::Hashed.object(object, node, &mut json);
+    Config::new(json)
 }
 
 /// A text that is there and not empty.

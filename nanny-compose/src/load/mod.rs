@@ -37,7 +37,7 @@ use reading::{Reading, Record};
 
 use crate::dotenv;
 use crate::files::Files;
-use crate::hash::{Dollars, Writer};
+use crate::hash::Writer;
 use crate::model::{Config, MountSource, Network, Project};
 use crate::names::resource_name;
 use crate::problem::{Problem, Problems};
@@ -253,9 +253,8 @@ fn model(
     project.inactive = inactive.into_iter().collect();
     take_from_files(root, &active, reading, sink);
 
-    let copy = root.clone();
-    let decoder = Decoder { project: &project.name, root: &copy, dir: &project.working_dir };
-    let at = At::root(&copy, sink);
+    let decoder = Decoder { project: &project.name, root, dir: &project.working_dir };
+    let at = At::root(root, sink);
     let services = at.field("services");
     for name in &active {
         let Some(at) = services.as_ref().and_then(|services| services.field(name)) else {
@@ -264,7 +263,7 @@ fn model(
         project.services.insert(name.clone(), decoder.service(name, &at));
     }
     let node_of = |section: &str, key: &str| {
-        copy.at(section).and_then(Node::as_mapping).and_then(|section| section.get(key))
+        root.at(section).and_then(Node::as_mapping).and_then(|section| section.get(key))
     };
     for service in project.services.values() {
         for key in service.networks.keys() {
@@ -280,7 +279,7 @@ fn model(
             }
         }
     }
-    Consistency { root: &copy, sink, active: &active }.check(project);
+    Consistency { root, sink, active: &active }.check(project);
     keep_used(root, project);
     project.json = Config::new(document(root));
 }
@@ -370,7 +369,7 @@ fn keep_used(root: &mut Node, project: &Project) {
 
 /// The project as `docker compose config --format json` prints it, but for the white space.
 fn document(root: &Node) -> String {
-    Writer { dollars: Dollars::Doubled }.project(&PROJECT, root)
+    Writer::Shown.project(&PROJECT, root)
 }
 
 #[cfg(test)]

@@ -23,16 +23,38 @@ pub(super) const CONTENT: &str = "#content";
 impl Normal<'_> {
     /// Fills a merged project in.
     pub(super) fn fill(&self, project: &mut Node) {
+        self.check(&At::root(project, self.sink));
         resolve_variables(project, self.variable);
         for section in ["networks", "volumes", "secrets", "configs"] {
             self.resources(project, section);
         }
         let services = section_mut(project, "services");
-        for (key, service) in services.into_iter().flat_map(Mapping::values_mut) {
-            let before = service.clone();
-            let at = At::root(&before, self.sink);
-            let path = At::beneath(&at, &["services", &key.text]);
-            self.service(service, &path);
+        for (_, service) in services.into_iter().flat_map(Mapping::values_mut) {
+            self.service(service);
+        }
+    }
+
+    /// Reports what cannot be true together.
+    fn check(&self, project: &At<'_>) {
+        let entries = |section: &str| {
+            let section = project.field(section).filter(|at| !at.node.is_null());
+            section.map(|at| at.entries()).unwrap_or_default()
+        };
+        for (_, volume) in entries("volumes") {
+            if flag(volume.node, "external") {
+                external_alone(&volume);
+            }
+        }
+        for (_, secret) in entries("secrets") {
+            one_source(&secret, &["file", "environment"]);
+        }
+        for (_, config) in entries("configs") {
+            one_source(&config, &["file", "environment", "content"]);
+        }
+        for (_, service) in entries("services") {
+            exclusive(&service);
+            agree(&service);
+            agree_on_pids(&service);
         }
     }
 
@@ -42,18 +64,8 @@ impl Normal<'_> {
             if resource.is_null() {
                 resource.value = Value::Mapping(Mapping::default());
             }
-            let copy = resource.clone();
-            let at = At::root(&copy, self.sink);
-            let at = At::beneath(&at, &[section, &key.text]);
-            let is_external = flag(resource, "external");
-            match section {
-                "volumes" if is_external => external_alone(&at),
-                "secrets" => one_source(&at, &["file", "environment"]),
-                "configs" => one_source(&at, &["file", "environment", "content"]),
-                _ => {}
-            }
             if text(resource, "name").is_none_or(str::is_empty) {
-                let name = if is_external {
+                let name = if flag(resource, "external") {
                     key.text.clone()
                 } else {
                     resource_name(self.project, &key.text)
@@ -83,10 +95,7 @@ impl Normal<'_> {
         }
     }
 
-    fn service(&self, service: &mut Node, at: &At<'_>) {
-        exclusive(at);
-        agree(at);
-        agree_on_pids(at);
+    fn service(&self, service: &mut Node) {
         self.build(service);
         implied_dependencies(service);
         let is_own_network = service.at("network_mode").is_some();

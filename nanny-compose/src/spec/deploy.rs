@@ -4,7 +4,7 @@ use super::{ALL_TEXTS, Field, Json, List, Object, SWARM, Shape, Size, UNIQUE_TEX
 
 pub(super) static DEPLOY: Object = Object::new(&[
     Field::new("mode", &Shape::Text).ignored(SWARM),
-    Field::new("replicas", &WHOLE).if_present(),
+    Field::new("replicas", &WHOLE).if_present().unhashed(),
     Field::new("labels", &Shape::Pairs).ignored(SWARM),
     Field::new("update_config", &Shape::Object(&UPDATE)).if_present().ignored(SWARM),
     Field::new("rollback_config", &Shape::Object(&UPDATE)).if_present().ignored(SWARM),

@@ -105,6 +105,8 @@ pub(crate) struct Field {
     pub(crate) json: Json,
     pub(crate) support: Support,
     pub(crate) needs_api: Option<&'static str>,
+    /// Whether Compose leaves it out before it hashes a service.
+    pub(crate) is_unhashed: bool,
 }
 
 /// When a field appears in the JSON.
@@ -334,7 +336,7 @@ impl Object {
 impl Field {
     const fn new(key: &'static str, shape: &'static Shape) -> Self {
         let (json, support) = (Json::IfFilled, Support::Supported);
-        Self { key, shape, json, support, needs_api: None }
+        Self { key, shape, json, support, needs_api: None, is_unhashed: false }
     }
 
     const fn json(mut self, json: Json) -> Self {
@@ -354,6 +356,11 @@ impl Field {
 
     const fn refused(mut self, reason: &'static str) -> Self {
         self.support = Support::Refused(reason);
+        self
+    }
+
+    const fn unhashed(mut self) -> Self {
+        self.is_unhashed = true;
         self
     }
 

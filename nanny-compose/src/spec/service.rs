@@ -8,10 +8,12 @@ use super::{
 };
 
 pub(crate) static SERVICE: Object = Object::new(&[
-    Field::new("profiles", &TEXTS),
+    Field::new("profiles", &TEXTS).unhashed(),
     Field::new("annotations", &Shape::Pairs).needs_api("1.43"),
     Field::new("attach", &Shape::Flag).if_present().ignored("nothing is attached here"),
-    Field::new("build", &Shape::Short(Short::Build, &Shape::Object(&BUILD))).if_present(),
+    Field::new("build", &Shape::Short(Short::Build, &Shape::Object(&BUILD)))
+        .if_present()
+        .unhashed(),
     Field::new("develop", &Shape::Optional(&Shape::Object(&DEVELOP)))
         .if_present()
         .ignored("nothing is watched for development here"),
@@ -33,7 +35,7 @@ pub(crate) static SERVICE: Object = Object::new(&[
     Field::new("configs", &CONFIGS),
     Field::new("container_name", &Shape::Checked(container_name)),
     Field::new("credential_spec", &Shape::Anything).refused(NOT_HERE),
-    Field::new("depends_on", &DEPENDS_ON),
+    Field::new("depends_on", &DEPENDS_ON).unhashed(),
     Field::new("deploy", &Shape::Optional(&Shape::Object(&DEPLOY))).if_present(),
     Field::new("device_cgroup_rules", &UNIQUE_TEXTS),
     Field::new("devices", &DEVICES),
@@ -84,11 +86,11 @@ pub(crate) static SERVICE: Object = Object::new(&[
     Field::new("platform", &Shape::Text),
     Field::new("ports", &PORTS),
     Field::new("privileged", &Shape::Flag),
-    Field::new("pull_policy", &Shape::Checked(pull_policy)),
+    Field::new("pull_policy", &Shape::Checked(pull_policy)).unhashed(),
     Field::new("read_only", &Shape::Flag),
     Field::new("restart", &Shape::Text),
     Field::new("runtime", &Shape::Text),
-    Field::new("scale", &WHOLE).if_present(),
+    Field::new("scale", &WHOLE).if_present().unhashed(),
     Field::new("secrets", &SECRETS),
     Field::new("security_opt", &UNIQUE_TEXTS),
     Field::new("shm_size", &SIZE),
