@@ -11,6 +11,9 @@ use crate::yaml::Node;
 
 static THE_SERVICE: Shape = Shape::Object(&SERVICE);
 
+/// How long a row of services that extend each other may be.
+const MAX_DEPTH: usize = 64;
+
 /// Resolves all `extends` in the services of a canonical layer.
 pub(super) fn resolve(loader: &Loader<'_>, path: &Path, layer: &mut Node, scope: Scope<'_>) {
     let extending: Vec<_> = services(layer)
@@ -88,6 +91,10 @@ impl Extends<'_> {
         let step = (path.clone(), name.to_owned());
         if self.trail.contains(&step) {
             wanted.problem("this extends itself in a circle; take one 'extends' out");
+            return None;
+        }
+        if self.trail.len() > MAX_DEPTH {
+            wanted.problem(format!("more than {MAX_DEPTH} services extend each other in a row"));
             return None;
         }
         self.trail.push(step);

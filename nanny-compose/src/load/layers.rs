@@ -36,7 +36,7 @@ pub(super) struct Scope<'a> {
 }
 
 /// How many nodes `extends` and `include` may copy in all.
-const MAX_COPIES: usize = 1_000_000;
+const MAX_COPIES: usize = 200_000;
 
 impl<'a> Loader<'a> {
     pub(super) fn new(

@@ -182,17 +182,15 @@ fn build(request: &Request, reading: &mut Reading<'_>, sink: &Sink) -> Option<Pr
         return None;
     }
     read_dot_env(request, &dir, reading);
-    let name = {
-        let loader = Loader::new(reading, sink, request.limits, request.home.as_deref());
-        let documents = request.compose_files.iter().map(|file| loader.documents(file, None));
-        let documents = documents.collect::<Option<Vec<_>>>()?;
-        name::of_project(request, &documents, &dir, reading, sink)
-    };
-    reading.set_project_name(&name);
+    let reading = &*reading;
     let loader = Loader::new(reading, sink, request.limits, request.home.as_deref());
+    let files: Vec<_> = request.compose_files.iter().map(|file| scalars::clean(file)).collect();
+    let documents = files.iter().map(|file| loader.documents(file, None));
+    let documents = documents.collect::<Option<Vec<_>>>()?;
+    let name = name::of_project(request, &documents, &dir, reading, sink);
+    reading.set_project_name(&name);
     let variable = |name: &str| reading.variable(name);
     let scope = Scope { dir: &dir, variable: &variable };
-    let files: Vec<_> = request.compose_files.iter().map(|file| scalars::clean(file)).collect();
     let mut root = loader.stack(&files, scope, &[])?;
     // What is wrong so far would only cause false alarms further on.
     if sink.count() > 0 {

@@ -1,6 +1,6 @@
 //! The outside world as the loader sees it: files and variables, with a record of what was asked.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub(super) struct Reading<'a> {
     limit: u64,
     /// What the `.env` file adds to the environment.
     dot_env: BTreeMap<String, String>,
-    project_name: Option<String>,
+    project_name: OnceCell<String>,
     read: RefCell<IndexSet<PathBuf>>,
     reads: Cell<usize>,
     problems: RefCell<Vec<Problem>>,
@@ -58,7 +58,7 @@ impl<'a> Reading<'a> {
             environment,
             limit: limit as u64,
             dot_env: BTreeMap::new(),
-            project_name: None,
+            project_name: OnceCell::new(),
             read: RefCell::default(),
             reads: Cell::new(0),
             problems: RefCell::default(),
@@ -75,14 +75,15 @@ impl<'a> Reading<'a> {
         self.dot_env.get(name).map(String::as_str)
     }
 
-    pub(super) fn set_project_name(&mut self, name: &str) {
-        self.project_name = Some(name.to_owned());
+    /// Says what the project is called, once that is known.
+    pub(super) fn set_project_name(&self, name: &str) {
+        let _ = self.project_name.set(name.to_owned());
     }
 
     /// A variable: from the environment, else from `.env`.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         if name == PROJECT_NAME {
-            return self.project_name.clone();
+            return self.project_name.get().cloned();
         }
         (self.environment)(name).or_else(|| self.dot_env.get(name).cloned())
     }

@@ -310,7 +310,7 @@ fn container_name(name: &str) -> Result<(), &'static str> {
     let bare = name.strip_prefix('/').unwrap_or(name);
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let begins_well = bare.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if name.is_empty() || begins_well && bare.len() > 1 && bare.chars().all(allowed) {
+    if begins_well && bare.len() > 1 && bare.chars().all(allowed) {
         return Ok(());
     }
     Err("must be two or more letters, digits and _ . -, beginning with a letter or digit")

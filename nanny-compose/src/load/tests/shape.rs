@@ -202,3 +202,15 @@ fn an_old_version_is_ignored_with_a_warning() {
         [":1:1: version: obsolete and ignored; remove it"]
     );
 }
+
+#[test]
+fn a_file_cannot_copy_itself_full() {
+    let row: String = (1..5000).map(|i| format!("  s{i}: {{extends: s{}}}\n", i - 1)).collect();
+    let row = format!("services:\n  s0: {{image: x}}\n{row}");
+    assert!(problems(&row)[0].contains("more than 64 services extend each other"));
+    let many: Vec<_> = (0..2000).map(|i| format!("A{i}: x")).collect();
+    let star: String = (1..2000).map(|i| format!("  s{i}: {{extends: s0}}\n")).collect();
+    let star =
+        format!("services:\n  s0: {{image: x, environment: {{{}}}}}\n{star}", many.join(", "));
+    assert!(problems(&star).iter().any(|problem| problem.contains("copy too much")));
+}
