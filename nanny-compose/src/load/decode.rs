@@ -15,7 +15,7 @@ use crate::model::{
     NetworkMode, Port, Propagation, Protocol, PullPolicy, Resources, RestartPolicy, Selinux,
     Service, Ulimit, Volume,
 };
-use crate::names::built_image_name;
+use crate::names::{built_image_name, resource_name};
 use crate::spec::{NETWORK, Object, SERVICE, VOLUME};
 use crate::yaml::{Node, Value};
 
@@ -172,7 +172,7 @@ impl Decoder<'_> {
     }
 
     /// A network of the project.
-    pub(super) fn network(&self, node: &Node) -> Network {
+    pub(super) fn network(&self, key: &str, node: &Node) -> Network {
         Network {
             driver: filled(node, "driver"),
             driver_opts: pairs(node, "driver_opts"),
@@ -184,18 +184,23 @@ impl Decoder<'_> {
             enable_ipv6: boolean(node, "enable_ipv6"),
             ipam: ipam(node),
             config: config(&NETWORK, node),
-            name: filled(node, "name").unwrap_or_default(),
+            name: self.resource_name(key, node),
         }
     }
 
+    /// The name at the engine; an empty one, as a variable may leave it, is none.
+    fn resource_name(&self, key: &str, node: &Node) -> String {
+        filled(node, "name").unwrap_or_else(|| resource_name(self.project, key))
+    }
+
     /// A volume of the project.
-    pub(super) fn volume(&self, node: &Node) -> Volume {
+    pub(super) fn volume(&self, key: &str, node: &Node) -> Volume {
         let mut hashed = node.clone();
         if filled(node, "driver").is_none() {
             super::normal::set(&mut hashed, "driver", Value::String("local".to_owned()));
         }
         Volume {
-            name: filled(node, "name").unwrap_or_default(),
+            name: self.resource_name(key, node),
             driver: filled(node, "driver"),
             driver_opts: pairs(node, "driver_opts"),
             external: is_set(node, "external"),

@@ -265,7 +265,7 @@ fn model(
     };
     for service in project.services.values() {
         for key in service.networks.keys() {
-            let network = node_of("networks", key).map(|node| decoder.network(node));
+            let network = node_of("networks", key).map(|node| decoder.network(key, node));
             let default = || Network::new(resource_name(decoder.project, key));
             project.networks.insert(key.clone(), network.unwrap_or_else(default));
         }
@@ -273,7 +273,7 @@ fn model(
             if let MountSource::Volume { key, .. } = &mount.source
                 && let Some(node) = node_of("volumes", key)
             {
-                project.volumes.insert(key.clone(), decoder.volume(node));
+                project.volumes.insert(key.clone(), decoder.volume(key, node));
             }
         }
     }

@@ -64,7 +64,7 @@ impl Normal<'_> {
             if resource.is_null() {
                 resource.value = Value::Mapping(Mapping::default());
             }
-            if text(resource, "name").is_none_or(str::is_empty) {
+            if text(resource, "name").is_none() {
                 let name = if flag(resource, "external") {
                     key.text.clone()
                 } else {

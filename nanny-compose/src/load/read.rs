@@ -11,7 +11,7 @@ use crate::model::is_remote;
 use crate::spec::{
     Field, Identity, List, Loose, Object, Repeats, Shape, Short, Size, Support, Whole,
 };
-use crate::yaml::{Entry, Mapping, Node, Value, format_float};
+use crate::yaml::{Entry, Key, Mapping, Node, Value, format_float};
 
 /// Reads values for files of one directory.
 #[derive(Debug)]
@@ -123,6 +123,8 @@ impl Reader<'_> {
         for (key, value) in at.entries() {
             if !key.is_string {
                 value.problem_at_key("a name must be a string; put it in quotes");
+            } else if is_scalar(shape) && is_note(key) {
+                value.problem_at_key(NOTE);
             } else if let Some(node) = self.read(shape, &value) {
                 mapping.insert(key.clone(), node);
             }
@@ -143,6 +145,9 @@ impl Reader<'_> {
             } else {
                 nodes.extend(self.read(list.item, &item));
             }
+        }
+        if list.drops_empty {
+            nodes.retain(|node| node.as_str() != Some(""));
         }
         let unique = without_repeats(list.repeats, nodes);
         Some(at.node.with(Value::Sequence(unique)))
@@ -282,6 +287,10 @@ fn identify(identity: Identity, node: &Node) -> Option<String> {
     let text = |key: &str| node.at(key).and_then(Node::to_text);
     match identity {
         Identity::Text => node.to_text(),
+        Identity::Key => {
+            let text = node.as_str()?;
+            Some(text.split_once('=').map_or(text, |(key, _)| key).to_owned())
+        }
         Identity::Target => text("target"),
         Identity::Path => text("path"),
         Identity::TargetOrSource(directory) => text("target")
@@ -321,11 +330,14 @@ fn loosely(at: &At<'_>, loose: Loose) -> Option<Value> {
         (Value::Int(_), Loose::Number | Loose::NumberOrNull) => (true, ""),
         (Value::Float(_), Loose::Number | Loose::NumberOrNull) => (true, ""),
         (Value::Bool(_), Loose::Flag) => (true, ""),
-        (Value::Null, Loose::NumberOrNull) => return Some(Value::String(String::new())),
+        (Value::Null, Loose::NumberOrNull | Loose::Null) => {
+            return Some(Value::String(String::new()));
+        }
         (Value::Int(value), Loose::Whole) => return Some(Value::Int(*value)),
         (_, Loose::Whole) => (false, "a string or a whole number"),
         (_, Loose::Number | Loose::NumberOrNull) => (false, "a string or a number"),
         (_, Loose::Flag) => (false, "a string, true or false"),
+        (_, Loose::Null) => (false, "a string"),
     };
     if !fits {
         return at.wrong_kind(wanted);
@@ -435,6 +447,10 @@ fn pairs(at: &At<'_>, may_be_null: bool) -> Option<Node> {
             value.problem_at_key("a key must be a string; put it in quotes");
             continue;
         }
+        if is_note(key) {
+            value.problem_at_key(NOTE);
+            continue;
+        }
         let node = match &value.node.value {
             _ if value.node.tag.as_deref() == Some(RESET) => {
                 Node { tag: value.node.tag.clone(), ..value.node.with(Value::Null) }
@@ -454,6 +470,19 @@ fn pairs(at: &At<'_>, may_be_null: bool) -> Option<Node> {
         mapping.insert(key.clone(), node);
     }
     Some(at.node.with(Value::Mapping(mapping)))
+}
+
+/// Among names of the author's choice, Compose takes such a one for a note, and what it then makes
+/// of the mapping is of no use.
+fn is_note(key: &Key) -> bool {
+    key.text.starts_with("x-")
+}
+
+const NOTE: &str = "a name that begins with 'x-' is not supported in a mapping, where Compose \
+                    takes it for a note; write a list of KEY=value, or another name";
+
+fn is_scalar(shape: &Shape) -> bool {
+    matches!(shape, Shape::Text | Shape::Loose(_) | Shape::Short(Short::Ulimit, _))
 }
 
 /// Lines as they are written; a mapping becomes lines with `=`.

@@ -80,7 +80,7 @@ fn single(key: &str, at: &At<'_>) -> Node {
 
 fn device(text: &str, at: &At<'_>) -> Option<Node> {
     let parts: Vec<_> = text.split(':').collect();
-    let (source, target, permissions) = match parts.as_slice() {
+    let (source, mut target, permissions) = match parts.as_slice() {
         [source] => (*source, *source, "rwm"),
         [source, target] => (*source, *target, "rwm"),
         [source, target, permissions] => (*source, *target, *permissions),
@@ -89,6 +89,9 @@ fn device(text: &str, at: &At<'_>) -> Option<Node> {
             return None;
         }
     };
+    if target.is_empty() {
+        target = source;
+    }
     let mut fields = Fields::of(at);
     fields.set("source", Value::String(source.to_owned()));
     fields.set("target", Value::String(target.to_owned()));

@@ -188,6 +188,8 @@ pub(crate) enum Loose {
     Number,
     /// Numbers, and nothing for an empty text.
     NumberOrNull,
+    /// Nothing, for an empty text.
+    Null,
     /// Booleans.
     Flag,
 }
@@ -223,15 +225,17 @@ pub(crate) struct List {
     pub(crate) repeats: Repeats,
     /// Whether a single value stands for a list of one.
     pub(crate) may_be_single: bool,
+    /// Whether items that are empty texts are dropped.
+    pub(crate) drops_empty: bool,
 }
 
 impl List {
     const fn of(item: &'static Shape) -> Self {
-        Self { item, repeats: Repeats::Kept, may_be_single: false }
+        Self { item, repeats: Repeats::Kept, may_be_single: false, drops_empty: false }
     }
 
     const fn unique(item: &'static Shape, identity: Identity) -> Self {
-        Self { item, repeats: Repeats::LastWins(identity), may_be_single: false }
+        Self { repeats: Repeats::LastWins(identity), ..Self::of(item) }
     }
 
     const fn or_single(mut self) -> Self {
@@ -259,6 +263,8 @@ pub(crate) enum Repeats {
 pub(crate) enum Identity {
     /// The whole text.
     Text,
+    /// The text up to a `=`.
+    Key,
     /// The field `target`.
     Target,
     /// The field `path`.
@@ -370,11 +376,16 @@ impl Field {
     }
 }
 
-const TEXTS: Shape = Shape::List(&List::unique(&Shape::Text, Identity::Text));
-const TEXT_OR_TEXTS: Shape = Shape::List(&List::unique(&Shape::Text, Identity::Text).or_single());
+const TEXTS: Shape = Shape::List(&List::unique(&Shape::Text, Identity::Key));
+const TEXT_OR_TEXTS: Shape = Shape::List(&List::unique(&Shape::Text, Identity::Key).or_single());
+/// Those that are empty, as a variable may leave them, do not count.
+const FILLED_TEXTS: Shape = Shape::List(&List {
+    drops_empty: true,
+    ..List::unique(&Shape::Text, Identity::Key).or_single()
+});
 const ALL_TEXTS: Shape = Shape::List(&List::of(&Shape::Text));
 const UNIQUE_TEXTS: Shape =
-    Shape::List(&List { item: &Shape::Text, repeats: Repeats::Refused, may_be_single: false });
+    Shape::List(&List { repeats: Repeats::Refused, ..List::of(&Shape::Text) });
 const LOOSE_MAP: Shape = Shape::Named(&Shape::Loose(Loose::Number));
 const ANY_WHOLE: Whole = Whole { cuts: false, reads: true, min: i64::MIN, max: i64::MAX };
 const WHOLE: Shape = Shape::Whole(ANY_WHOLE);

@@ -3,8 +3,9 @@
 use super::build::BUILD;
 use super::deploy::{DEPLOY, DEVICE};
 use super::{
-    ANY_WHOLE, CUT, CUT_NUMBER, Field, Identity, Json, LOOSE_MAP, List, Loose, Merge, NOT_HERE,
-    Object, Repeats, SIZE, Shape, Short, Size, TEXT_OR_TEXTS, TEXTS, UNIQUE_TEXTS, WHOLE, Whole,
+    ANY_WHOLE, CUT, CUT_NUMBER, FILLED_TEXTS, Field, Identity, Json, LOOSE_MAP, List, Loose, Merge,
+    NOT_HERE, Object, Repeats, SIZE, Shape, Short, Size, TEXT_OR_TEXTS, TEXTS, UNIQUE_TEXTS, WHOLE,
+    Whole,
 };
 
 pub(crate) static SERVICE: Object = Object::new(&[
@@ -39,7 +40,7 @@ pub(crate) static SERVICE: Object = Object::new(&[
     Field::new("deploy", &Shape::Optional(&Shape::Object(&DEPLOY))).if_present(),
     Field::new("device_cgroup_rules", &UNIQUE_TEXTS),
     Field::new("devices", &DEVICES),
-    Field::new("dns", &TEXT_OR_TEXTS),
+    Field::new("dns", &FILLED_TEXTS),
     Field::new("dns_opt", &TEXTS),
     Field::new("dns_search", &TEXT_OR_TEXTS),
     Field::new("domainname", &Shape::Text),
@@ -54,11 +55,7 @@ pub(crate) static SERVICE: Object = Object::new(&[
     Field::new("extra_hosts", &Shape::Hosts),
     Field::new(
         "group_add",
-        &Shape::List(&List {
-            item: &Shape::Loose(Loose::Whole),
-            repeats: Repeats::Refused,
-            may_be_single: false,
-        }),
+        &Shape::List(&List { repeats: Repeats::Refused, ..List::of(&Shape::Loose(Loose::Whole)) }),
     ),
     Field::new("gpus", &GPUS),
     Field::new("hostname", &Shape::Text),
@@ -97,7 +94,7 @@ pub(crate) static SERVICE: Object = Object::new(&[
     Field::new("stdin_open", &Shape::Flag),
     Field::new("stop_grace_period", &Shape::Duration).if_present(),
     Field::new("stop_signal", &Shape::Text),
-    Field::new("storage_opt", &LOOSE_MAP),
+    Field::new("storage_opt", &STORAGE_OPTIONS),
     Field::new("sysctls", &Shape::Pairs),
     Field::new("tmpfs", &TEXT_OR_TEXTS),
     Field::new("tty", &Shape::Flag),
@@ -267,6 +264,8 @@ static LOGGING: Object =
     Object::new(&[Field::new("driver", &Shape::Text), Field::new("options", &LOGGING_OPTIONS)])
         .merged(Merge::ByKeyIfSame("driver"));
 
+static STORAGE_OPTIONS: Shape = Shape::Named(&Shape::Loose(Loose::Null));
+
 static LOGGING_OPTIONS: Shape = Shape::Named(&Shape::Loose(Loose::NumberOrNull));
 
 pub(super) static ULIMITS: Shape = Shape::Named(&Shape::Short(
@@ -334,7 +333,7 @@ fn every(policy: &str) -> bool {
 }
 
 fn ip_address(address: &str) -> Result<(), &'static str> {
-    if address.is_empty() || address.parse::<std::net::IpAddr>().is_ok() {
+    if address.parse::<std::net::IpAddr>().is_ok() {
         return Ok(());
     }
     Err("must be an IP address")
