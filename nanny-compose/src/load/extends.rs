@@ -1,6 +1,8 @@
 //! `extends`: a service that begins as another one is.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::at::At;
 use super::layers::{Loader, Scope};
@@ -24,7 +26,7 @@ pub(super) fn resolve(loader: &Loader<'_>, path: &Path, layer: &mut Node, scope:
         return;
     }
     let document = layer.clone();
-    let mut extends = Extends { loader, trail: Vec::new() };
+    let mut extends = Extends { loader, interpolated: HashMap::new(), trail: Vec::new() };
     let file = File { path, document: &document, scope, is_canonical: true };
     for name in extending {
         let Some(at) = file.service(loader, &name) else { continue };
@@ -55,6 +57,8 @@ impl<'a> File<'a> {
 
 struct Extends<'a> {
     loader: &'a Loader<'a>,
+    /// Other files with their variables replaced: very many services may extend the same one.
+    interpolated: HashMap<PathBuf, Option<Rc<Vec<Node>>>>,
     /// The services on the way, by file and name: meeting one again is a circle.
     trail: Vec<(PathBuf, String)>,
 }
@@ -121,12 +125,11 @@ impl Extends<'_> {
         wanted: &At<'_>,
         scope: Scope<'_>,
     ) -> Option<Node> {
-        let documents = self.loader.documents(path, Some(named))?;
         let scope = Scope { dir: path.parent().unwrap_or(Path::new("/")), ..scope };
+        let documents = self.documents(path, named, scope)?;
         let mut found: Option<Node> = None;
         for document in documents.iter() {
-            let document = self.loader.interpolated(document, scope)?;
-            let file = File { path, document: &document, scope, is_canonical: false };
+            let file = File { path, document, scope, is_canonical: false };
             let Some(service) = file.service(self.loader, name) else { continue };
             let service = self.resolved(&file, &service)?;
             found = Some(match found {
@@ -138,6 +141,25 @@ impl Extends<'_> {
             named.problem(format!("there is no service {} in that file", wanted.shown()));
         }
         found
+    }
+}
+
+impl Extends<'_> {
+    /// The documents of another file, with their variables replaced.
+    fn documents(
+        &mut self,
+        path: &Path,
+        named: &At<'_>,
+        scope: Scope<'_>,
+    ) -> Option<Rc<Vec<Node>>> {
+        if let Some(known) = self.interpolated.get(path) {
+            return known.clone();
+        }
+        let documents = self.loader.documents(path, Some(named))?;
+        let done = documents.iter().map(|document| self.loader.interpolated(document, scope));
+        let done = done.collect::<Option<Vec<_>>>().map(Rc::new);
+        self.interpolated.insert(path.to_owned(), done.clone());
+        done
     }
 }
 

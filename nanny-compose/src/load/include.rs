@@ -43,6 +43,9 @@ fn included(
     within: &[PathBuf],
 ) -> Option<Node> {
     let paths = item.field("path")?;
+    if !loader.may_include(item) {
+        return None;
+    }
     let mut files = Vec::new();
     for path in paths.items()? {
         let text = path.node.as_str()?;

@@ -22,6 +22,8 @@ pub(super) struct Loader<'a> {
     documents: RefCell<HashMap<PathBuf, Documents>>,
     /// How many nodes `extends` may still copy.
     copies: Cell<usize>,
+    /// How many projects may still be included.
+    includes: Cell<usize>,
     ports: Cell<usize>,
 }
 
@@ -34,6 +36,9 @@ pub(super) struct Scope<'a> {
     pub(super) dir: &'a Path,
     pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
 }
+
+/// How many projects may be included, one that is included twice counted twice.
+const MAX_INCLUDES: usize = 500;
 
 /// How many nodes `extends` and `include` may copy in all.
 const MAX_COPIES: usize = 200_000;
@@ -52,6 +57,7 @@ impl<'a> Loader<'a> {
             home,
             documents: RefCell::default(),
             copies: Cell::new(MAX_COPIES),
+            includes: Cell::new(MAX_INCLUDES),
             ports: Cell::new(0),
         }
     }
@@ -174,6 +180,16 @@ impl<'a> Loader<'a> {
             );
         }
         left > 0
+    }
+
+    /// Whether one more project may be included; if not, says so.
+    pub(super) fn may_include(&self, at: &At<'_>) -> bool {
+        let left = self.includes.get();
+        self.includes.set(left.saturating_sub(1));
+        if left == 1 {
+            at.problem(format!("more than {MAX_INCLUDES} projects are included; include fewer"));
+        }
+        left > 1
     }
 
     /// A path that a file names, beside the scope's directory.

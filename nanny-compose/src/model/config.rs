@@ -40,6 +40,20 @@ impl Config {
         hash::hex(&self.json)
     }
 
+    /// The hash in another version's dialect, `None` if we do not know how that version hashes.
+    pub fn hash_for(&self, version: &str) -> Option<String> {
+        let mut numbers = version.trim_start_matches('v').split('.');
+        match (numbers.next(), numbers.next()) {
+            (Some("2"), Some("40")) => Some(self.hash()),
+            // What Compose 5 leaves out, by its source; no such Compose was there to try it.
+            (Some("5"), Some(_)) => {
+                let json = self.json.replace(r#","create_host_path":true"#, "");
+                Some(hash::hex(&json.replace(r#""create_host_path":true"#, "")))
+            }
+            _ => None,
+        }
+    }
+
     /// The same with another value of one of a service's namespaces: `network_mode`, `ipc`, `pid`.
     ///
     /// Compose hashes a service that shares a namespace with another one (`service:web`) only once
@@ -70,6 +84,20 @@ mod tests {
         assert!(replaced.json().ends_with(r#""ipc":"container:1"}"#), "{}", replaced.json());
         assert!(replaced.json().contains("service:b"));
         assert_ne!(config.hash(), replaced.hash());
+    }
+
+    #[test]
+    fn each_version_has_its_dialect() {
+        let bind = |bind: &str| {
+            Config::new(format!(r#"{{"volumes":[{{"type":"bind","bind":{{{bind}}}}}]}}"#))
+        };
+        let created = bind(r#""create_host_path":true"#);
+        assert_eq!(created.hash_for("2.40.3"), Some(created.hash()));
+        assert_eq!(created.hash_for("5.0.1"), Some(bind("").hash()));
+        let both = bind(r#""selinux":"z","create_host_path":true"#);
+        assert_eq!(both.hash_for("v5.1.0"), Some(bind(r#""selinux":"z""#).hash()));
+        assert_eq!(created.hash_for("2.20.0"), None);
+        assert_eq!(created.hash_for(""), None);
     }
 
     #[test]

@@ -214,3 +214,14 @@ fn a_file_cannot_copy_itself_full() {
         format!("services:\n  s0: {{image: x, environment: {{{}}}}}\n{star}", many.join(", "));
     assert!(problems(&star).iter().any(|problem| problem.contains("copy too much")));
 }
+
+#[test]
+fn includes_that_double_each_time_come_to_an_end() {
+    let mut stage = Stage::new("include: [f0.yaml, f0.yaml]\nservices: {}\n");
+    for i in 0..30 {
+        let text = format!("include: [f{0}.yaml, f{0}.yaml]\nservices: {{}}\n", i + 1);
+        stage = stage.file(&format!("/srv/My App/f{i}.yaml"), &text);
+    }
+    stage = stage.file("/srv/My App/f30.yaml", "services: {}\n");
+    assert!(stage.refused().to_string().contains("more than 500 projects are included"));
+}
