@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::models::{EndpointSettings, NetworkConnectRequest};
+use bollard::Docker;
+use bollard::models::{ContainerCreateResponse, EndpointSettings, NetworkConnectRequest};
 use bollard::query_parameters::{
     CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, StopContainerOptions,
 };
+use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
@@ -19,7 +21,7 @@ use nanny_lib::backend::{
 
 use crate::config::DockerConfig;
 use crate::connection::Connection;
-use crate::convert::{Inspected, Reading, to_body, whole_seconds};
+use crate::convert::{Create, Inspected, Reading, to_body, whole_seconds};
 use crate::images::DockerImages;
 use crate::listing::Listing;
 use crate::networks::DockerNetworks;
@@ -141,11 +143,11 @@ impl ContainerBackend for DockerBackend {
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         let body = to_body(spec, self.connection.api_minor("create", LOOK).await?)?;
         let options =
-            CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
+            CreateContainerOptions { name: Some(spec.name.clone()), platform: body.platform };
         let created = self
             .connection
             .ask("create", &spec.name, CREATE, |client| async move {
-                client.create_container(Some(options), body.create).await
+                create(client, options, body.create).await
             })
             .await?;
         for warning in created.warnings {
@@ -291,6 +293,24 @@ impl ContainerBackend for DockerBackend {
     fn volumes(&self) -> Option<&dyn Volumes> {
         Some(&self.volumes)
     }
+}
+
+/// The client's own type of the body lacks what only old engines know: that is put into the request
+/// before it is sent.
+async fn create(
+    client: Docker,
+    options: CreateContainerOptions,
+    create: Create,
+) -> Result<ContainerCreateResponse, bollard::errors::Error> {
+    if create.mac_address.is_none() {
+        return client.create_container(Some(options), create.body).await;
+    }
+    let whole = Bytes::from(serde_json::to_vec(&create)?);
+    let client = client.with_request_modifier(move |mut request| {
+        *request.body_mut() = bollard::body_full(whole.clone());
+        request
+    });
+    client.create_container(Some(options), create.body).await
 }
 
 /// What the engine knows about one container.

@@ -40,11 +40,12 @@ impl Volumes for DockerVolumes {
     }
 
     async fn create(&self, spec: &VolumeSpec) -> Result<()> {
+        let VolumeSpec { name, driver, driver_options, labels } = spec;
         let request = VolumeCreateRequest {
-            name: Some(spec.name.clone()),
-            driver: spec.driver.clone(),
-            driver_opts: map(&spec.driver_options),
-            labels: map(&spec.labels),
+            name: Some(name.clone()),
+            driver: driver.clone(),
+            driver_opts: map(driver_options),
+            labels: map(labels),
             ..VolumeCreateRequest::default()
         };
         self.0

@@ -4,4 +4,4 @@ mod info;
 mod spec;
 
 pub(crate) use self::info::{Inspected, Reading, Summary};
-pub(crate) use self::spec::{map, to_body, whole_seconds};
+pub(crate) use self::spec::{Create, map, to_body, whole_seconds};

@@ -1,63 +1,188 @@
 //! What is asked of the engine for one container.
 
+mod devices;
+mod mounts;
+mod networks;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, DeviceRequest, EndpointSettings, HealthConfig, HostConfig,
-    Mount as EngineMount, MountBindOptions, MountBindOptionsPropagationEnum, MountTmpfsOptions,
-    MountType, NetworkingConfig, PortBinding, ResourcesUlimits, RestartPolicy as EnginePolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, EndpointSettings, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum,
+    HostConfigLogConfig, NetworkingConfig, PortBinding, ResourcesUlimits,
+    RestartPolicy as EnginePolicy, RestartPolicyNameEnum,
 };
 use nanny_lib::backend::{
-    BackendError, ContainerSpec, ErrorKind, GpuDevices, Healthcheck, HealthcheckTest, Mount,
-    MountKind, NetworkAttachment, RestartPolicy, Result,
+    BackendError, ContainerSpec, Dns, Environment, ErrorKind, Healthcheck, HealthcheckTest, Limits,
+    Logging, Namespaces, PortMapping, RestartPolicy, Result, Ulimit,
 };
+use serde::Serialize;
+
+use self::devices::{devices, gpus};
+use self::mounts::mounts;
+use self::networks::{Networks, networks};
 
 /// A create request, and what has to follow it before a start.
 #[derive(Debug)]
 pub(crate) struct Body {
-    pub(crate) create: ContainerCreateBody,
+    pub(crate) create: Create,
+    /// The image's platform; empty is the engine's own.
+    pub(crate) platform: String,
     /// Networks to connect in further requests: the engine is too old to take them all at once.
     pub(crate) connect: Vec<(String, EndpointSettings)>,
 }
 
-/// From API 1.44 on, an engine takes several networks and a start interval.
-const MINOR_1_44: usize = 44;
+/// The body of a create request.
+#[derive(Debug, Serialize)]
+pub(crate) struct Create {
+    #[serde(flatten)]
+    pub(crate) body: ContainerCreateBody,
+    /// Before API 1.44 an address belonged to the container; the client has forgotten the field.
+    #[serde(rename = "MacAddress", skip_serializing_if = "Option::is_none")]
+    pub(crate) mac_address: Option<String>,
+}
+
+/// What words are turned into requests for: whom to blame, and how much the engine understands.
+struct Convert<'a> {
+    /// The container's name.
+    name: &'a str,
+    /// The engine speaks API 1.`minor`.
+    minor: usize,
+}
 
 /// The request for `spec`, for an engine of API 1.`minor`.
 pub(crate) fn to_body(spec: &ContainerSpec, minor: usize) -> Result<Body> {
-    let convert = Convert { spec, minor };
-    let Some(image) = &spec.image else {
+    // Taken apart whole: what is new in a spec must not compile until something is made of it.
+    let ContainerSpec {
+        name,
+        image,
+        platform,
+        entrypoint,
+        command,
+        environment,
+        labels,
+        annotations,
+        hostname,
+        domainname,
+        user,
+        working_dir,
+        tty,
+        stdin_open,
+        init,
+        ports,
+        expose,
+        mounts: wanted_mounts,
+        tmpfs,
+        volume_driver,
+        storage_options,
+        read_only,
+        devices: wanted_devices,
+        device_cgroup_rules,
+        gpus: wanted_gpus,
+        group_add,
+        cap_add,
+        cap_drop,
+        security_opt,
+        privileged,
+        sysctls,
+        namespaces: Namespaces { ipc, pid, uts, userns, cgroup },
+        shm_size,
+        runtime,
+        restart,
+        logging,
+        healthcheck,
+        network_mode: _,
+        networks: _,
+        mac_address: _,
+        links,
+        dns: Dns { servers, options, search },
+        extra_hosts,
+        ulimits,
+        limits,
+        stop_signal,
+        stop_grace,
+    } = spec;
+    let convert = Convert { name, minor };
+    let Some(image) = image else {
         return Err(convert.fail(ErrorKind::Invalid, "a container needs an image"));
     };
-    if spec.name.is_empty() {
+    if name.is_empty() {
         // The engine would make one up.
         return Err(convert.fail(ErrorKind::Invalid, "a container needs a name"));
     }
-    let (first, connect) = convert.networks()?;
-    let (ports, bindings) = convert.ports()?;
-    let create = ContainerCreateBody {
-        hostname: spec.hostname.clone(),
-        user: spec.user.clone(),
-        exposed_ports: some(ports),
-        tty: Some(spec.tty),
-        open_stdin: Some(spec.stdin_open),
-        env: some(convert.environment()?),
-        cmd: spec.command.clone(),
-        healthcheck: convert.healthcheck()?,
+    convert.needs(41, "platform", platform.is_some())?;
+    convert.needs(43, "annotations", !annotations.is_empty())?;
+    let Networks { mode, first, connect, mac_address } = networks(&convert, spec)?;
+    let (binds, mounts) = mounts(&convert, wanted_mounts)?;
+    let (exposed_ports, port_bindings) = (convert.exposed(expose, ports)?, bindings(ports));
+    let (security_opt, unmasked) = security(security_opt);
+    let host = HostConfig {
+        binds: some(binds),
+        mounts: some(mounts),
+        tmpfs: map(tmpfs),
+        volume_driver: volume_driver.clone(),
+        storage_opt: map(storage_options),
+        readonly_rootfs: Some(*read_only),
+        devices: some(devices(wanted_devices)),
+        device_cgroup_rules: some(device_cgroup_rules.clone()),
+        device_requests: some(gpus(&convert, wanted_gpus)?),
+        port_bindings: Some(port_bindings),
+        network_mode: mode,
+        restart_policy: restart.map(restart_policy),
+        log_config: logging.as_ref().map(log_config),
+        annotations: map(annotations),
+        cap_add: some(capabilities(cap_add)),
+        cap_drop: some(capabilities(cap_drop)),
+        security_opt: some(security_opt),
+        privileged: Some(*privileged),
+        sysctls: map(sysctls),
+        // An empty list takes the engine's default away.
+        masked_paths: unmasked.then(Vec::new),
+        readonly_paths: unmasked.then(Vec::new),
+        group_add: some(group_add.clone()),
+        // Engines report whether there was a list at all, and Compose always sends one.
+        extra_hosts: Some(extra_hosts.clone()),
+        links: some(links.clone()),
+        dns: some(servers.clone()),
+        dns_options: some(options.clone()),
+        dns_search: some(search.clone()),
+        ipc_mode: ipc.clone(),
+        pid_mode: pid.clone(),
+        uts_mode: uts.clone(),
+        userns_mode: userns.clone(),
+        cgroupns_mode: convert.cgroup(cgroup.as_deref())?,
+        shm_size: convert.signed("shm_size", *shm_size)?,
+        runtime: runtime.clone(),
+        init: *init,
+        ulimits: some(ulimits.iter().map(ulimit)),
+        ..limited(limits)
+    };
+    let body = ContainerCreateBody {
+        hostname: hostname.clone(),
+        domainname: domainname.clone(),
+        user: user.clone(),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        exposed_ports: some(exposed_ports),
+        tty: Some(*tty),
+        open_stdin: Some(*stdin_open),
+        env: some(convert.environment(environment)?),
+        cmd: command.clone(),
+        healthcheck: healthcheck.as_ref().map(|check| convert.healthcheck(check)).transpose()?,
         image: Some(image.clone()),
-        working_dir: spec.working_dir.clone(),
-        entrypoint: spec.entrypoint.clone(),
-        labels: map(&spec.labels),
-        stop_signal: spec.stop_signal.clone(),
-        stop_timeout: spec.stop_grace.map(whole_seconds),
-        host_config: Some(convert.host_config(bindings)?),
+        working_dir: working_dir.clone(),
+        entrypoint: entrypoint.clone(),
+        labels: map(labels),
+        stop_signal: stop_signal.clone(),
+        // Cut off, as Compose does: our own stops say how long they wait.
+        stop_timeout: stop_grace.map(|grace| i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)),
+        host_config: Some(host),
         networking_config: (!first.is_empty())
             .then_some(NetworkingConfig { endpoints_config: Some(first) }),
         ..ContainerCreateBody::default()
     };
-    Ok(Body { create, connect })
+    let platform = platform.clone().unwrap_or_default();
+    Ok(Body { create: Create { body, mac_address }, platform, connect })
 }
 
 /// A qualified name of the Container Device Interface, `vendor/class=device`.
@@ -74,21 +199,24 @@ pub(crate) fn whole_seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs().saturating_add(up)).unwrap_or(i64::MAX)
 }
 
-type Endpoints = HashMap<String, EndpointSettings>;
-type Bindings = HashMap<String, Option<Vec<PortBinding>>>;
-
-struct Convert<'a> {
-    spec: &'a ContainerSpec,
-    minor: usize,
-}
-
 impl Convert<'_> {
     fn fail(&self, kind: ErrorKind, message: impl Into<String>) -> BackendError {
-        BackendError::new(kind, "create", message).on(&self.spec.name)
+        BackendError::new(kind, "create", message).on(self.name)
     }
 
-    fn environment(&self) -> Result<Vec<String>> {
-        let lines = self.spec.environment.0.iter().map(|(name, value)| {
+    /// Refuses `field`, if it is `used`, where the engine does not know it: it would drop it and
+    /// say nothing.
+    fn needs(&self, minor: usize, field: &str, used: bool) -> Result<()> {
+        if used && self.minor < minor {
+            let message =
+                format!("{field}: needs API 1.{minor}, and this engine has 1.{}", self.minor);
+            return Err(self.fail(ErrorKind::Unsupported, message));
+        }
+        Ok(())
+    }
+
+    fn environment(&self, environment: &Environment) -> Result<Vec<String>> {
+        let lines = environment.0.iter().map(|(name, value)| {
             if name.is_empty() || name.contains(['=', '\0']) {
                 return Err(
                     self.fail(ErrorKind::Invalid, "an environment variable has no proper name")
@@ -103,258 +231,48 @@ impl Convert<'_> {
         lines.collect()
     }
 
-    fn host_config(&self, bindings: Bindings) -> Result<HostConfig> {
-        let spec = self.spec;
-        let (binds, mounts) = self.mounts()?;
-        let (devices, by_cdi) = self.devices();
-        let mut requests = spec.gpus.iter().map(|gpu| self.gpu(gpu)).collect::<Result<Vec<_>>>()?;
-        requests.extend(by_cdi);
-        let (security_opt, unmasked) = self.security()?;
-        Ok(HostConfig {
-            binds: some(binds),
-            mounts: some(mounts),
-            devices: some(devices),
-            device_requests: some(requests),
-            port_bindings: (!bindings.is_empty()).then_some(bindings),
-            network_mode: self.network_mode(),
-            restart_policy: Some(restart_policy(spec.restart)),
-            cap_add: some(capabilities(&spec.cap_add)),
-            cap_drop: some(capabilities(&spec.cap_drop)),
-            security_opt: some(security_opt),
-            // An empty list takes the engine's default away.
-            masked_paths: unmasked.then(Vec::new),
-            readonly_paths: unmasked.then(Vec::new),
-            group_add: some(spec.group_add.clone()),
-            extra_hosts: some(spec.extra_hosts.clone()),
-            ipc_mode: spec.ipc.clone(),
-            shm_size: self.bytes("shm_size", spec.shm_size)?,
-            runtime: spec.runtime.clone(),
-            init: spec.init,
-            ulimits: some(spec.ulimits.iter().map(|limit| ResourcesUlimits {
-                name: Some(limit.name.clone()),
-                soft: Some(limit.soft),
-                hard: Some(limit.hard),
-            })),
-            ..HostConfig::default()
-        })
-    }
-
-    fn network_mode(&self) -> Option<String> {
-        let first = self.spec.networks.first().map(|attachment| attachment.network.clone());
-        self.spec.network_mode.clone().or(first)
-    }
-
-    /// The networks of the create request, and those to connect after it.
-    fn networks(&self) -> Result<(Endpoints, Vec<(String, EndpointSettings)>)> {
-        if self.spec.network_mode.is_some() && !self.spec.networks.is_empty() {
-            let message = "network_mode and networks exclude each other";
-            return Err(self.fail(ErrorKind::Invalid, message));
-        }
-        let mut all = self
-            .spec
-            .networks
-            .iter()
-            .map(|attachment| (attachment.network.clone(), endpoint(attachment)));
-        if self.minor >= MINOR_1_44 {
-            return Ok((all.collect(), Vec::new()));
-        }
-        Ok((all.next().into_iter().collect(), all.collect()))
-    }
-
-    /// The engine publishes a port only if it is also among the exposed ones.
-    fn ports(&self) -> Result<(BTreeSet<String>, Bindings)> {
-        let mut exposed = BTreeSet::new();
-        for port in &self.spec.expose {
-            let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-            if number.parse::<u16>().is_err() || !matches!(protocol, "tcp" | "udp" | "sctp") {
+    /// The engine publishes a port only if it is also among the exposed ones, which it keeps as
+    /// they are spelled.
+    fn exposed(&self, expose: &[String], ports: &[PortMapping]) -> Result<BTreeSet<String>> {
+        let is_number = |text: &str| text.parse::<u16>().is_ok();
+        for port in expose {
+            let (numbers, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+            let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+            let is_sound = is_number(first) && is_number(last);
+            if !is_sound || !matches!(protocol, "tcp" | "udp" | "sctp") {
                 return Err(self.fail(ErrorKind::Invalid, format!("cannot expose port {port:?}")));
             }
-            exposed.insert(format!("{number}/{protocol}"));
         }
-        let mut bindings = Bindings::new();
-        for port in &self.spec.ports {
-            let inside = format!("{}/{}", port.container_port, port.protocol);
-            let outside = port.host_ports.map(|range| match range.first == range.last {
-                true => range.first.to_string(),
-                false => format!("{}-{}", range.first, range.last),
-            });
-            let binding = PortBinding {
-                host_ip: Some(port.host_ip.clone().unwrap_or_default()),
-                host_port: Some(outside.unwrap_or_default()),
-            };
-            exposed.insert(inside.clone());
-            bindings.entry(inside).or_default().get_or_insert_default().push(binding);
-        }
-        Ok((exposed, bindings))
+        Ok(expose.iter().cloned().chain(ports.iter().map(inside)).collect())
     }
 
-    fn mounts(&self) -> Result<(Vec<String>, Vec<EngineMount>)> {
-        let (mut binds, mut mounts) = (Vec::new(), Vec::new());
-        for mount in &self.spec.mounts {
-            let plain = |typ| EngineMount {
-                target: Some(mount.target.clone()),
-                typ: Some(typ),
-                read_only: Some(mount.read_only),
-                ..EngineMount::default()
-            };
-            match &mount.kind {
-                MountKind::Bind { source, create_source, propagation, selinux } => {
-                    if *create_source {
-                        let selinux = selinux.map(String::from);
-                        let options = [selinux, propagation.clone()];
-                        binds.push(self.bind(source, mount, options.into_iter().flatten())?);
-                    } else if selinux.is_some() {
-                        let message =
-                            format!("SELinux relabelling of {source:?} without creating it");
-                        return Err(self.fail(ErrorKind::Unsupported, message));
-                    } else {
-                        mounts.push(EngineMount {
-                            source: Some(source.clone()),
-                            bind_options: self.bind_options(propagation.as_deref())?,
-                            ..plain(MountType::BIND)
-                        });
-                    }
-                }
-                MountKind::Volume { name, no_copy } => {
-                    let options = no_copy.then(|| "nocopy".to_owned());
-                    binds.push(self.bind(name, mount, options)?);
-                }
-                MountKind::Anonymous => mounts.push(plain(MountType::VOLUME)),
-                MountKind::Tmpfs { size } => mounts.push(EngineMount {
-                    tmpfs_options: self.bytes("tmpfs size", *size)?.map(|size| MountTmpfsOptions {
-                        size_bytes: Some(size),
-                        ..MountTmpfsOptions::default()
-                    }),
-                    ..plain(MountType::TMPFS)
-                }),
-                other => {
-                    return Err(self.fail(ErrorKind::Unsupported, format!("mount {other:?}")));
-                }
+    fn cgroup(&self, mode: Option<&str>) -> Result<Option<HostConfigCgroupnsModeEnum>> {
+        match mode {
+            None => Ok(None),
+            Some("host") => Ok(Some(HostConfigCgroupnsModeEnum::HOST)),
+            Some("private") => Ok(Some(HostConfigCgroupnsModeEnum::PRIVATE)),
+            Some(other) => {
+                let message = format!("no cgroup namespace {other:?}: host or private");
+                Err(self.fail(ErrorKind::Invalid, message))
             }
         }
-        Ok((binds, mounts))
     }
 
-    /// `source:target:options`: the form in which the engine makes what is missing.
-    fn bind(
-        &self,
-        source: &str,
-        mount: &Mount,
-        options: impl IntoIterator<Item = String>,
-    ) -> Result<String> {
-        if source.contains(':') || mount.target.contains(':') {
-            let message = format!("a mount of {source:?} at {:?}: ':' in a path", mount.target);
-            return Err(self.fail(ErrorKind::Unsupported, message));
-        }
-        let access = if mount.read_only { "ro" } else { "rw" };
-        let mut bind = format!("{source}:{}:{access}", mount.target);
-        for option in options {
-            bind.push(',');
-            bind.push_str(&option);
-        }
-        Ok(bind)
-    }
-
-    fn bind_options(&self, propagation: Option<&str>) -> Result<Option<MountBindOptions>> {
-        let Some(word) = propagation else {
-            return Ok(None);
-        };
-        let propagation = match word {
-            "private" => MountBindOptionsPropagationEnum::PRIVATE,
-            "rprivate" => MountBindOptionsPropagationEnum::RPRIVATE,
-            "shared" => MountBindOptionsPropagationEnum::SHARED,
-            "rshared" => MountBindOptionsPropagationEnum::RSHARED,
-            "slave" => MountBindOptionsPropagationEnum::SLAVE,
-            "rslave" => MountBindOptionsPropagationEnum::RSLAVE,
-            _ => {
-                let message = format!("no mount propagation {word:?}");
-                return Err(self.fail(ErrorKind::Invalid, message));
-            }
-        };
-        let propagation = Some(propagation);
-        Ok(Some(MountBindOptions { propagation, ..MountBindOptions::default() }))
-    }
-
-    /// Device nodes, and requests for those that have a CDI name.
-    fn devices(&self) -> (Vec<DeviceMapping>, Vec<DeviceRequest>) {
-        let (mut nodes, mut requests) = (Vec::new(), Vec::new());
-        for device in &self.spec.devices {
-            if is_cdi(&device.host) {
-                requests.push(DeviceRequest {
-                    driver: Some("cdi".to_owned()),
-                    device_ids: Some(vec![device.host.clone()]),
-                    ..DeviceRequest::default()
-                });
-            } else {
-                nodes.push(DeviceMapping {
-                    path_on_host: Some(device.host.clone()),
-                    path_in_container: Some(device.container.clone()),
-                    cgroup_permissions: Some(device.permissions.clone()),
-                });
-            }
-        }
-        (nodes, requests)
-    }
-
-    fn gpu(&self, gpu: &GpuDevices) -> Result<DeviceRequest> {
-        let ids = &gpu.device_ids;
-        // Without either, the engine would start it without a GPU, and say nothing.
-        if gpu.count.is_none_or(|count| count == 0) == ids.is_empty() {
-            let message = "a GPU request names either a count or devices";
-            return Err(self.fail(ErrorKind::Invalid, message));
-        }
-        let options = gpu.options.clone().into_iter().collect::<HashMap<_, _>>();
-        Ok(DeviceRequest {
-            driver: Some(gpu.driver.clone()).filter(|driver| !driver.is_empty()),
-            count: gpu.count.filter(|_| ids.is_empty()),
-            device_ids: some(ids.clone()),
-            capabilities: Some(vec![gpu.capabilities.clone()]),
-            options: (!options.is_empty()).then_some(options),
+    fn healthcheck(&self, check: &Healthcheck) -> Result<HealthConfig> {
+        let Healthcheck { test, interval, timeout, retries, start_period, start_interval } = check;
+        self.needs(44, "healthcheck.start_interval", start_interval.is_some())?;
+        Ok(HealthConfig {
+            test: self.healthcheck_test(test)?,
+            interval: self.nanoseconds(*interval)?,
+            timeout: self.nanoseconds(*timeout)?,
+            retries: self.signed("healthcheck.retries", *retries)?,
+            start_period: self.nanoseconds(*start_period)?,
+            start_interval: self.nanoseconds(*start_interval)?,
         })
     }
 
-    /// Security options in the engine's spelling, and whether the system's paths lie open.
-    fn security(&self) -> Result<(Vec<String>, bool)> {
-        let mut options = Vec::new();
-        let mut unmasked = false;
-        for option in &self.spec.security_opt {
-            let option = match option.split_once('=') {
-                Some(_) => option.clone(),
-                None => option.replacen(':', "=", 1),
-            };
-            match option.split_once('=') {
-                Some(("systempaths", "unconfined")) => unmasked = true,
-                Some(("seccomp", profile)) if profile != "unconfined" => {
-                    let message = format!("seccomp profile {profile:?}: only unconfined");
-                    return Err(self.fail(ErrorKind::Unsupported, message));
-                }
-                _ => options.push(option),
-            }
-        }
-        Ok((options, unmasked))
-    }
-
-    fn healthcheck(&self) -> Result<Option<HealthConfig>> {
-        let Some(check) = &self.spec.healthcheck else {
-            return Ok(None);
-        };
-        if check.start_interval.is_some() && self.minor < MINOR_1_44 {
-            let message =
-                format!("healthcheck start_interval: needs API 1.44, this is 1.{}", self.minor);
-            return Err(self.fail(ErrorKind::Unsupported, message));
-        }
-        Ok(Some(HealthConfig {
-            test: self.healthcheck_test(check)?,
-            interval: self.nanoseconds(check.interval)?,
-            timeout: self.nanoseconds(check.timeout)?,
-            retries: self.bytes("healthcheck retries", check.retries)?,
-            start_period: self.nanoseconds(check.start_period)?,
-            start_interval: self.nanoseconds(check.start_interval)?,
-        }))
-    }
-
-    fn healthcheck_test(&self, check: &Healthcheck) -> Result<Option<Vec<String>>> {
-        Ok(match &check.test {
+    fn healthcheck_test(&self, test: &HealthcheckTest) -> Result<Option<Vec<String>>> {
+        Ok(match test {
             HealthcheckTest::Inherit => None,
             HealthcheckTest::Disabled => Some(vec!["NONE".to_owned()]),
             HealthcheckTest::Command(command) => {
@@ -376,7 +294,8 @@ impl Convert<'_> {
         duration.map(convert).transpose()
     }
 
-    fn bytes(&self, what: &str, size: Option<u64>) -> Result<Option<i64>> {
+    /// The engine counts in signed numbers.
+    fn signed(&self, what: &str, size: Option<u64>) -> Result<Option<i64>> {
         let convert = |size: u64| {
             i64::try_from(size)
                 .map_err(|_| self.fail(ErrorKind::Invalid, format!("{what} is too large")))
@@ -385,8 +304,88 @@ impl Convert<'_> {
     }
 }
 
-fn endpoint(attachment: &NetworkAttachment) -> EndpointSettings {
-    EndpointSettings { aliases: some(attachment.aliases.clone()), ..EndpointSettings::default() }
+/// A port as the engine calls it inside.
+fn inside(port: &PortMapping) -> String {
+    format!("{}/{}", port.container_port, port.protocol)
+}
+
+fn bindings(ports: &[PortMapping]) -> HashMap<String, Option<Vec<PortBinding>>> {
+    let mut bindings = HashMap::<_, Option<Vec<_>>>::new();
+    for port in ports {
+        let PortMapping { container_port: _, protocol: _, host_ip, host_ports } = port;
+        let outside = host_ports.map(|range| match range.first == range.last {
+            true => range.first.to_string(),
+            false => format!("{}-{}", range.first, range.last),
+        });
+        let binding = PortBinding {
+            host_ip: Some(host_ip.clone().unwrap_or_default()),
+            host_port: Some(outside.unwrap_or_default()),
+        };
+        bindings.entry(inside(port)).or_default().get_or_insert_default().push(binding);
+    }
+    bindings
+}
+
+fn limited(limits: &Limits) -> HostConfig {
+    let Limits {
+        nano_cpus,
+        cpu_shares,
+        cpu_period,
+        cpu_quota,
+        cpu_realtime_period,
+        cpu_realtime_runtime,
+        cpu_count,
+        cpu_percent,
+        cpuset,
+        memory,
+        memory_swap,
+        memory_reservation,
+        memory_swappiness,
+        pids,
+        oom_kill_disable,
+        oom_score_adj,
+        cgroup_parent,
+    } = limits;
+    let number = |value: &i64| Some(*value).filter(|value| *value != 0);
+    HostConfig {
+        nano_cpus: number(nano_cpus),
+        cpu_shares: number(cpu_shares),
+        cpu_period: number(cpu_period),
+        cpu_quota: number(cpu_quota),
+        cpu_realtime_period: number(cpu_realtime_period),
+        cpu_realtime_runtime: number(cpu_realtime_runtime),
+        cpu_count: number(cpu_count),
+        cpu_percent: number(cpu_percent),
+        cpuset_cpus: Some(cpuset.clone()).filter(|cpus| !cpus.is_empty()),
+        memory: number(memory),
+        memory_swap: number(memory_swap),
+        memory_reservation: number(memory_reservation),
+        memory_swappiness: *memory_swappiness,
+        pids_limit: *pids,
+        // Engines report whether it was said, and Compose always says it.
+        oom_kill_disable: Some(*oom_kill_disable),
+        oom_score_adj: number(oom_score_adj),
+        cgroup_parent: cgroup_parent.clone(),
+        ..HostConfig::default()
+    }
+}
+
+/// Security options as they are spelled, and whether the system's paths lie open: that is one for
+/// the client to carry out.
+fn security(options: &[String]) -> (Vec<String>, bool) {
+    let is_paths = |option: &&String| *option == "systempaths=unconfined";
+    let others = options.iter().filter(|option| !is_paths(option)).cloned().collect();
+    (others, options.iter().any(|option| is_paths(&option)))
+}
+
+fn ulimit(limit: &Ulimit) -> ResourcesUlimits {
+    let Ulimit { name, soft, hard } = limit;
+    ResourcesUlimits { name: Some(name.clone()), soft: Some(*soft), hard: Some(*hard) }
+}
+
+fn log_config(logging: &Logging) -> HostConfigLogConfig {
+    let Logging { driver, options } = logging;
+    HostConfigLogConfig { typ: driver.clone(), config: map(options) }
 }
 
 fn restart_policy(policy: RestartPolicy) -> EnginePolicy {

@@ -90,28 +90,26 @@ impl Bench {
 async fn everything(bench: Bench) -> Outcome {
     let folder = tempfile::tempdir()?;
     let made = folder.path().join("made/by/engine");
-    let mut volume = VolumeSpec::default();
-    volume.name.clone_from(&bench.name);
+    let volume = VolumeSpec { name: bench.name.clone(), ..VolumeSpec::default() };
     bench.docker.volumes().ok_or("no volumes")?.create(&volume).await?;
 
     let mut spec = bench.spec(
         "cat /proc/self/limits | grep 'open files'; ls -d /made /vol /tmpfs /anon /ro; \
+         df /scratch | tail -1; cat /proc/sys/net/core/somaxconn /etc/resolv.conf \
+         /sys/class/net/eth0/address; \
          touch /ro/x 2>/dev/null || echo read-only; df /dev/shm | tail -1; hostname; pwd; id -u; \
          ls /dev/null2; sleep 1",
     );
-    let bind = |source: &std::path::Path, create_source| MountKind::Bind {
-        source: source.display().to_string(),
-        create_source,
-        propagation: None,
-        selinux: None,
-    };
+    let bind =
+        |source: &std::path::Path, create| MountKind::bind(source.display().to_string(), create);
     let mut read_only = Mount::new("/ro", bind(folder.path(), false));
     read_only.read_only = true;
+    let fresh = MountKind::Volume { name: bench.name.clone(), no_copy: true, subpath: None };
     spec.mounts = vec![
         Mount::new("/made", bind(&made, true)),
         read_only,
-        Mount::new("/vol", MountKind::Volume { name: bench.name.clone(), no_copy: true }),
-        Mount::new("/tmpfs", MountKind::Tmpfs { size: Some(1 << 20) }),
+        Mount::new("/vol", fresh),
+        Mount::new("/tmpfs", MountKind::Tmpfs { size: Some(1 << 20), mode: None }),
         Mount::new("/anon", MountKind::Anonymous),
     ];
     let mut device = DeviceMapping::new("/dev/null");
@@ -133,6 +131,13 @@ async fn everything(bench: Bench) -> Outcome {
     let mut check = Healthcheck::new(HealthcheckTest::Command(vec!["true".to_owned()]));
     check.interval = Some(Duration::from_secs(60));
     spec.healthcheck = Some(check);
+    spec.tmpfs.insert("/scratch".to_owned(), "size=64k".to_owned());
+    spec.sysctls.insert("net.core.somaxconn".to_owned(), "1234".to_owned());
+    spec.limits.memory = 64 << 20;
+    spec.limits.pids = Some(50);
+    spec.dns.search = vec!["nanny.example".to_owned()];
+    // Whether the engine is old or new, it comes another way.
+    spec.mac_address = Some("02:42:ac:11:65:43".to_owned());
 
     let id = bench.docker.create(&spec).await?;
     bench.docker.start(&id).await?;
@@ -140,9 +145,10 @@ async fn everything(bench: Bench) -> Outcome {
     let seen = bench.client.inspect_container(id.as_str(), None).await?;
     let host = seen.host_config.ok_or("no host config")?;
     assert_eq!(host.cap_add, Some(vec!["CAP_SYS_NICE".to_owned()]));
-    assert_eq!(host.security_opt, Some(vec!["seccomp=unconfined".to_owned()]));
+    assert_eq!(host.security_opt, Some(vec!["seccomp:unconfined".to_owned()]));
     assert_eq!(host.extra_hosts, Some(vec!["other:10.0.0.1".to_owned()]));
     assert_eq!(host.device_requests, None);
+    assert_eq!((host.memory, host.pids_limit), (Some(64 << 20), Some(50)));
     let config = seen.config.ok_or("no config")?;
     assert_eq!((config.stop_signal.as_deref(), config.stop_timeout), (Some("SIGINT"), Some(2)));
     let ports = seen.network_settings.and_then(|n| n.ports).ok_or("no ports")?;
@@ -163,6 +169,10 @@ async fn everything(bench: Bench) -> Outcome {
         "/tmp",
         "65534",
         "/dev/null2",
+        "/scratch",
+        "1234",
+        "search nanny.example",
+        "02:42:ac:11:65:43",
     ] {
         assert!(log.contains(expected), "{expected:?} is not in:\n{log}");
     }
@@ -195,7 +205,7 @@ async fn paused(bench: Bench) -> Outcome {
 
 async fn restarting(bench: Bench) -> Outcome {
     let mut spec = bench.spec("exit 1");
-    spec.restart = nanny_lib::backend::RestartPolicy::Always;
+    spec.restart = Some(nanny_lib::backend::RestartPolicy::Always);
     let id = bench.docker.create(&spec).await?;
     for kill in [false, true] {
         bench.docker.start(&id).await?;
@@ -315,8 +325,7 @@ async fn outage(bench: Bench) -> Outcome {
 
 async fn missing_source(bench: Bench) -> Outcome {
     let mut spec = bench.spec("true");
-    let source = "/nonexistent/nanny".to_owned();
-    let kind = MountKind::Bind { source, create_source: false, propagation: None, selinux: None };
+    let kind = MountKind::bind("/nonexistent/nanny", false);
     spec.mounts = vec![Mount::new("/x", kind)];
     let error = bench.docker.create(&spec).await.err().ok_or("it was created")?;
     assert_eq!(error.kind(), ErrorKind::Invalid);

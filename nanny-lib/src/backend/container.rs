@@ -5,8 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::{Dns, Limits, Mount, NetworkAttachment, is_default};
 use crate::name::ContainerId;
 
 /// Labels on a container, network or volume.
@@ -17,13 +18,24 @@ pub type Labels = BTreeMap<String, String>;
 /// Engine-neutral and already resolved: no interpolation, no relative path, no default that an
 /// engine would have to guess. The default is a container with nothing but its image's own
 /// settings.
+///
+/// This and what it is made of may get further fields, and are not marked `non_exhaustive` all the
+/// same: a backend takes them apart field by field, without `..`, so that a field it has never heard
+/// of does not compile, rather than being dropped in silence. What it cannot honour, it answers with
+/// [`ErrorKind::Unsupported`](super::ErrorKind::Unsupported), naming the field. To *make* one, write
+/// `..ContainerSpec::default()`.
+///
+/// A hash of it is how a change is recognised. So that no existing container seems changed when a
+/// field is added, a field that has its default is not serialized.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-#[non_exhaustive]
 pub struct ContainerSpec {
     /// Its name, unique in the engine.
     pub name: String,
     /// The image to run; `None` where the backend runs plain processes.
     pub image: Option<String>,
+    /// The platform of the image, `os/architecture[/variant]`; the engine's own if absent.
+    #[serde(skip_serializing_if = "is_default")]
+    pub platform: Option<String>,
     /// Replaces the image's entry point.
     pub entrypoint: Option<Vec<String>>,
     /// Replaces the image's command.
@@ -32,8 +44,14 @@ pub struct ContainerSpec {
     pub environment: Environment,
     /// Labels it carries.
     pub labels: Labels,
+    /// Notes for the engine's runtime.
+    #[serde(skip_serializing_if = "is_default")]
+    pub annotations: Labels,
     /// Its host name.
     pub hostname: Option<String>,
+    /// Its domain name.
+    #[serde(skip_serializing_if = "is_default")]
+    pub domainname: Option<String>,
     /// Whom it runs as, `user[:group]`.
     pub user: Option<String>,
     /// Where it starts.
@@ -46,12 +64,27 @@ pub struct ContainerSpec {
     pub init: Option<bool>,
     /// Ports published on the host.
     pub ports: Vec<PortMapping>,
-    /// Ports reachable inside its networks, `8000` or `8000/udp`.
+    /// Ports reachable inside its networks: `8000`, `8000-8010` or either with `/udp`.
     pub expose: Vec<String>,
     /// Files and volumes inside it.
     pub mounts: Vec<Mount>,
+    /// Memory at these paths, with mount options such as `size=64m,mode=755`; empty for none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tmpfs: BTreeMap<String, String>,
+    /// The driver of volumes that are made with it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub volume_driver: Option<String>,
+    /// Options of the driver of its own file system.
+    #[serde(skip_serializing_if = "is_default")]
+    pub storage_options: BTreeMap<String, String>,
+    /// It cannot write to its own file system.
+    #[serde(skip_serializing_if = "is_default")]
+    pub read_only: bool,
     /// Host devices inside it.
     pub devices: Vec<DeviceMapping>,
+    /// Rules on device nodes it makes itself, `c 1:3 mr`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub device_cgroup_rules: Vec<String>,
     /// GPUs it asks the engine for.
     pub gpus: Vec<GpuDevices>,
     /// Further groups of its user.
@@ -60,26 +93,49 @@ pub struct ContainerSpec {
     pub cap_add: Vec<String>,
     /// Capabilities of the default that it lacks.
     pub cap_drop: Vec<String>,
-    /// Security options, `seccomp=unconfined` and the like.
+    /// Security options, `seccomp=unconfined` and the like; a profile is given whole, not as a path.
     pub security_opt: Vec<String>,
-    /// Its IPC namespace.
-    pub ipc: Option<String>,
+    /// It may do nearly everything the host may.
+    #[serde(skip_serializing_if = "is_default")]
+    pub privileged: bool,
+    /// Kernel settings of its own.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sysctls: BTreeMap<String, String>,
+    /// The namespaces it shares with the host or with others.
+    #[serde(flatten)]
+    pub namespaces: Namespaces,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: Option<u64>,
     /// The engine's runtime, such as `nvidia`.
     pub runtime: Option<String>,
-    /// What the *engine* does when it exits.
-    pub restart: RestartPolicy,
+    /// What the *engine* does when it exits; nothing, if nothing is said.
+    #[serde(serialize_with = "restart_or_no")]
+    pub restart: Option<RestartPolicy>,
+    /// What becomes of its log; the engine's default if absent.
+    #[serde(skip_serializing_if = "is_default")]
+    pub logging: Option<Logging>,
     /// A health check for the engine to run.
     pub healthcheck: Option<Healthcheck>,
-    /// `host`, `none` or `bridge` instead of networks of its own.
+    /// `host`, `none`, `bridge` or `container:<id>` instead of networks of its own.
     pub network_mode: Option<String>,
     /// Networks it joins; the first is its primary one.
     pub networks: Vec<NetworkAttachment>,
+    /// Its hardware address, on its primary network.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mac_address: Option<String>,
+    /// Other containers it can name, `name:alias`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub links: Vec<String>,
+    /// How it looks names up.
+    #[serde(skip_serializing_if = "is_default")]
+    pub dns: Dns,
     /// Further lines of its hosts file, `name:address`.
     pub extra_hosts: Vec<String>,
     /// Limits on its processes.
     pub ulimits: Vec<Ulimit>,
+    /// How much of the machine it may use.
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: Limits,
     /// The signal that asks it to end.
     pub stop_signal: Option<String>,
     /// How long it may take to end before it is killed.
@@ -92,6 +148,35 @@ impl ContainerSpec {
     pub fn new(name: impl Into<String>, image: impl Into<String>) -> Self {
         Self { name: name.into(), image: Some(image.into()), ..Self::default() }
     }
+}
+
+/// Namespaces that a container shares: `host`, `private`, `container:<id>` and what else an engine
+/// knows; its default where absent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Namespaces {
+    /// For communication between processes.
+    pub ipc: Option<String>,
+    /// For processes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pid: Option<String>,
+    /// For host and domain name.
+    #[serde(skip_serializing_if = "is_default")]
+    pub uts: Option<String>,
+    /// For users.
+    #[serde(skip_serializing_if = "is_default")]
+    pub userns: Option<String>,
+    /// For control groups.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cgroup: Option<String>,
+}
+
+/// What an engine does with a container's log.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Logging {
+    /// Which of the engine's log drivers; its default if absent.
+    pub driver: Option<String>,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
 }
 
 /// Environment variables; their values never show in `Debug`. `None` unsets an image's variable.
@@ -107,7 +192,6 @@ impl fmt::Debug for Environment {
 
 /// A container port published on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
 pub struct PortMapping {
     /// The port inside.
     pub container_port: u16,
@@ -158,62 +242,10 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Something mounted at a path inside a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Mount {
-    /// The path inside.
-    pub target: String,
-    /// The container cannot write to it.
-    pub read_only: bool,
-    /// What is mounted.
-    pub kind: MountKind,
-}
-
-impl Mount {
-    /// `kind`, writable, at `target`.
-    #[must_use]
-    pub fn new(target: impl Into<String>, kind: MountKind) -> Self {
-        Self { target: target.into(), read_only: false, kind }
-    }
-}
-
-/// What is mounted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub enum MountKind {
-    /// A path of the host.
-    Bind {
-        /// Absolute path on the engine's host.
-        source: String,
-        /// Make the directory if it is not there.
-        create_source: bool,
-        /// Mount propagation such as `rshared`.
-        propagation: Option<String>,
-        /// SELinux relabelling: `z` shared, `Z` private.
-        selinux: Option<char>,
-    },
-    /// A named volume.
-    Volume {
-        /// Its name in the engine.
-        name: String,
-        /// Do not fill an empty volume with what the image has at the path.
-        no_copy: bool,
-    },
-    /// A volume without a name, which dies with the container.
-    Anonymous,
-    /// Memory.
-    Tmpfs {
-        /// Its size in bytes, if limited.
-        size: Option<u64>,
-    },
-}
-
 /// A device node of the host inside a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
 pub struct DeviceMapping {
-    /// Path on the host, or a qualified CDI name such as `nvidia.com/gpu=all`.
+    /// Path on the host.
     pub host: String,
     /// Path inside.
     pub container: String,
@@ -231,8 +263,9 @@ impl DeviceMapping {
 }
 
 /// A request to the engine for GPUs or like devices.
+///
+/// The driver `cdi` takes qualified names such as `nvidia.com/gpu=all` for `device_ids`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-#[non_exhaustive]
 pub struct GpuDevices {
     /// Which of the engine's device drivers; empty is any.
     pub driver: String,
@@ -264,6 +297,15 @@ pub enum RestartPolicy {
     },
 }
 
+/// To say nothing is to say no.
+#[expect(clippy::ref_option, reason = "it is how serde calls it")]
+fn restart_or_no<S: Serializer>(
+    restart: &Option<RestartPolicy>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    restart.unwrap_or_default().serialize(serializer)
+}
+
 impl RestartPolicy {
     /// Whether an exit with `code` is to be answered with a restart, by the `restarts`-th retry.
     #[must_use]
@@ -280,7 +322,6 @@ impl RestartPolicy {
 
 /// A health check that the engine runs inside a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
 pub struct Healthcheck {
     /// What it runs.
     pub test: HealthcheckTest,
@@ -325,27 +366,8 @@ pub enum HealthcheckTest {
     Shell(String),
 }
 
-/// One network that a container joins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct NetworkAttachment {
-    /// The network's name in the engine.
-    pub network: String,
-    /// Names by which others on that network find it.
-    pub aliases: Vec<String>,
-}
-
-impl NetworkAttachment {
-    /// `network`, with these aliases on it.
-    #[must_use]
-    pub fn new(network: impl Into<String>, aliases: Vec<String>) -> Self {
-        Self { network: network.into(), aliases }
-    }
-}
-
 /// A limit on a container's processes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
 pub struct Ulimit {
     /// Which, such as `nofile` or `memlock`.
     pub name: String,

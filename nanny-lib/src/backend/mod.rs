@@ -4,9 +4,12 @@
 //! order, once and idempotently, is written once above it, in [`project`](crate::project) and
 //! [`lifecycle`](crate::lifecycle); so is everything about GPUs and health.
 
+mod attachment;
 mod container;
 mod error;
+mod limits;
 mod memory;
+mod mount;
 mod resources;
 
 use std::fmt;
@@ -15,16 +18,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 
+pub use self::attachment::{Addresses, Dns, NetworkAttachment};
 pub use self::container::{
     ContainerInfo, ContainerSpec, ContainerState, DeviceMapping, EngineHealth, Environment, Exit,
-    GpuDevices, Healthcheck, HealthcheckTest, HostPorts, Labels, Mount, MountKind,
-    NetworkAttachment, PortMapping, Protocol, RestartPolicy, Ulimit,
+    GpuDevices, Healthcheck, HealthcheckTest, HostPorts, Labels, Logging, Namespaces, PortMapping,
+    Protocol, RestartPolicy, Ulimit,
 };
 pub use self::error::{BackendError, ErrorKind};
+pub use self::limits::Limits;
 pub use self::memory::MemoryBackend;
+pub use self::mount::{Mount, MountKind, Recursion};
 pub use self::resources::{
-    Event, EventKind, ImageInfo, Images, LogLine, LogOptions, LogStream, NetworkInfo, NetworkSpec,
-    Networks, PullProgress, Selector, Stats, VolumeInfo, VolumeSpec, Volumes,
+    AddressPool, Event, EventKind, ImageInfo, Images, Ipam, LogLine, LogOptions, LogStream,
+    NetworkInfo, NetworkSpec, Networks, PullProgress, Selector, Stats, VolumeInfo, VolumeSpec,
+    Volumes,
 };
 use crate::name::ContainerId;
 
@@ -156,4 +163,9 @@ pub struct Capabilities {
     pub ports: bool,
     /// Containers outlive the nanny and can be adopted by its next run.
     pub survives_restart: bool,
+}
+
+/// Whether a field of a spec says nothing, and so has no part in its hash.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -203,7 +203,6 @@ pub trait Networks: fmt::Debug + Send + Sync {
 
 /// A network to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub struct NetworkSpec {
     /// Its name in the engine.
     pub name: String,
@@ -215,10 +214,36 @@ pub struct NetworkSpec {
     pub internal: bool,
     /// Containers started by hand may join it.
     pub attachable: bool,
+    /// IPv4 on it; `None` is the engine's default.
+    pub ipv4: Option<bool>,
     /// IPv6 on it; `None` is the engine's default.
     pub ipv6: Option<bool>,
+    /// Where its addresses come from; `None` is the engine's choice.
+    pub ipam: Option<Ipam>,
     /// Labels it carries.
     pub labels: Labels,
+}
+
+/// Where a network's addresses come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ipam {
+    /// Which driver hands them out; `None` is the engine's default.
+    pub driver: Option<String>,
+    /// The ranges they are taken from; none leaves that to the driver.
+    pub pools: Vec<AddressPool>,
+}
+
+/// A range of addresses of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AddressPool {
+    /// The network's addresses, `172.28.0.0/16`.
+    pub subnet: Option<String>,
+    /// Those of them that containers are given.
+    pub ip_range: Option<String>,
+    /// That of the gateway.
+    pub gateway: Option<String>,
+    /// Addresses that are not given away, by the name of what has them.
+    pub reserved: Labels,
 }
 
 /// A network that exists.
@@ -253,7 +278,6 @@ pub trait Volumes: fmt::Debug + Send + Sync {
 
 /// A named volume to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub struct VolumeSpec {
     /// Its name in the engine.
     pub name: String,

@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 use super::{Condition, Dependency, NetworkWanted, Part, Project, VolumeWanted, labels};
 use crate::backend::{
     ContainerSpec, DeviceMapping, Environment, GpuDevices, Healthcheck, HealthcheckTest, HostPorts,
-    Labels, Mount, MountKind, NetworkAttachment, NetworkSpec, PortMapping, Protocol, RestartPolicy,
-    Ulimit, VolumeSpec,
+    Labels, Mount, MountKind, Namespaces, NetworkAttachment, NetworkSpec, PortMapping, Protocol,
+    Recursion, RestartPolicy, Ulimit, VolumeSpec,
 };
 use crate::manifest::{Manifest, Problem, RestartMode};
 
@@ -59,10 +59,10 @@ struct Lowering<'a> {
 
 impl Lowering<'_> {
     fn part(&mut self, service: &model::Service) -> Part {
-        let restart = service.restart.map_or(RestartPolicy::No, restart_policy);
+        let restart = service.restart.map(restart_policy);
         let ours = self.manifest.gpu_required && self.manifest.restart == RestartMode::Nanny;
         let mut spec = self.spec(service);
-        spec.restart = if ours { RestartPolicy::No } else { restart };
+        spec.restart = if ours { Some(RestartPolicy::No) } else { restart };
         spec.labels.insert(labels::SERVICE.to_owned(), self.manifest.name.as_str().to_owned());
         if let (true, Some(asked)) = (ours, service.restart) {
             spec.labels.insert(labels::RESTART.to_owned(), asked.to_string());
@@ -72,7 +72,7 @@ impl Lowering<'_> {
         let active = |name: &&String| self.compose.services.contains_key(*name);
         let names = service.depends_on.keys().filter(active);
         let depends_on = names.map(|name| dependency(name, service.depends_on[name])).collect();
-        Part { spec, depends_on, restart }
+        Part { spec, depends_on, restart: restart.unwrap_or_default() }
     }
 
     fn spec(&mut self, service: &model::Service) -> ContainerSpec {
@@ -97,7 +97,7 @@ impl Lowering<'_> {
             stdin_open: service.stdin_open,
             init: service.init,
             ports: service.ports.iter().filter_map(|port| self.port(service, port)).collect(),
-            expose: service.expose.iter().flat_map(|ports| self.expose(service, ports)).collect(),
+            expose: service.expose.clone(),
             mounts: service.mounts.iter().map(|mount| self.mount(service, mount)).collect(),
             devices: service.devices.iter().map(device).collect(),
             gpus: service.gpus.iter().cloned().map(gpu_devices).collect(),
@@ -105,10 +105,13 @@ impl Lowering<'_> {
             cap_add: service.cap_add.clone(),
             cap_drop: service.cap_drop.clone(),
             security_opt: service.security_opt.clone(),
-            ipc: service.namespaces.ipc.clone(),
+            namespaces: Namespaces {
+                ipc: service.namespaces.ipc.clone(),
+                ..Namespaces::default()
+            },
             shm_size: service.shm_size,
             runtime: service.runtime.clone(),
-            restart: RestartPolicy::No,
+            restart: None,
             healthcheck: service.healthcheck.as_ref().map(|check| self.healthcheck(service, check)),
             network_mode: service.network_mode.as_ref().map(ToString::to_string),
             networks: networks.collect(),
@@ -116,6 +119,7 @@ impl Lowering<'_> {
             ulimits: service.ulimits.iter().map(ulimit).collect(),
             stop_signal: service.stop_signal.clone(),
             stop_grace: service.stop_grace_period.or(self.manifest.stop_timeout),
+            ..ContainerSpec::default()
         }
     }
 
@@ -138,19 +142,6 @@ impl Lowering<'_> {
         })
     }
 
-    /// `8000`, `8000-8010` or either with a protocol, one by one.
-    fn expose(&mut self, service: &model::Service, ports: &str) -> Vec<String> {
-        let (range, protocol) = match ports.split_once('/') {
-            Some((range, protocol)) => (range, format!("/{protocol}")),
-            None => (ports, String::new()),
-        };
-        let Some((first, last)) = port_range(range) else {
-            self.fault(service, "expose", &format!("'{ports}' is no port number"));
-            return Vec::new();
-        };
-        (first..=last).map(|port| format!("{port}{protocol}")).collect()
-    }
-
     fn mount(&mut self, service: &model::Service, mount: &model::Mount) -> Mount {
         let kind = match &mount.source {
             model::MountSource::Bind { path, create_host_path, .. } => MountKind::Bind {
@@ -158,15 +149,15 @@ impl Lowering<'_> {
                 create_source: *create_host_path,
                 propagation: mount.propagation.map(|found| found.as_str().to_owned()),
                 selinux: mount.selinux.and_then(|found| found.as_str().chars().next()),
+                recursive: Recursion::Enabled,
             },
             model::MountSource::Volume { key, .. } => {
-                MountKind::Volume { name: self.compose.volume_name(key), no_copy: mount.no_copy }
+                let name = self.compose.volume_name(key);
+                MountKind::Volume { name, no_copy: mount.no_copy, subpath: None }
             }
             model::MountSource::Anonymous => MountKind::Anonymous,
-            model::MountSource::Tmpfs { size, mode: None } => MountKind::Tmpfs { size: *size },
-            model::MountSource::Tmpfs { size, mode: Some(_) } => {
-                self.fault(service, "tmpfs", "a mode is not supported; leave it out");
-                MountKind::Tmpfs { size: *size }
+            model::MountSource::Tmpfs { size, mode } => {
+                MountKind::Tmpfs { size: *size, mode: *mode }
             }
             other => {
                 self.fault(service, "volumes", &format!("{other:?} is not supported"));
@@ -198,18 +189,16 @@ impl Lowering<'_> {
         }
     }
 
-    fn network(&mut self, key: &str, network: &model::Network) -> NetworkWanted {
-        if network.enable_ipv4 == Some(false) {
-            let message = "'enable_ipv4: false' is not supported; leave it out";
-            self.faults.push(format!("networks.{key}: {message}"));
-        }
+    fn network(&self, key: &str, network: &model::Network) -> NetworkWanted {
         let spec = NetworkSpec {
             name: network.name.clone(),
             driver: network.driver.clone(),
             driver_options: network.driver_opts.clone(),
             internal: network.internal,
             attachable: network.attachable,
+            ipv4: network.enable_ipv4,
             ipv6: network.enable_ipv6,
+            ipam: None,
             labels: self.compose.network_labels(key, network),
         };
         // Compose takes a network whose key fits for its own, whichever project made it.

@@ -122,7 +122,7 @@ impl Part {
     /// A part that depends on nothing and is not restarted.
     #[must_use]
     pub fn new(spec: ContainerSpec) -> Self {
-        Self { restart: spec.restart, spec, depends_on: Vec::new() }
+        Self { restart: spec.restart.unwrap_or_default(), spec, depends_on: Vec::new() }
     }
 }
 

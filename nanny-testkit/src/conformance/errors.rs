@@ -69,16 +69,10 @@ async fn b18_a_missing_program_fails_the_start_and_its_error_is_kept(
 
 /// It gets a GPU, or somebody says that it does not. Silently on the processor is the worst.
 async fn a_gpu_request_is_never_dropped(context: Arc<Context>) -> Outcome {
-    let all = |driver: &str| {
-        let mut gpu = GpuDevices::default();
-        driver.clone_into(&mut gpu.driver);
-        gpu.count = Some(-1);
-        gpu.capabilities = vec!["gpu".to_owned()];
-        gpu
-    };
-    let mut one = GpuDevices::default();
-    one.device_ids = vec!["GPU-00000000-0000-0000-0000-000000000000".to_owned()];
-    one.capabilities = vec!["gpu".to_owned()];
+    let gpu = || GpuDevices { capabilities: vec!["gpu".to_owned()], ..GpuDevices::default() };
+    let all = |driver: &str| GpuDevices { driver: driver.to_owned(), count: Some(-1), ..gpu() };
+    let ids = vec!["GPU-00000000-0000-0000-0000-000000000000".to_owned()];
+    let one = GpuDevices { device_ids: ids, ..gpu() };
     for gpu in [all(""), all("nvidia"), one] {
         let mut spec = context.spec(Program::Sleeps)?;
         spec.gpus = vec![gpu];

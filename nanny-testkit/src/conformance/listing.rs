@@ -187,7 +187,7 @@ async fn restart_policies_come_back(context: Arc<Context>) -> Outcome {
     ];
     for policy in policies {
         let mut spec = context.spec(Program::Sleeps)?;
-        spec.restart = policy;
+        spec.restart = Some(policy);
         let id = context.backend.create(&spec).await?;
         assert_eq!(context.backend.inspect(&id).await?.restart, policy);
     }

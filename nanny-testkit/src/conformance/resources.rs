@@ -136,10 +136,8 @@ async fn a_pull_of_what_is_nowhere_fails(context: Arc<Context>) -> Outcome {
 }
 
 fn network(name: &str) -> NetworkSpec {
-    let mut spec = NetworkSpec::default();
-    name.clone_into(&mut spec.name);
-    spec.labels = Labels::from([("conf.network".to_owned(), name.to_owned())]);
-    spec
+    let labels = Labels::from([("conf.network".to_owned(), name.to_owned())]);
+    NetworkSpec { name: name.to_owned(), labels, ..NetworkSpec::default() }
 }
 
 async fn networks_are_made_found_and_removed(context: Arc<Context>) -> Outcome {
@@ -215,9 +213,8 @@ async fn a_container_is_found_by_its_aliases_on_every_network(context: Arc<Conte
 
 async fn volumes_are_made_and_found(context: Arc<Context>) -> Outcome {
     let volumes = context.backend.volumes().ok_or_else(|| skip("no volumes"))?;
-    let mut spec = VolumeSpec::default();
-    spec.name = context.name();
-    spec.labels = Labels::from([("conf.volume".to_owned(), "ja \"so\"".to_owned())]);
+    let labels = Labels::from([("conf.volume".to_owned(), "ja \"so\"".to_owned())]);
+    let spec = VolumeSpec { name: context.name(), labels, ..VolumeSpec::default() };
     assert_eq!(volumes.find(&spec.name).await?, None);
     volumes.create(&spec).await?;
     volumes.create(&spec).await?;

@@ -97,7 +97,7 @@ impl Engine {
         let id = ContainerId::new(format!("{prefix}{}", self.made));
         let mut info = ContainerInfo::new(id.clone(), spec.name.clone(), "image");
         info.labels = spec.labels.clone();
-        info.restart = spec.restart;
+        info.restart = spec.restart.unwrap_or_default();
         info.uses_gpu = !spec.devices.is_empty();
         info.health = spec.healthcheck.is_some().then_some(EngineHealth::Starting);
         let held = Held {

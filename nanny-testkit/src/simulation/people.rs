@@ -185,8 +185,7 @@ impl Play {
     fn meddle_with_network(&mut self, engine: usize) {
         let networks = &mut self.engines[engine].networks;
         if networks.is_empty() {
-            let mut stranger = NetworkSpec::default();
-            stranger.name = "d_net".to_owned();
+            let stranger = NetworkSpec { name: "d_net".to_owned(), ..NetworkSpec::default() };
             let _ = self.engines[engine].create_network(&stranger);
         } else {
             networks.clear();
@@ -211,7 +210,7 @@ impl Play {
         let parts: Vec<_> = service.project.parts.values().cloned().collect();
         let Some(part) = self.random.pick(&parts) else { return };
         let mut spec = part.spec;
-        spec.restart = part.restart;
+        spec.restart = Some(part.restart);
         match self.random.below(10) {
             // Another nanny's, with a service of the same name.
             0 => {

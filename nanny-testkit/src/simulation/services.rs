@@ -94,12 +94,10 @@ pub(super) fn service(name: &str, variant: u64) -> Service {
         part.restart = if key == "init" { RestartPolicy::No } else { policy };
     }
     if name == "d" {
-        let mut network = NetworkSpec::default();
-        network.name = "d_net".to_owned();
-        network.labels = identity(name);
+        let labels = identity(name);
+        let network = NetworkSpec { name: "d_net".to_owned(), labels, ..NetworkSpec::default() };
         project.networks = vec![NetworkWanted::new(network, false, identity(name))];
-        let mut volume = VolumeSpec::default();
-        volume.name = "d_data".to_owned();
+        let volume = VolumeSpec { name: "d_data".to_owned(), ..VolumeSpec::default() };
         project.volumes = vec![VolumeWanted::new(volume, false)];
     }
     let mut manifest = Manifest::new(ServiceName::new(name).expect("a valid name"));

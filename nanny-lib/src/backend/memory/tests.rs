@@ -85,7 +85,7 @@ async fn two_running_containers_cannot_have_one_host_port() {
 async fn the_engines_restart_policy_answers_crashes_and_not_stops() {
     let engine = MemoryBackend::new();
     let mut spec = ContainerSpec::new("web", "web");
-    spec.restart = RestartPolicy::OnFailure { max_retries: Some(2) };
+    spec.restart = Some(RestartPolicy::OnFailure { max_retries: Some(2) });
     let id = engine.create(&spec).await.unwrap();
     engine.start(&id).await.unwrap();
     engine.exits_after("web", SECOND, 1);

@@ -161,7 +161,7 @@ impl World {
         let mut info =
             ContainerInfo::new(id.clone(), &spec.name, spec.image.clone().unwrap_or_default());
         info.labels.clone_from(&spec.labels);
-        info.restart = spec.restart;
+        info.restart = spec.restart.unwrap_or_default();
         info.uses_gpu = uses_gpu(spec);
         let container = Container {
             info,

@@ -80,7 +80,7 @@ fn every_setting_arrives() {
         host_ports: Some(HostPorts { first: 8000, last: 8010 }),
     };
     assert_eq!(spec.ports, [port]);
-    assert_eq!(spec.expose, ["9000/tcp", "9001/tcp"]);
+    assert_eq!(spec.expose, ["9000-9001/tcp"]);
     let aliases = vec!["ai-web-1".to_owned(), "web".to_owned()];
     assert_eq!(spec.networks, [NetworkAttachment::new("ai_default", aliases)]);
     assert_eq!((spec.gpus[0].count, spec.gpus[0].capabilities.join(",")), (Some(-1), "gpu".into()));
@@ -105,8 +105,9 @@ fn mounts_name_what_the_engine_knows() {
         create_source: true,
         propagation: None,
         selinux: Some('Z'),
+        recursive: Recursion::Enabled,
     };
-    let volume = MountKind::Volume { name: "ai_models".to_owned(), no_copy: false };
+    let volume = MountKind::volume("ai_models");
     let expected =
         [Mount { read_only: true, ..Mount::new("/in", bind) }, Mount::new("/models", volume)];
     assert_eq!(part.spec.mounts, expected);
@@ -137,17 +138,17 @@ fn a_gpu_service_is_restarted_by_the_nanny_unless_told_otherwise() {
     };
     let asked = RestartPolicy::OnFailure { max_retries: Some(3) };
     let cpu = web(&manifest(), always);
-    assert_eq!((cpu.spec.restart, cpu.restart), (asked, asked));
+    assert_eq!((cpu.spec.restart, cpu.restart), (Some(asked), asked));
     assert!(!cpu.spec.labels.contains_key(labels::RESTART));
 
     let mut gpu = manifest().with_gpu(8);
     let ours = web(&gpu, always);
-    assert_eq!((ours.spec.restart, ours.restart), (RestartPolicy::No, asked));
+    assert_eq!((ours.spec.restart, ours.restart), (Some(RestartPolicy::No), asked));
     assert_eq!(ours.spec.labels[labels::RESTART], "on-failure:3");
 
     gpu.restart = RestartMode::Keep;
     let kept = web(&gpu, always);
-    assert_eq!((kept.spec.restart, kept.restart), (asked, asked));
+    assert_eq!((kept.spec.restart, kept.restart), (Some(asked), asked));
 }
 
 #[test]
@@ -168,6 +169,26 @@ fn the_spec_hash_changes_with_the_spec_and_not_by_itself() {
     assert_eq!(hash(&first), hash(&web(&manifest(), |_| {})));
     let changed = web(&manifest(), |service| service.environment.insert("A", None));
     assert_ne!(hash(&first), hash(&changed));
+}
+
+/// A container must not seem changed because a later version knows more fields.
+#[test]
+fn the_spec_hash_of_a_plain_container_is_what_it_always_was() {
+    let plain = ContainerSpec::new("ai-web-1", "nginx:1");
+    let mut mounted = ContainerSpec::new("ai-web-1", "nginx:1");
+    mounted.mounts = vec![
+        Mount::new("/a", MountKind::bind("/data", true)),
+        Mount::new("/b", MountKind::volume("v")),
+        Mount::new("/c", MountKind::Anonymous),
+        Mount::new("/d", MountKind::Tmpfs { size: Some(1), mode: None }),
+    ];
+    mounted.networks = vec![NetworkAttachment::new("n", vec!["web".to_owned()])];
+    for (spec, hash) in [
+        (plain, "c623483c9882bf9fe8ae4439cc34959e63da2aade9f6f6c7c21d6af3906e61e4"),
+        (mounted, "dce80199889e4e4e5d799dc922140587935ad34f7f12be0524da6c470dbd8b07"),
+    ] {
+        assert_eq!(spec_hash(&spec), hash);
+    }
 }
 
 #[test]
@@ -195,16 +216,16 @@ fn dependencies_on_inactive_services_are_left_out() {
 #[test]
 fn what_no_backend_can_be_told_is_an_error_and_named() {
     let problems = lower(&manifest(), |service| {
-        let source = model::MountSource::Tmpfs { size: None, mode: Some(0o700) };
-        service.mounts = vec![model::Mount::new(source, "/tmp")];
-        service.expose = vec!["http".to_owned()];
+        service.ports = vec![model::Port {
+            host_ip: None,
+            published: Some("http".to_owned()),
+            target: 80,
+            protocol: model::Protocol::Tcp,
+        }];
     });
     let messages: Vec<_> = problems.unwrap_err().iter().map(ToString::to_string).collect();
     assert_eq!(
         messages,
-        [
-            "/srv/ai:1:1: services.web.expose: 'http' is no port number",
-            "/srv/ai:1:1: services.web.tmpfs: a mode is not supported; leave it out",
-        ]
+        ["/srv/ai:1:1: services.web.ports: 'http:80/tcp' is published at no port number",]
     );
 }
