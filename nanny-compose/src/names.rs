@@ -43,14 +43,29 @@ impl Project {
     /// By which names a service's container is known in one of its networks: the container's
     /// name, the service's name, and the aliases of the file.
     pub fn network_aliases(&self, service: &Service, network: &str) -> Vec<String> {
-        let mut aliases = vec![self.container_name(service), service.name.clone()];
         let own = service.networks.get(network).map(|attachment| attachment.aliases.clone());
-        for alias in own.unwrap_or_default() {
-            if !aliases.contains(&alias) {
-                aliases.push(alias);
-            }
-        }
-        aliases
+        let first = [self.container_name(service), service.name.clone()];
+        first.into_iter().chain(own.unwrap_or_default()).collect()
+    }
+
+    /// By which names a service knows the containers it links to, each as `container:name`.
+    pub fn container_links(&self, service: &Service) -> Vec<String> {
+        let named = |link: &String| match link.split_once(':') {
+            Some((target, name)) => (target.to_owned(), name.to_owned()),
+            None => (link.clone(), link.clone()),
+        };
+        let inside = service.links.iter().flat_map(|link| {
+            let (target, name) = named(link);
+            let container = self.services.get(&target).map(|target| self.container_name(target));
+            let container = container.unwrap_or_else(|| format!("{}-{target}-1", self.name));
+            let names = [name, format!("{target}-1"), format!("{}-{target}-1", self.name)];
+            names.map(|name| format!("{container}:{name}"))
+        });
+        let outside = service.external_links.iter().map(|link| {
+            let (container, name) = named(link);
+            format!("{container}:{name}")
+        });
+        inside.chain(outside).collect()
     }
 }
 
@@ -97,6 +112,24 @@ mod tests {
         let aliases = vec!["front".to_owned(), "web".to_owned()];
         let attachment = Attachment { aliases, ..Attachment::default() };
         service.networks.insert("default".to_owned(), attachment);
-        assert_eq!(project.network_aliases(&service, "default"), ["ai-web-1", "web", "front"]);
+        assert_eq!(
+            project.network_aliases(&service, "default"),
+            ["ai-web-1", "web", "front", "web"]
+        );
+    }
+
+    #[test]
+    fn a_link_goes_by_its_name_and_by_those_of_the_container() {
+        let mut project = Project::new("ai", "/srv/ai");
+        let mut db = Service::new("db", "postgres");
+        db.container_name = Some("store".to_owned());
+        project.services.insert("db".to_owned(), db);
+        let mut web = Service::new("web", "nginx");
+        web.links = vec!["db:sql".to_owned()];
+        web.external_links = vec!["cache".to_owned()];
+        assert_eq!(
+            project.container_links(&web),
+            ["store:sql", "store:db-1", "store:ai-db-1", "cache:cache"]
+        );
     }
 }

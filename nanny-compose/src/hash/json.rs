@@ -11,6 +11,8 @@ use crate::yaml::{Node, Value};
 pub(crate) enum Writer {
     /// As Compose hashes it: without what has no part in the hash.
     Hashed,
+    /// As Compose hashes it for a container's label: with what it took from files by their names.
+    Labelled,
     /// As Compose shows it: with dollar signs doubled, so that it can be read as a file again.
     Shown,
 }
@@ -43,11 +45,12 @@ impl Writer {
         let mapping = node.as_mapping();
         let mut list = Separated::open('{', out);
         for field in object.fields {
-            if self == Self::Hashed && field.is_unhashed {
+            if self != Self::Shown && field.is_unhashed {
                 continue;
             }
             let value = mapping.and_then(|mapping| mapping.get(field.key));
-            if !is_shown(field, value) {
+            let is_hidden = field.json == Json::InLabel && self != Self::Labelled;
+            if is_hidden || !is_shown(field, value) {
                 continue;
             }
             list.key(field.key);
@@ -139,7 +142,7 @@ impl Writer {
     fn text(self, text: &str, out: &mut String) {
         match self {
             Self::Shown if text.contains('$') => push_string(&text.replace('$', "$$"), out),
-            Self::Shown | Self::Hashed => push_string(text, out),
+            Self::Shown | Self::Hashed | Self::Labelled => push_string(text, out),
         }
     }
 }
@@ -153,7 +156,7 @@ fn is_shown(field: &Field, value: Option<&Node>) -> bool {
         Json::Never => false,
         Json::Always(_) => true,
         Json::IfPresent => !value.is_null(),
-        Json::IfFilled => match &value.value {
+        Json::IfFilled | Json::InLabel => match &value.value {
             // A number that stands for a text is not zero.
             Value::Int(_) if matches!(field.shape, Shape::Loose(_)) => true,
             Value::Null | Value::Bool(false) | Value::Int(0) => false,

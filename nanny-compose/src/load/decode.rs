@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::at::At;
 use super::normal::{CONTENT, text};
 use super::read::entries;
-use super::scalars;
+use super::reading::Reading;
+use super::{scalars, security};
 use crate::hash::{Writer, host_parts};
 use crate::model::{
     Attachment, Build, Condition, Config, Content, Dependency, Device, Environment, FileMount,
@@ -24,6 +25,7 @@ pub(super) struct Decoder<'a> {
     pub(super) project: &'a str,
     pub(super) root: &'a Node,
     pub(super) dir: &'a Path,
+    pub(super) reading: &'a Reading<'a>,
 }
 
 impl Decoder<'_> {
@@ -34,8 +36,8 @@ impl Decoder<'_> {
         let image = filled(node, "image").unwrap_or_else(built);
         let limits = node.at("deploy.resources.limits");
         let reservations = node.at("deploy.resources.reservations");
-        let gpus = reserved(reservations).into_iter().chain(gpus(node)).collect();
-        let security_opt = texts(node, "security_opt").into_iter().map(|text| self.profile(text));
+        let (named, devices) = items(node, "devices").map(device).partition(is_cdi);
+        let gpus = reserved(reservations).into_iter().chain(by_name(named)).chain(gpus(node));
         Service {
             image,
             build: node.at("build").map(build),
@@ -56,9 +58,9 @@ impl Decoder<'_> {
             tmpfs: texts(node, "tmpfs"),
             secrets: self.files(node, "secrets"),
             configs: self.files(node, "configs"),
-            devices: items(node, "devices").map(device).collect(),
+            devices,
             device_cgroup_rules: texts(node, "device_cgroup_rules"),
-            gpus,
+            gpus: gpus.collect(),
             group_add: texts(node, "group_add"),
             namespaces: Namespaces {
                 ipc: filled(node, "ipc"),
@@ -72,7 +74,7 @@ impl Decoder<'_> {
             shm_size: size(node, "shm_size"),
             cap_add: texts(node, "cap_add"),
             cap_drop: texts(node, "cap_drop"),
-            security_opt: security_opt.collect(),
+            security_opt: self.security_options(at),
             privileged: is_set(node, "privileged"),
             read_only: is_set(node, "read_only"),
             user: filled(node, "user"),
@@ -105,20 +107,16 @@ impl Decoder<'_> {
             stop_grace_period: duration(node, "stop_grace_period"),
             runtime: filled(node, "runtime"),
             profiles: texts(node, "profiles"),
-            config: config(&SERVICE, node),
+            config: service_config(node),
             ..Service::new(name, "")
         }
     }
 
-    /// A security option; a seccomp profile lies beside the other files.
-    fn profile(&self, option: String) -> String {
-        match option.split_once(['=', ':']) {
-            Some(("seccomp", file)) if file != "unconfined" => {
-                let path = scalars::clean(&self.dir.join(file));
-                format!("seccomp={}", path.display())
-            }
-            _ => option,
-        }
+    fn security_options(&self, at: &At<'_>) -> Vec<String> {
+        let options = at.field("security_opt").and_then(|at| at.items()).unwrap_or_default();
+        let option =
+            |at: &At<'_>| Some(security::option(&at.node.to_text()?, at, self.dir, self.reading));
+        options.iter().filter_map(option).collect()
     }
 
     /// Secrets or configs of a service.
@@ -208,6 +206,17 @@ impl Decoder<'_> {
             config: config(&VOLUME, &hashed),
         }
     }
+}
+
+/// The configuration of a service, whose label counts files that it is shown without.
+fn service_config(node: &Node) -> Config {
+    let config = config(&SERVICE, node);
+    if texts(node, "label_file").is_empty() {
+        return config;
+    }
+    let mut hashed = String::new();
+    Writer::Labelled.object(&SERVICE, node, &mut hashed);
+    config.hashed_as(hashed)
 }
 
 /// The configuration as Compose hashes it.
@@ -305,10 +314,12 @@ fn mount(node: &Node) -> Option<Mount> {
     let bind = node.at("bind").unwrap_or(&empty);
     let volume = node.at("volume").unwrap_or(&empty);
     let tmpfs = node.at("tmpfs").unwrap_or(&empty);
+    let has_options = node.at(kind).is_some();
     let source = match kind {
         "bind" => MountSource::Bind {
             path: filled(node, "source")?,
-            create_host_path: is_set(bind, "create_host_path"),
+            // Without any options it is mounted as the short form is.
+            create_host_path: node.at("bind").is_none() || is_set(bind, "create_host_path"),
             recursive: filled(bind, "recursive"),
         },
         "tmpfs" => MountSource::Tmpfs {
@@ -331,6 +342,7 @@ fn mount(node: &Node) -> Option<Mount> {
         propagation: text(bind, "propagation").and_then(Propagation::from_word),
         no_copy: is_set(volume, "nocopy"),
         volume_labels: pairs(volume, "labels"),
+        has_options,
         consistency: filled(node, "consistency"),
         ..Mount::new(source, text(node, "target").unwrap_or_default())
     })
@@ -340,6 +352,24 @@ fn device(node: &Node) -> Device {
     let field = |key: &str| filled(node, key).unwrap_or_default();
     let permissions = filled(node, "permissions").unwrap_or_else(|| "rwm".to_owned());
     Device { source: field("source"), target: field("target"), permissions }
+}
+
+/// Whether a device is a name of the Container Device Interface, `vendor/class=device`.
+fn is_cdi(device: &Device) -> bool {
+    let is_name = |name: &str| {
+        let is_part = |part: &str| !part.is_empty() && !part.starts_with('/');
+        name.split_once('=').is_some_and(|(kind, device)| {
+            is_part(device) && kind.split_once('/').is_some_and(|(v, c)| is_part(v) && is_part(c))
+        })
+    };
+    device.source == device.target && is_name(&device.source)
+}
+
+/// The request for the devices of these names, if there are any.
+fn by_name(devices: Vec<Device>) -> Option<GpuRequest> {
+    let device_ids: Vec<_> = devices.into_iter().map(|device| device.source).collect();
+    let driver = Some("cdi".to_owned());
+    (!device_ids.is_empty()).then(|| GpuRequest { driver, device_ids, ..GpuRequest::default() })
 }
 
 fn reserved(reservations: Option<&Node>) -> Vec<GpuRequest> {
@@ -448,6 +478,7 @@ fn networks(node: &Node) -> BTreeMap<String, Attachment> {
         mac_address: filled(node, "mac_address"),
         interface_name: filled(node, "interface_name"),
         driver_opts: pairs(node, "driver_opts"),
+        is_explicit: node.as_mapping().is_some(),
     };
     entries.map(|entry| (entry.key.text.clone(), attachment(&entry.value))).collect()
 }

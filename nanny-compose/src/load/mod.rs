@@ -21,6 +21,7 @@ mod ports;
 mod read;
 mod reading;
 mod scalars;
+mod security;
 mod short;
 mod variables;
 mod words;
@@ -251,7 +252,8 @@ fn model(
     project.inactive = inactive.into_iter().collect();
     take_from_files(root, &active, reading, sink);
 
-    let decoder = Decoder { project: &project.name, root, dir: &project.working_dir };
+    let dir = &project.working_dir;
+    let decoder = Decoder { project: &project.name, root, dir, reading };
     let at = At::root(root, sink);
     let services = at.field("services");
     for name in &active {

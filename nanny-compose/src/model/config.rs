@@ -10,11 +10,19 @@ use crate::hash;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Config {
     json: String,
+    /// What is hashed, where that is more than what is shown.
+    hashed: Option<String>,
 }
 
 impl Config {
     pub(crate) fn new(json: String) -> Self {
-        Self { json }
+        Self { json, hashed: None }
+    }
+
+    /// The same, with this hashed in its place: a container's label counts the `label_file`s, which
+    /// the configuration that Compose prints is without.
+    pub(crate) fn hashed_as(self, json: String) -> Self {
+        Self { hashed: Some(json), ..self }
     }
 
     pub(crate) fn of_image(image: &str) -> Self {
@@ -37,7 +45,7 @@ impl Config {
 
     /// Compose's config hash: lower-case hexadecimal SHA-256.
     pub fn hash(&self) -> String {
-        hash::hex(&self.json)
+        hash::hex(self.hashed.as_ref().unwrap_or(&self.json))
     }
 
     /// The hash in another version's dialect, `None` if we do not know how that version hashes.
@@ -62,7 +70,8 @@ impl Config {
     pub fn with_namespace(&self, key: &str, from: &str, to: &str) -> Self {
         let field = |value: &str| format!(r#""{key}":{}"#, hash::json_string(value));
         // A quote within a value is escaped, so nothing but the field itself reads like it.
-        Self::new(self.json.replacen(&field(from), &field(to), 1))
+        let replace = |json: &String| json.replacen(&field(from), &field(to), 1);
+        Self { json: replace(&self.json), hashed: self.hashed.as_ref().map(replace) }
     }
 }
 

@@ -19,8 +19,8 @@ pub struct Mount {
     pub no_copy: bool,
     /// Labels for an anonymous volume.
     pub volume_labels: BTreeMap<String, String>,
-    /// Whether the file writes it in the long form, which Compose hands to the engine differently.
-    pub is_long: bool,
+    /// Whether options of its kind are given, if only their defaults: engines report the difference.
+    pub has_options: bool,
     /// `consistency`, which engines ignore, as written.
     pub consistency: Option<String>,
 }
@@ -95,7 +95,7 @@ impl Mount {
             propagation: None,
             no_copy: false,
             volume_labels: BTreeMap::new(),
-            is_long: false,
+            has_options: false,
             consistency: None,
         }
     }

@@ -49,7 +49,7 @@ pub struct Service {
     pub secrets: Vec<FileMount>,
     /// Configs, as files in the container.
     pub configs: Vec<FileMount>,
-    /// Devices of the host.
+    /// Devices of the host; those with a CDI name are among the [`gpus`](Self::gpus).
     pub devices: Vec<Device>,
     /// Rules for the devices it may use, such as `c 1:3 mr`.
     pub device_cgroup_rules: Vec<String>,
@@ -67,7 +67,7 @@ pub struct Service {
     pub cap_add: Vec<String>,
     /// Capabilities to drop, as written.
     pub cap_drop: Vec<String>,
-    /// Security options, as written; a profile that is a file is an absolute path.
+    /// Security options, as written; in the place of a seccomp profile's path stands the profile.
     pub security_opt: Vec<String>,
     /// Whether it has all the rights of the host.
     pub privileged: bool,
@@ -262,6 +262,8 @@ pub struct Attachment {
     pub interface_name: Option<String>,
     /// Options of the driver.
     pub driver_opts: BTreeMap<String, String>,
+    /// Whether the file says anything about it, even `{}`: engines report the difference.
+    pub is_explicit: bool,
 }
 
 /// A network stack other than networks of the project.

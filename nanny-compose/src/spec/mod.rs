@@ -118,6 +118,8 @@ pub(crate) enum Json {
     IfPresent,
     /// Always, as this text if it is absent.
     Always(&'static str),
+    /// If it says something, and only in what is hashed for a container's label.
+    InLabel,
     /// Never.
     Never,
 }

@@ -65,7 +65,7 @@ pub(crate) static SERVICE: Object = Object::new(&[
     Field::new("ipc", &Shape::Text),
     Field::new("isolation", &Shape::Text).refused(NOT_HERE),
     Field::new("labels", &Shape::Pairs),
-    Field::new("label_file", &LABEL_FILES).json(Json::Never),
+    Field::new("label_file", &LABEL_FILES).json(Json::InLabel),
     Field::new("links", &TEXTS),
     Field::new("logging", &Shape::Object(&LOGGING)).if_present(),
     Field::new("mem_limit", &SIZE),

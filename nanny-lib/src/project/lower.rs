@@ -105,10 +105,7 @@ impl Lowering<'_> {
             cap_add: service.cap_add.clone(),
             cap_drop: service.cap_drop.clone(),
             security_opt: service.security_opt.clone(),
-            namespaces: Namespaces {
-                ipc: service.namespaces.ipc.clone(),
-                ..Namespaces::default()
-            },
+            namespaces: Namespaces { ipc: service.namespaces.ipc.clone(), ..Namespaces::default() },
             shm_size: service.shm_size,
             runtime: service.runtime.clone(),
             restart: None,
