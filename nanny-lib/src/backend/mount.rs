@@ -41,6 +41,9 @@ pub enum MountKind {
         propagation: Option<String>,
         /// SELinux relabelling: `z` shared, `Z` private.
         selinux: Option<char>,
+        /// How strictly both sides must agree; engines keep the word and do nothing about it.
+        #[serde(skip)]
+        consistency: Option<String>,
         /// What becomes of the mounts beneath the source.
         #[serde(skip_serializing_if = "is_default")]
         recursive: Recursion,
@@ -83,6 +86,7 @@ impl MountKind {
             create_source: create,
             propagation: None,
             selinux: None,
+            consistency: None,
             recursive: Recursion::Enabled,
         }
     }

@@ -7,9 +7,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Condition, Dependency, NetworkWanted, Part, Project, VolumeWanted, labels};
 use crate::backend::{
-    ContainerSpec, DeviceMapping, Environment, GpuDevices, Healthcheck, HealthcheckTest, HostPorts,
-    Labels, Mount, MountKind, Namespaces, NetworkAttachment, NetworkSpec, PortMapping, Protocol,
-    Recursion, RestartPolicy, Ulimit, VolumeSpec,
+    AddressPool, Addresses, ContainerSpec, DeviceMapping, Dns, Environment, GpuDevices,
+    Healthcheck, HealthcheckTest, HostPorts, Ipam, Labels, Limits, Logging, Mount, MountKind,
+    Namespaces, NetworkAttachment, NetworkSpec, PortMapping, Protocol, Recursion, RestartPolicy,
+    Ulimit, VolumeSpec,
 };
 use crate::manifest::{Manifest, Problem, RestartMode};
 
@@ -28,7 +29,7 @@ pub fn from_compose(
     manifest: &Manifest,
 ) -> Result<Project, Vec<Problem>> {
     let mut lowering = Lowering { compose, manifest, faults: Vec::new() };
-    let services = compose.services.iter();
+    let services = compose.services.iter().filter(|(_, service)| service.is_wanted);
     let parts = services.map(|(key, service)| (key.clone(), Box::new(lowering.part(service))));
     let parts = parts.collect();
     let networks =
@@ -68,8 +69,11 @@ impl Lowering<'_> {
             spec.labels.insert(labels::RESTART.to_owned(), asked.to_string());
         }
         spec.labels.insert(labels::SPEC_HASH.to_owned(), spec_hash(&spec));
-        // A dependency that no selected profile activates is one the project can do without.
-        let active = |name: &&String| self.compose.services.contains_key(*name);
+        // A dependency that no selected profile activates, or that is to have no container, is one
+        // the project can do without.
+        let active = |name: &&String| {
+            self.compose.services.get(*name).is_some_and(|service| service.is_wanted)
+        };
         let names = service.depends_on.keys().filter(active);
         let depends_on = names.map(|name| dependency(name, service.depends_on[name])).collect();
         Part { spec, depends_on, restart: restart.unwrap_or_default() }
@@ -80,17 +84,18 @@ impl Lowering<'_> {
         let variables = service.environment.iter();
         let variables =
             variables.map(|(name, value)| (name.to_owned(), value.map(str::to_owned))).collect();
-        let networks = service.networks_in_order().into_iter().map(|key| {
-            NetworkAttachment::new(compose.network_name(key), compose.network_aliases(service, key))
-        });
+        let namespaces = &service.namespaces;
         ContainerSpec {
             name: compose.container_name(service),
             image: Some(service.image.clone()),
+            platform: service.platform.clone(),
             entrypoint: service.entrypoint.clone(),
             command: service.command.clone(),
             environment: Environment(variables),
             labels: compose.container_labels(service),
+            annotations: service.annotations.clone(),
             hostname: service.hostname.clone(),
+            domainname: service.domainname.clone(),
             user: service.user.clone(),
             working_dir: service.working_dir.clone(),
             tty: service.tty,
@@ -98,26 +103,71 @@ impl Lowering<'_> {
             init: service.init,
             ports: service.ports.iter().filter_map(|port| self.port(service, port)).collect(),
             expose: service.expose.clone(),
-            mounts: service.mounts.iter().map(|mount| self.mount(service, mount)).collect(),
+            mounts: self.mounts(service),
+            tmpfs: service.tmpfs.iter().map(|memory| tmpfs(memory)).collect(),
+            volume_driver: None,
+            storage_options: service.storage_opt.clone(),
+            read_only: service.read_only,
             devices: service.devices.iter().map(device).collect(),
+            device_cgroup_rules: service.device_cgroup_rules.clone(),
             gpus: service.gpus.iter().cloned().map(gpu_devices).collect(),
             group_add: service.group_add.clone(),
             cap_add: service.cap_add.clone(),
             cap_drop: service.cap_drop.clone(),
             security_opt: service.security_opt.clone(),
-            namespaces: Namespaces { ipc: service.namespaces.ipc.clone(), ..Namespaces::default() },
+            privileged: service.privileged,
+            sysctls: service.sysctls.clone(),
+            namespaces: Namespaces {
+                ipc: namespaces.ipc.clone(),
+                pid: namespaces.pid.clone(),
+                uts: namespaces.uts.clone(),
+                userns: namespaces.user.clone(),
+                cgroup: namespaces.cgroup.clone(),
+            },
             shm_size: service.shm_size,
             runtime: service.runtime.clone(),
             restart: None,
+            logging: service.logging.as_ref().map(logging),
             healthcheck: service.healthcheck.as_ref().map(|check| self.healthcheck(service, check)),
             network_mode: service.network_mode.as_ref().map(ToString::to_string),
-            networks: networks.collect(),
+            networks: self.attachments(service),
+            mac_address: service.mac_address.clone(),
+            links: compose.container_links(service),
+            dns: Dns {
+                servers: service.dns.clone(),
+                options: service.dns_opt.clone(),
+                search: service.dns_search.clone(),
+            },
             extra_hosts: extra_hosts(service),
             ulimits: service.ulimits.iter().map(ulimit).collect(),
+            limits: limits(service),
             stop_signal: service.stop_signal.clone(),
             stop_grace: service.stop_grace_period.or(self.manifest.stop_timeout),
-            ..ContainerSpec::default()
         }
+    }
+
+    /// Its networks, the primary one first.
+    fn attachments(&self, service: &model::Service) -> Vec<NetworkAttachment> {
+        let attachment = |key: &str| {
+            let aliases = self.compose.network_aliases(service, key);
+            let plain = NetworkAttachment::new(self.compose.network_name(key), aliases);
+            let Some(wanted) = service.networks.get(key).filter(|wanted| wanted.is_explicit) else {
+                return plain;
+            };
+            NetworkAttachment {
+                addresses: Some(Addresses {
+                    ipv4: wanted.ipv4_address.clone(),
+                    ipv6: wanted.ipv6_address.clone(),
+                    link_local: wanted.link_local_ips.clone(),
+                }),
+                mac_address: wanted.mac_address.clone(),
+                interface: wanted.interface_name.clone(),
+                gateway_priority: wanted.gw_priority,
+                driver_options: wanted.driver_opts.clone(),
+                ..plain
+            }
+        };
+        service.networks_in_order().into_iter().map(attachment).collect()
     }
 
     fn port(&mut self, service: &model::Service, port: &model::Port) -> Option<PortMapping> {
@@ -139,19 +189,49 @@ impl Lowering<'_> {
         })
     }
 
+    /// Its volumes, and the secrets and configs that are files of the host; of several at one
+    /// place the first one counts.
+    fn mounts(&mut self, service: &model::Service) -> Vec<Mount> {
+        let volumes = service.mounts.iter().map(|mount| self.mount(service, mount));
+        let mut mounts: Vec<_> = volumes.collect();
+        let secrets = service.secrets.iter().map(|secret| (secret, true));
+        // Of a config, Compose gives no options, and engines report the difference.
+        let configs = service.configs.iter().map(|config| (config, false));
+        for (file, has_options) in secrets.chain(configs) {
+            let model::Content::File(path) = &file.content else { continue };
+            if mounts.iter().any(|mount| mount.target == file.target) {
+                continue;
+            }
+            let kind = MountKind::bind(path, false);
+            let plain = Mount::new(&file.target, kind);
+            mounts.push(Mount { read_only: true, has_options, ..plain });
+        }
+        mounts
+    }
+
     fn mount(&mut self, service: &model::Service, mount: &model::Mount) -> Mount {
         let kind = match &mount.source {
-            model::MountSource::Bind { path, create_host_path, .. } => MountKind::Bind {
-                source: path.clone(),
-                create_source: *create_host_path,
-                propagation: mount.propagation.map(|found| found.as_str().to_owned()),
-                selinux: mount.selinux.and_then(|found| found.as_str().chars().next()),
-                recursive: Recursion::Enabled,
-            },
-            model::MountSource::Volume { key, .. } => {
-                let name = self.compose.volume_name(key);
-                MountKind::Volume { name, no_copy: mount.no_copy, subpath: None }
+            model::MountSource::Bind { path, create_host_path, recursive } => {
+                let recursive = self.recursion(service, recursive.as_deref());
+                let propagation = mount.propagation.map(|found| found.as_str().to_owned());
+                let selinux = mount.selinux.and_then(|found| found.as_str().chars().next());
+                // Where the engine can be told of one or the other only, Compose drops the letter.
+                let is_plain =
+                    *create_host_path && propagation.is_none() && recursive == Recursion::Enabled;
+                MountKind::Bind {
+                    source: path.clone(),
+                    create_source: *create_host_path,
+                    propagation,
+                    selinux: selinux.filter(|_| is_plain),
+                    consistency: mount.consistency.clone(),
+                    recursive,
+                }
             }
+            model::MountSource::Volume { key, subpath } => MountKind::Volume {
+                name: self.compose.volume_name(key),
+                no_copy: mount.no_copy,
+                subpath: subpath.clone(),
+            },
             model::MountSource::Anonymous => MountKind::Anonymous,
             model::MountSource::Tmpfs { size, mode } => {
                 MountKind::Tmpfs { size: *size, mode: *mode }
@@ -161,7 +241,21 @@ impl Lowering<'_> {
                 MountKind::Anonymous
             }
         };
-        Mount { read_only: mount.read_only, ..Mount::new(mount.target.clone(), kind) }
+        let target = mount.target.clone();
+        Mount { target, read_only: mount.read_only, has_options: mount.has_options, kind }
+    }
+
+    fn recursion(&mut self, service: &model::Service, word: Option<&str>) -> Recursion {
+        match word {
+            None | Some("enabled") => Recursion::Enabled,
+            Some("disabled") => Recursion::Disabled,
+            Some("writable") => Recursion::Writable,
+            Some("readonly") => Recursion::ReadOnly,
+            Some(other) => {
+                self.fault(service, "volumes", &format!("'{other}' is no kind of recursion"));
+                Recursion::Enabled
+            }
+        }
     }
 
     fn healthcheck(&mut self, service: &model::Service, check: &model::Healthcheck) -> Healthcheck {
@@ -195,7 +289,7 @@ impl Lowering<'_> {
             attachable: network.attachable,
             ipv4: network.enable_ipv4,
             ipv6: network.enable_ipv6,
-            ipam: None,
+            ipam: ipam(&network.ipam),
             labels: self.compose.network_labels(key, network),
         };
         // Compose takes a network whose key fits for its own, whichever project made it.
@@ -285,6 +379,53 @@ fn gpu_devices(request: model::GpuRequest) -> GpuDevices {
         capabilities: request.capabilities,
         options: request.options,
     }
+}
+
+/// A path, and after a colon its options.
+fn tmpfs(memory: &str) -> (String, String) {
+    let (path, options) = memory.split_once(':').unwrap_or((memory, ""));
+    (path.to_owned(), options.to_owned())
+}
+
+fn logging(logging: &model::Logging) -> Logging {
+    let driver = Some(logging.driver.clone()).filter(|driver| !driver.is_empty());
+    Logging { driver, options: logging.options.clone() }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "so does Compose, in single precision too")]
+fn limits(service: &model::Service) -> Limits {
+    let resources = &service.resources;
+    Limits {
+        nano_cpus: (resources.cpus * 1e9) as i64,
+        cpu_shares: resources.cpu_shares,
+        cpu_period: resources.cpu_period,
+        cpu_quota: resources.cpu_quota,
+        cpu_realtime_period: resources.cpu_rt_period,
+        cpu_realtime_runtime: resources.cpu_rt_runtime,
+        cpu_count: resources.cpu_count,
+        cpu_percent: (resources.cpu_percent * 100.0) as i64,
+        cpuset: resources.cpuset.clone().unwrap_or_default(),
+        memory: resources.mem_limit,
+        memory_swap: resources.memswap_limit,
+        memory_reservation: resources.mem_reservation,
+        memory_swappiness: resources.mem_swappiness,
+        pids: resources.pids_limit,
+        oom_kill_disable: resources.oom_kill_disable,
+        oom_score_adj: resources.oom_score_adj,
+        cgroup_parent: service.namespaces.cgroup_parent.clone(),
+    }
+}
+
+/// Options of the driver are not among it: Compose sends none.
+fn ipam(ipam: &model::Ipam) -> Option<Ipam> {
+    let pools = ipam.pools.iter().map(|pool| AddressPool {
+        subnet: pool.subnet.clone(),
+        ip_range: pool.ip_range.clone(),
+        gateway: pool.gateway.clone(),
+        reserved: pool.aux_addresses.clone(),
+    });
+    let ipam = Ipam { driver: ipam.driver.clone(), pools: pools.collect() };
+    (ipam != Ipam::default()).then_some(ipam)
 }
 
 fn ulimit((name, limit): (&String, &model::Ulimit)) -> Ulimit {

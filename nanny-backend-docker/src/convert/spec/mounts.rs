@@ -33,6 +33,7 @@ fn brief(convert: &Convert<'_>, mount: &Mount) -> Result<Option<String>> {
             propagation: None,
             recursive: Recursion::Enabled,
             selinux,
+            consistency: _,
         } => (source, selinux.as_ref()),
         MountKind::Volume { name, no_copy: false, subpath: None } => (name, None),
         _ => return Ok(None),
@@ -55,7 +56,7 @@ fn full(convert: &Convert<'_>, mount: &Mount) -> Result<EngineMount> {
         ..EngineMount::default()
     };
     Ok(match kind {
-        MountKind::Bind { source, create_source, propagation, selinux, recursive } => {
+        MountKind::Bind { source, create_source, propagation, selinux, consistency, recursive } => {
             if selinux.is_some() {
                 let message = format!(
                     "SELinux relabelling of {source:?}: not together with propagation or recursion, \
@@ -73,6 +74,7 @@ fn full(convert: &Convert<'_>, mount: &Mount) -> Result<EngineMount> {
             EngineMount {
                 typ: Some(MountType::BIND),
                 source: Some(source.clone()),
+                consistency: consistency.clone(),
                 bind_options: (*has_options || options != by_default).then_some(options),
                 ..plain
             }

@@ -139,6 +139,7 @@ fn mounts_take_the_short_form_where_it_says_all_there_is_to_say() {
         create_source: true,
         propagation: None,
         selinux: Some('z'),
+        consistency: None,
         recursive: Recursion::Enabled,
     };
     spec.mounts = vec![
@@ -160,6 +161,7 @@ fn options_of_mounts_arrive_and_empty_ones_only_if_they_were_given() {
         create_source: propagation.is_some(),
         propagation: propagation.map(str::to_owned),
         selinux: None,
+        consistency: None,
         recursive,
     };
     let volume = |no_copy, subpath: Option<&str>| MountKind::Volume {
@@ -306,6 +308,7 @@ const NOVELTIES: [Novelty; 9] = [
             create_source: false,
             propagation: None,
             selinux: None,
+            consistency: None,
             recursive,
         };
         spec.mounts = vec![Mount::new("/t", kind)];
@@ -530,6 +533,7 @@ fn what_cannot_be_said_to_the_engine_is_refused_by_name() {
             create_source: false,
             propagation: None,
             selinux: Some('z'),
+            consistency: None,
             recursive: Recursion::Enabled,
         },
     )];

