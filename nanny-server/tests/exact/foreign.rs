@@ -48,17 +48,17 @@ pub(crate) fn adopt(file: &Path, directory: &Path, project: &str) -> Result<(), 
     }
     let own = config["name"].as_str().unwrap_or_default().to_owned();
     config.as_object_mut().ok_or("no mapping")?.remove("name");
-    for service in objects(&mut config["services"]) {
+    for (key, service) in objects(&mut config, "services") {
         service.insert("image".to_owned(), json!(theirs::IMAGE));
         for key in ["build", "platform", "runtime", "pull_policy", "profiles"] {
             service.remove(key);
         }
         if let Some(name) = service.get_mut("container_name") {
-            *name = json!(format!("{project}-{}", name.as_str().unwrap_or_default()));
+            *name = json!(format!("{project}-{key}"));
         }
     }
     for kind in ["networks", "volumes"] {
-        for resource in objects(&mut config[kind]) {
+        for (_, resource) in objects(&mut config, kind) {
             // The name that it has by default, or one of its own that must not be anybody else's.
             let name = resource.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
             resource.remove("external");
@@ -69,6 +69,10 @@ pub(crate) fn adopt(file: &Path, directory: &Path, project: &str) -> Result<(), 
     fs::write(directory.join("compose.yaml"), config.to_string()).map_err(|error| error.to_string())
 }
 
-fn objects(of: &mut Value) -> impl Iterator<Item = &mut serde_json::Map<String, Value>> {
-    of.as_object_mut().into_iter().flatten().filter_map(|(_, value)| value.as_object_mut())
+fn objects<'a>(
+    config: &'a mut Value,
+    section: &str,
+) -> impl Iterator<Item = (&'a String, &'a mut serde_json::Map<String, Value>)> {
+    let section = config.get_mut(section).and_then(Value::as_object_mut);
+    section.into_iter().flatten().filter_map(|(key, value)| Some((key, value.as_object_mut()?)))
 }
