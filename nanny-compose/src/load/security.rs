@@ -7,18 +7,25 @@ use super::reading::Reading;
 use super::scalars;
 
 /// A security option as the engine takes it: a seccomp profile is sent as it is, not where it is.
+///
+/// One that cannot be read stays a path, with a warning: Compose, too, complains only of those that
+/// a container is to be made with.
 pub(super) fn option(text: &str, at: &At<'_>, dir: &Path, reading: &Reading<'_>) -> String {
-    let (name, value) = text.split_once('=').or_else(|| text.split_once(':')).unwrap_or((text, ""));
-    if name != "seccomp" || matches!(value, "unconfined" | "builtin") {
-        return text.to_owned();
-    }
-    match reading.read(&scalars::clean(&dir.join(value))) {
+    let Some(file) = profile(text) else { return text.to_owned() };
+    match reading.read(&scalars::clean(&dir.join(file))) {
         Ok(profile) => format!("seccomp={}", compact(&profile)),
         Err(reason) => {
-            at.problem(format!("the seccomp profile cannot be read: {}", reason.message));
+            at.warn(format!("the seccomp profile cannot be read: {}", reason.message));
             text.to_owned()
         }
     }
+}
+
+/// The file that a security option names, as it is written.
+fn profile(option: &str) -> Option<&str> {
+    let (name, value) = option.split_once('=').or_else(|| option.split_once(':'))?;
+    let is_file = name == "seccomp" && !matches!(value, "unconfined" | "builtin");
+    is_file.then_some(value)
 }
 
 /// JSON without the white space between its words.

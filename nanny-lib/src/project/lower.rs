@@ -114,7 +114,7 @@ impl Lowering<'_> {
             group_add: service.group_add.clone(),
             cap_add: service.cap_add.clone(),
             cap_drop: service.cap_drop.clone(),
-            security_opt: service.security_opt.clone(),
+            security_opt: self.security(service),
             privileged: service.privileged,
             sysctls: service.sysctls.clone(),
             namespaces: Namespaces {
@@ -144,6 +144,22 @@ impl Lowering<'_> {
             stop_signal: service.stop_signal.clone(),
             stop_grace: service.stop_grace_period.or(self.manifest.stop_timeout),
         }
+    }
+
+    /// Its security options; a seccomp profile is whole by now, unless it could not be read.
+    fn security(&mut self, service: &model::Service) -> Vec<String> {
+        for option in &service.security_opt {
+            let name =
+                option.strip_prefix("seccomp").and_then(|rest| rest.strip_prefix(['=', ':']));
+            if let Some(name) = name
+                && !matches!(name, "unconfined" | "builtin")
+                && !name.starts_with('{')
+            {
+                let message = format!("the seccomp profile '{name}' cannot be read");
+                self.fault(service, "security_opt", &message);
+            }
+        }
+        service.security_opt.clone()
     }
 
     /// Its networks, the primary one first.

@@ -62,13 +62,37 @@ fn volumes_are_binds_names_or_anonymous() {
         create_host_path: true,
         recursive: None,
     };
-    assert_eq!(mounts[0], Mount::new(bind("/srv/My App/x"), "/data"));
+    let plain = |source, target| Mount { has_options: true, ..Mount::new(source, target) };
+    assert_eq!(mounts[0], plain(bind("/srv/My App/x"), "/data"));
     assert_eq!(mounts[1].source, bind("/home/ann/hf"));
     assert_eq!((mounts[1].read_only, mounts[1].selinux), (true, Some(Selinux::Private)));
     assert_eq!(mounts[2].propagation, Some(Propagation::RecursiveShared));
     assert_eq!(mounts[3].source, MountSource::Volume { key: "models".into(), subpath: None });
     assert!(mounts[3].no_copy);
-    assert_eq!(mounts[4], Mount::new(MountSource::Anonymous, "/tmp/anon"));
+    assert_eq!(mounts[4], plain(MountSource::Anonymous, "/tmp/anon"));
+}
+
+#[test]
+fn options_that_are_given_are_told_from_those_that_are_not() {
+    let service = web(
+        "volumes:\n  - {type: bind, source: ./a, target: /a}\n  - {type: bind, source: ./b, target: /b, bind: {}}\n  - {type: volume, target: /c}\nnetworks: {front: , back: {}}\n",
+    );
+    let is_made =
+        |mount: &Mount| matches!(mount.source, MountSource::Bind { create_host_path: true, .. });
+    let mounts: Vec<_> = service.mounts.iter().map(|m| (m.has_options, is_made(m))).collect();
+    assert_eq!(mounts, [(false, true), (true, false), (false, false)]);
+    assert!(!service.networks["front"].is_explicit && service.networks["back"].is_explicit);
+}
+
+#[test]
+fn devices_with_cdi_names_are_requested_between_the_reserved_ones_and_the_gpus() {
+    let service = web(
+        "gpus: all\ndevices: [/dev/null, vendor.example/class=a, vendor.example/class=b]\ndeploy: {resources: {reservations: {devices: [{count: 1, capabilities: [gpu]}]}}}\n",
+    );
+    assert_eq!(service.devices.len(), 1);
+    assert_eq!((service.gpus[0].count, service.gpus[2].count), (Some(1), Some(GpuRequest::ALL)));
+    assert_eq!(service.gpus[1].driver.as_deref(), Some("cdi"));
+    assert_eq!(service.gpus[1].device_ids, ["vendor.example/class=a", "vendor.example/class=b"]);
 }
 
 #[test]

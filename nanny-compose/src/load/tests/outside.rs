@@ -135,3 +135,29 @@ fn debug_of_a_project_shows_no_environment_values() {
     assert_eq!(loaded.project.services["a"].environment.get("TOKEN"), Some(SECRET));
     assert!(!format!("{loaded:?}").contains(SECRET));
 }
+
+#[test]
+fn a_seccomp_profile_is_read_with_the_other_files() {
+    let file = "services: {a: {image: x, security_opt: ['seccomp:p.json', 'seccomp=unconfined', 'label:disable']}}\n";
+    let stage = Stage::new(file).file("/srv/My App/p.json", "{\n  \"a\": [1, \"b c\"]\n}\n");
+    let loaded = stage.load().expect("the file is sound");
+    let options = &loaded.project.services["a"].security_opt;
+    assert_eq!(options, &[r#"seccomp={"a":[1,"b c"]}"#, "seccomp=unconfined", "label:disable"]);
+    assert!(loaded.files_read.iter().any(|file| file.ends_with("p.json")));
+
+    let missing = Stage::new(file).load().expect("Compose takes it, too");
+    assert_eq!(missing.project.services["a"].security_opt[0], "seccomp:p.json");
+    assert_eq!(missing.warnings.len(), 1, "{:?}", missing.warnings);
+}
+
+#[test]
+fn label_files_count_in_the_hash_and_are_not_shown() {
+    let with = "services: {a: {image: x, label_file: l.env}}\n";
+    let without = "services: {a: {image: x, labels: {b: c}}}\n";
+    let config = |file: &str| {
+        let stage = Stage::new(file).file("/srv/My App/l.env", "b=c\n");
+        stage.project().services["a"].config.clone()
+    };
+    assert_eq!(config(with).json(), config(without).json());
+    assert_ne!(config(with).hash(), config(without).hash());
+}
