@@ -121,9 +121,9 @@ fn to_request(spec: &NetworkSpec, minor: usize) -> Result<NetworkCreateRequest> 
         ipam,
         labels,
     } = spec;
-    if *ipv4 == Some(false) && minor < 48 {
+    if *ipv4 == Some(false) && minor < 47 {
         let message =
-            format!("a network without IPv4: needs API 1.48, and this engine has 1.{minor}");
+            format!("a network without IPv4: needs API 1.47, and this engine has 1.{minor}");
         let error = BackendError::new(ErrorKind::Unsupported, "create network", message);
         return Err(error.on(name));
     }
@@ -207,9 +207,9 @@ mod tests {
     #[test]
     fn a_network_without_ipv4_needs_a_new_engine() {
         let spec = NetworkSpec { ipv4: Some(false), ..NetworkSpec::default() };
-        let error = to_request(&spec, 47).unwrap_err();
+        let error = to_request(&spec, 46).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.message().contains("1.48"), "{error}");
-        to_request(&spec, 48).unwrap();
+        assert!(error.message().contains("1.47"), "{error}");
+        to_request(&spec, 47).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::is_default;
+use super::{Labels, is_default};
 
 /// Something mounted at a path inside a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,6 +15,9 @@ pub struct Mount {
     /// but engines report the difference.
     #[serde(skip)]
     pub has_options: bool,
+    /// Labels of a volume that is made with the container.
+    #[serde(skip_serializing_if = "is_default")]
+    pub volume_labels: Labels,
     /// What is mounted.
     pub kind: MountKind,
 }
@@ -23,7 +26,13 @@ impl Mount {
     /// `kind`, writable, at `target`.
     #[must_use]
     pub fn new(target: impl Into<String>, kind: MountKind) -> Self {
-        Self { target: target.into(), read_only: false, has_options: false, kind }
+        Self {
+            target: target.into(),
+            read_only: false,
+            has_options: false,
+            volume_labels: Labels::new(),
+            kind,
+        }
     }
 }
 
@@ -67,13 +76,6 @@ pub enum MountKind {
         /// The mode of its root directory, if not the engine's own choice.
         #[serde(skip_serializing_if = "is_default")]
         mode: Option<u32>,
-    },
-    /// The files of an image.
-    Image {
-        /// Which image.
-        image: String,
-        /// A directory within it instead of all of it.
-        subpath: Option<String>,
     },
 }
 

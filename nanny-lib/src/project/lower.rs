@@ -248,7 +248,13 @@ impl Lowering<'_> {
                 no_copy: mount.no_copy,
                 subpath: subpath.clone(),
             },
-            model::MountSource::Anonymous => MountKind::Anonymous,
+            model::MountSource::Anonymous => {
+                if mount.no_copy {
+                    let message = "'nocopy' is not supported for a volume without a name; name it";
+                    self.fault(service, "volumes", message);
+                }
+                MountKind::Anonymous
+            }
             model::MountSource::Tmpfs { size, mode } => {
                 MountKind::Tmpfs { size: *size, mode: *mode }
             }
@@ -257,8 +263,13 @@ impl Lowering<'_> {
                 MountKind::Anonymous
             }
         };
-        let target = mount.target.clone();
-        Mount { target, read_only: mount.read_only, has_options: mount.has_options, kind }
+        Mount {
+            target: mount.target.clone(),
+            read_only: mount.read_only,
+            has_options: mount.has_options,
+            volume_labels: mount.volume_labels.clone(),
+            kind,
+        }
     }
 
     fn recursion(&mut self, service: &model::Service, word: Option<&str>) -> Recursion {

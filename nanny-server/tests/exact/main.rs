@@ -13,6 +13,7 @@
 //! `NANNY_TEST_DOCKER=1` they fail.
 
 mod alike;
+mod coverage;
 mod foreign;
 mod ours;
 mod theirs;
@@ -26,7 +27,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exact/projects");
-    let mut projects: Vec<_> = std::fs::read_dir(own)
+    let mut projects: Vec<_> = std::fs::read_dir(&own)
         .expect("they are beside this file")
         .map(|entry| entry.expect("it can be read").path())
         .collect();
@@ -42,7 +43,8 @@ fn main() -> ExitCode {
             )
         })
         .collect();
-    trials.push(Trial::test("the_projects_use_every_key_that_is_supported", trial::coverage));
+    let coverage = move || coverage::of(&own);
+    trials.push(Trial::test("the_projects_use_every_key_that_is_supported", coverage));
     if let Some(folder) = std::env::var_os("NANNY_PROJECTS") {
         trials.extend(foreign::files(Path::new(&folder)).into_iter().map(|(name, file)| {
             Trial::test(format!("foreign::{name}"), move || trial::of_others(&file))

@@ -30,7 +30,8 @@ pub(crate) fn of_own(project: &Path) -> Result<(), Failed> {
     copy(project, &site.directory())?;
     let dotenv = site.directory().join(".env");
     let mut variables = fs::read_to_string(&dotenv).unwrap_or_default();
-    variables.push_str(&format!("SITE={}\n", site.name));
+    // Names and addresses that another run at the same time does not use.
+    variables.push_str(&format!("SITE={}\nNET={}\n", site.name, std::process::id() % 250));
     fs::write(dotenv, variables)?;
     let outside = Outside::new(&site.name);
     let made = site.theirs().map_err(|error| format!("Compose rejects it: {error}"))?;
@@ -185,10 +186,5 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
             fs::copy(&path, &target)?;
         }
     }
-    Ok(())
-}
-
-/// Whether the projects use every key that is supported.
-pub(crate) fn coverage() -> Result<(), Failed> {
     Ok(())
 }

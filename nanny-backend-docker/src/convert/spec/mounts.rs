@@ -1,12 +1,12 @@
 //! Mounts: the engine takes them in two forms.
 
 use bollard::models::{
-    Mount as EngineMount, MountBindOptions, MountBindOptionsPropagationEnum, MountImageOptions,
-    MountTmpfsOptions, MountType, MountVolumeOptions,
+    Mount as EngineMount, MountBindOptions, MountBindOptionsPropagationEnum, MountTmpfsOptions,
+    MountType, MountVolumeOptions,
 };
 use nanny_lib::backend::{ErrorKind, Mount, MountKind, Recursion, Result};
 
-use super::Convert;
+use super::{Convert, map};
 
 /// Mounts in the form `source:target:options`, in which the engine makes what is missing, and those
 /// that need the other form. It is Compose that decides which, and engines report it.
@@ -35,7 +35,11 @@ fn brief(convert: &Convert<'_>, mount: &Mount) -> Result<Option<String>> {
             selinux,
             consistency: _,
         } => (source, selinux.as_ref()),
-        MountKind::Volume { name, no_copy: false, subpath: None } => (name, None),
+        MountKind::Volume { name, no_copy: false, subpath: None }
+            if mount.volume_labels.is_empty() =>
+        {
+            (name, None)
+        }
         _ => return Ok(None),
     };
     let target = &mount.target;
@@ -49,7 +53,7 @@ fn brief(convert: &Convert<'_>, mount: &Mount) -> Result<Option<String>> {
 }
 
 fn full(convert: &Convert<'_>, mount: &Mount) -> Result<EngineMount> {
-    let Mount { target, read_only, has_options, kind } = mount;
+    let Mount { target, read_only, has_options, volume_labels, kind } = mount;
     let plain = EngineMount {
         target: Some(target.clone()),
         read_only: Some(*read_only),
@@ -87,16 +91,21 @@ fn full(convert: &Convert<'_>, mount: &Mount) -> Result<EngineMount> {
                 volume_options: Some(MountVolumeOptions {
                     no_copy: Some(*no_copy),
                     subpath: subpath.clone(),
+                    labels: map(volume_labels),
                     ..MountVolumeOptions::default()
                 }),
                 ..plain
             }
         }
-        MountKind::Anonymous => EngineMount {
-            typ: Some(MountType::VOLUME),
-            volume_options: has_options.then(MountVolumeOptions::default),
-            ..plain
-        },
+        MountKind::Anonymous => {
+            let labels = map(volume_labels);
+            let options = MountVolumeOptions { labels, ..MountVolumeOptions::default() };
+            EngineMount {
+                typ: Some(MountType::VOLUME),
+                volume_options: has_options.then_some(options),
+                ..plain
+            }
+        }
         MountKind::Tmpfs { size, mode } => {
             let options = MountTmpfsOptions {
                 size_bytes: convert.signed("tmpfs size", *size)?,
@@ -107,16 +116,6 @@ fn full(convert: &Convert<'_>, mount: &Mount) -> Result<EngineMount> {
             EngineMount {
                 typ: Some(MountType::TMPFS),
                 tmpfs_options: (*has_options || options != by_default).then_some(options),
-                ..plain
-            }
-        }
-        MountKind::Image { image, subpath } => {
-            convert.needs(48, "mount of an image", true)?;
-            let options = MountImageOptions { subpath: subpath.clone() };
-            EngineMount {
-                typ: Some(MountType::IMAGE),
-                source: Some(image.clone()),
-                image_options: (*has_options || subpath.is_some()).then_some(options),
                 ..plain
             }
         }

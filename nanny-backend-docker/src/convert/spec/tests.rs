@@ -169,10 +169,6 @@ fn options_of_mounts_arrive_and_empty_ones_only_if_they_were_given() {
         no_copy,
         subpath: subpath.map(str::to_owned),
     };
-    let image = |subpath: Option<&str>| MountKind::Image {
-        image: "i".to_owned(),
-        subpath: subpath.map(str::to_owned),
-    };
     let (bare, given) = (Recursion::Enabled, true);
     for (kind, has_options, field, options) in [
         (bind(None, bare), !given, "BindOptions", json!(null)),
@@ -212,14 +208,25 @@ fn options_of_mounts_arrive_and_empty_ones_only_if_they_were_given() {
             "TmpfsOptions",
             json!({"SizeBytes": 64, "Mode": 448}),
         ),
-        (image(None), !given, "ImageOptions", json!(null)),
-        (image(Some("x")), given, "ImageOptions", json!({"Subpath": "x"})),
     ] {
         let mut spec = spec();
         spec.mounts = vec![Mount { has_options, ..Mount::new("/t", kind.clone()) }];
         let mount = &body_for(&spec, NEW)["HostConfig"]["Mounts"][0];
         assert_eq!((&mount["Target"], &mount[field]), (&json!("/t"), &options), "{kind:?}");
     }
+}
+
+#[test]
+fn labels_of_a_volume_need_the_long_form() {
+    let mut spec = spec();
+    for kind in [MountKind::volume("v"), MountKind::Anonymous] {
+        let mut mount = Mount { has_options: true, ..Mount::new("/t", kind) };
+        mount.volume_labels = Labels::from([("k".to_owned(), "v".to_owned())]);
+        spec.mounts.push(mount);
+    }
+    let mounts = &body(&spec)["HostConfig"]["Mounts"];
+    let labels = |at: usize| &mounts[at]["VolumeOptions"]["Labels"];
+    assert_eq!((labels(0), labels(1)), (&json!({"k": "v"}), &json!({"k": "v"})));
 }
 
 #[test]
@@ -290,7 +297,7 @@ fn the_rest_of_the_host_arrives() {
 /// What makes a spec need API 1.x, and by which word a refusal names it.
 type Novelty = (usize, &'static str, fn(&mut ContainerSpec));
 
-const NOVELTIES: [Novelty; 9] = [
+const NOVELTIES: [Novelty; 8] = [
     (41, "platform", |spec| spec.platform = Some("linux/arm64".to_owned())),
     (43, "annotations", |spec| spec.annotations = Labels::from([("k".to_owned(), String::new())])),
     (44, "healthcheck.start_interval", |spec| {
@@ -316,10 +323,6 @@ const NOVELTIES: [Novelty; 9] = [
     (45, "subpath", |spec| {
         let subpath = Some("x".to_owned());
         let kind = MountKind::Volume { name: "v".to_owned(), no_copy: false, subpath };
-        spec.mounts = vec![Mount::new("/t", kind)];
-    }),
-    (48, "image", |spec| {
-        let kind = MountKind::Image { image: "i".to_owned(), subpath: None };
         spec.mounts = vec![Mount::new("/t", kind)];
     }),
     (48, "gw_priority", |spec| attachment(spec).gateway_priority = 1),
