@@ -1,6 +1,6 @@
 //! Whether two projects are alike: what the engine reports about both, less what it makes up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -51,27 +51,40 @@ pub(crate) struct Comparison {
 }
 
 pub(crate) fn compare(theirs: &Made, ours: &Made) -> Comparison {
+    let containers = theirs.containers.len();
     let (theirs, ours) = (flat(theirs), flat(ours));
-    let mut comparison = Comparison { containers: 0, ..Comparison::default() };
-    let absent = || "(absent)".to_owned();
-    let paths: std::collections::BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
-    for path in paths {
-        if MAY_DIFFER.iter().any(|pattern| matches(pattern, path)) {
-            continue;
-        }
-        comparison.fields += 1;
-        comparison.containers += usize::from(path.ends_with(".Name") && is_container(path));
-        let of = |side: &BTreeMap<String, String>| side.get(path).cloned().unwrap_or_else(absent);
-        let (their, our) = (of(&theirs), of(&ours));
-        if their != our {
-            comparison.differences.push(format!("{path}: theirs {their}, ours {our}"));
-        }
+    let paths: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
+    Comparison {
+        fields: paths.iter().filter(|path| !may_differ(path)).count(),
+        containers,
+        differences: differences(&theirs, &ours),
     }
-    comparison
 }
 
-fn is_container(path: &str) -> bool {
-    path.starts_with("containers.") && path.matches('.').count() == 2
+/// In which fields two requests differ.
+pub(crate) fn requests(theirs: &Value, ours: &Value) -> Vec<String> {
+    let fields = |request: &Value| {
+        let mut fields = BTreeMap::new();
+        flatten("request", request, &mut fields);
+        fields
+    };
+    differences(&fields(theirs), &fields(ours))
+}
+
+fn differences(theirs: &BTreeMap<String, String>, ours: &BTreeMap<String, String>) -> Vec<String> {
+    let paths: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
+    let differs = |path: &&&String| !may_differ(path) && theirs.get(**path) != ours.get(**path);
+    let told = |path: &String| {
+        let of = |side: &BTreeMap<String, String>| {
+            side.get(path).cloned().unwrap_or_else(|| "(absent)".to_owned())
+        };
+        format!("{path}: theirs {}, ours {}", of(theirs), of(ours))
+    };
+    paths.iter().filter(differs).map(|path| told(path)).collect()
+}
+
+fn may_differ(path: &str) -> bool {
+    MAY_DIFFER.iter().any(|pattern| matches(pattern, path))
 }
 
 /// `pattern` fits `path` or one above it.

@@ -15,18 +15,12 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("services.*.volumes.[].image.subpath", "goes with mounts of a type that is refused"),
 ];
 
-/// An engine of this API is what the tests can count on.
-const API: &str = "1.41";
-
 pub(crate) fn of(projects: &Path) -> Result<(), Failed> {
     let mut trees = Vec::new();
     read(projects, &mut trees)?;
     let is_left_out = |row: &Row| LEFT_OUT.iter().any(|(path, _)| *path == row.path);
-    let wanted = all().into_iter().filter(|row| {
-        row.support == Support::Supported
-            && row.needs_api.is_none_or(|version| version <= API)
-            && !is_left_out(row)
-    });
+    let wanted =
+        all().into_iter().filter(|row| row.support == Support::Supported && !is_left_out(row));
     let unused: Vec<_> = wanted
         .filter(|row| {
             let keys: Vec<_> = row.path.split('.').collect();

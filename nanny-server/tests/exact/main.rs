@@ -4,6 +4,7 @@
 //! by us from its service directory, and what the engine says about its containers, networks and
 //! volumes is compared, field by field; `alike` has the list of what may differ. After that
 //! Compose must find nothing to do about what we made, and its `down` must leave nothing behind.
+//! What no engine here knows, a project asks of one that only says so, and the requests are compared.
 //!
 //! `NANNY_PROJECTS=FOLDER` adds the projects of others: every Compose file beneath it, as Compose
 //! itself resolves it, with all images replaced. Those that Compose or the engine rejects are
@@ -15,6 +16,7 @@
 mod alike;
 mod coverage;
 mod foreign;
+mod newer;
 mod ours;
 mod theirs;
 mod trial;
@@ -26,8 +28,9 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exact/projects");
-    let mut projects: Vec<_> = std::fs::read_dir(&own)
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exact");
+    let newer = here.join("newer");
+    let mut projects: Vec<_> = std::fs::read_dir(here.join("projects"))
         .expect("they are beside this file")
         .map(|entry| entry.expect("it can be read").path())
         .collect();
@@ -43,7 +46,9 @@ fn main() -> ExitCode {
             )
         })
         .collect();
-    let coverage = move || coverage::of(&own);
+    let newer = move || trial::of_newer(&newer);
+    trials.push(Trial::test("of_a_newer_engine_we_ask_what_compose_asks", newer));
+    let coverage = move || coverage::of(&here);
     trials.push(Trial::test("the_projects_use_every_key_that_is_supported", coverage));
     if let Some(folder) = std::env::var_os("NANNY_PROJECTS") {
         trials.extend(foreign::files(Path::new(&folder)).into_iter().map(|(name, file)| {

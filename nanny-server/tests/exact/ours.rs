@@ -11,13 +11,16 @@ use nanny_lib::project::{Goal, Plan, Progress, Project, Step, plan};
 use crate::theirs;
 
 /// Creates what the service directory beneath `services` describes, as far as it can be before
-/// anything is started.
-pub(crate) fn create(services: &Path) -> Result<(), String> {
+/// anything is started; at `host`, if that is not the engine that the `docker` command talks to.
+pub(crate) fn create(services: &Path, host: Option<&str>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let project = load(services).await?;
-        let config = DockerConfig::from_env().map_err(|error| error.to_string())?;
+        let config = match host {
+            Some(host) => DockerConfig::new(host),
+            None => DockerConfig::from_env().map_err(|error| error.to_string())?,
+        };
         let engine = DockerBackend::new(config).map_err(|error| error.to_string())?;
         up(&engine, &project).await.map_err(|error| {
             let mut causes = error.to_string();

@@ -55,8 +55,18 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
 
 /// Runs `docker compose` in a project's directory.
 pub(crate) fn compose(directory: &Path, arguments: &[&str]) -> Result<String, String> {
+    compose_at(None, directory, arguments)
+}
+
+/// The same, at another engine than the `docker` command talks to.
+pub(crate) fn compose_at(
+    host: Option<&str>,
+    directory: &Path,
+    arguments: &[&str],
+) -> Result<String, String> {
     let kept = ["PATH", "DOCKER_HOST"].into_iter();
     let kept = kept.filter_map(|name| std::env::var(name).ok().map(|value| (name, value)));
+    let kept = kept.chain(host.map(|host| ("DOCKER_HOST", host.to_owned())));
     let output = Command::new("docker")
         .arg("compose")
         .args(arguments)

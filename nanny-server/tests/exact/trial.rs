@@ -9,8 +9,9 @@ use std::{fs, io};
 use libtest_mimic::Failed;
 use tempfile::TempDir;
 
-use crate::alike::{Comparison, compare};
-use crate::theirs::{Made, compose, docker};
+use crate::alike::{Comparison, compare, requests};
+use crate::newer::{NewerEngine, settled};
+use crate::theirs::{Made, compose, compose_at, docker};
 use crate::{foreign, ours, theirs};
 
 /// What all comparisons come to.
@@ -38,6 +39,26 @@ pub(crate) fn of_own(project: &Path) -> Result<(), Failed> {
     let compared = site.compare_with_ours(&made);
     drop(outside);
     compared
+}
+
+/// Compares what both ask of an engine that says it is newer than the one that is here.
+pub(crate) fn of_newer(project: &Path) -> Result<(), Failed> {
+    let Some(site) = Site::new()? else { return Ok(()) };
+    copy(project, &site.directory())?;
+    let sockets = tempfile::tempdir()?;
+    let engine = NewerEngine::start(sockets.path().join("docker.sock"))?;
+    let host = engine.host();
+    // It creates nothing, and says so.
+    let refusal = compose_at(Some(&host), &site.directory(), &["create"]);
+    let theirs: Vec<_> = engine.take().iter().map(settled).collect();
+    compose(&site.directory(), &["down", "-v"])?;
+    let refused = ours::create(site.services.path(), Some(&host));
+    let ours: Vec<_> = engine.take().iter().map(settled).collect();
+    let ([theirs], [ours]) = (&theirs[..], &ours[..]) else {
+        return Err(format!("theirs: {refusal:?}, ours: {refused:?}").into());
+    };
+    let differences = requests(theirs, ours);
+    if differences.is_empty() { Ok(()) } else { Err(differences.join("\n").into()) }
 }
 
 /// Compares a project of others, unless it cannot be created at all.
@@ -120,7 +141,8 @@ impl Site {
     }
 
     fn compare_with_ours(&self, theirs: &Made) -> Result<(), Failed> {
-        ours::create(self.services.path()).map_err(|error| format!("we fail at it: {error}"))?;
+        ours::create(self.services.path(), None)
+            .map_err(|error| format!("we fail at it: {error}"))?;
         let project = self.project();
         let comparison = compare(theirs, &Made::of(&project));
         let again = compose(&self.directory(), &["create"])?;
