@@ -9,7 +9,8 @@ use crate::theirs::Made;
 /// What may differ, by its path; `*` stands for any name, and for any place in a list.
 ///
 /// All of it is made up by the engine for each container, network or volume anew, or is ours and
-/// comes on top.
+/// comes on top. Identifiers within other fields are replaced by the names that they stand for, see
+/// `settle`.
 const MAY_DIFFER: &[&str] = &[
     "containers.*.Id",
     "containers.*.Created",
@@ -140,6 +141,16 @@ fn settle(value: &mut Value, names: &BTreeMap<String, String>) {
         && value_is_automatic(pools)
     {
         pools.clear();
+    }
+    // The hash of a container that shares another's namespace holds the other's identifier.
+    let shares = ["Network", "Ipc", "Pid"].iter().any(|kind| {
+        let mode = value.pointer(&format!("/HostConfig/{kind}Mode")).map(text);
+        mode.is_some_and(|mode| mode.starts_with("container:<"))
+    });
+    if let Some(hash) = value.pointer_mut("/Config/Labels/com.docker.compose.config-hash")
+        && shares
+    {
+        *hash = "<of an identifier>".into();
     }
     let depends_on = "/Config/Labels/com.docker.compose.depends_on";
     if let Some(Value::String(label)) = value.pointer_mut(depends_on) {
