@@ -71,9 +71,6 @@ pub struct ContainerSpec {
     /// Memory at these paths, with mount options such as `size=64m,mode=755`; empty for none.
     #[serde(skip_serializing_if = "is_default")]
     pub tmpfs: BTreeMap<String, String>,
-    /// The driver of volumes that are made with it.
-    #[serde(skip_serializing_if = "is_default")]
-    pub volume_driver: Option<String>,
     /// Options of the driver of its own file system.
     #[serde(skip_serializing_if = "is_default")]
     pub storage_options: BTreeMap<String, String>,

@@ -105,7 +105,6 @@ impl Lowering<'_> {
             expose: service.expose.clone(),
             mounts: self.mounts(service),
             tmpfs: service.tmpfs.iter().map(|memory| tmpfs(memory)).collect(),
-            volume_driver: None,
             storage_options: service.storage_opt.clone(),
             read_only: service.read_only,
             devices: service.devices.iter().map(device).collect(),
@@ -286,6 +285,13 @@ impl Lowering<'_> {
     }
 
     fn healthcheck(&mut self, service: &model::Service, check: &model::Healthcheck) -> Healthcheck {
+        if check.start_interval.is_some() && check.start_period.is_none() {
+            self.fault(
+                service,
+                "healthcheck.start_interval",
+                "means nothing without a start_period",
+            );
+        }
         let test = match check.test.split_first() {
             _ if check.is_off() => HealthcheckTest::Disabled,
             None => HealthcheckTest::Inherit,

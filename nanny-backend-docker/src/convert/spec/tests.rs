@@ -235,7 +235,6 @@ fn the_rest_of_the_host_arrives() {
     let mut spec = spec();
     spec.domainname = Some("lan".to_owned());
     spec.tmpfs = map("/run", "size=64m");
-    spec.volume_driver = Some("local".to_owned());
     spec.storage_options = map("size", "10G");
     (spec.read_only, spec.privileged) = (true, true);
     spec.device_cgroup_rules = strings(&["c 1:3 mr"]);
@@ -279,7 +278,7 @@ fn the_rest_of_the_host_arrives() {
     assert_eq!(
         body["HostConfig"],
         with(json!({
-            "Tmpfs": {"/run": "size=64m"}, "VolumeDriver": "local", "StorageOpt": {"size": "10G"},
+            "Tmpfs": {"/run": "size=64m"}, "StorageOpt": {"size": "10G"},
             "ReadonlyRootfs": true, "Privileged": true, "DeviceCgroupRules": ["c 1:3 mr"],
             "Sysctls": {"net.core.somaxconn": "1024"}, "IpcMode": "shareable", "PidMode": "host",
             "UTSMode": "host", "UsernsMode": "host", "CgroupnsMode": "private",

@@ -224,10 +224,98 @@ fn what_no_backend_can_be_told_is_an_error_and_named() {
             target: 80,
             protocol: model::Protocol::Tcp,
         }];
+        service.security_opt = vec!["seccomp:gone.json".to_owned()];
+        let mut nameless = model::Mount::new(model::MountSource::Anonymous, "/x");
+        nameless.no_copy = true;
+        service.mounts = vec![nameless];
+        let mut check = model::Healthcheck::default();
+        check.start_interval = Some(Duration::from_secs(1));
+        service.healthcheck = Some(check);
     });
     let messages: Vec<_> = problems.unwrap_err().iter().map(ToString::to_string).collect();
-    assert_eq!(
-        messages,
-        ["/srv/ai:1:1: services.web.ports: 'http:80/tcp' is published at no port number",]
-    );
+    for (message, expected) in messages.iter().zip([
+        "ports: 'http:80/tcp' is published at no port number",
+        "volumes: 'nocopy' is not supported for a volume without a name; name it",
+        "security_opt: the seccomp profile 'gone.json' cannot be read",
+        "healthcheck.start_interval: means nothing without a start_period",
+    ]) {
+        assert_eq!(*message, format!("/srv/ai:1:1: services.web.{expected}"));
+    }
+    assert_eq!(messages.len(), 4);
+}
+
+#[test]
+fn secrets_and_configs_that_are_files_are_mounted_where_nothing_else_is() {
+    let file = |name: &str, target: &str| {
+        model::FileMount::new(name, model::Content::File(format!("/srv/{name}")), target)
+    };
+    let part = web(&manifest(), |service| {
+        service.mounts = vec![model::Mount::new(model::MountSource::Anonymous, "/taken")];
+        service.secrets = vec![file("key", "/run/secrets/key"), file("lost", "/taken")];
+        service.configs = vec![file("conf", "/conf")];
+    });
+    let mounted = |path: &str, target: &str, has_options| Mount {
+        read_only: true,
+        has_options,
+        ..Mount::new(target, MountKind::bind(path, false))
+    };
+    let expected = [
+        Mount::new("/taken", MountKind::Anonymous),
+        mounted("/srv/key", "/run/secrets/key", true),
+        mounted("/srv/conf", "/conf", false),
+    ];
+    assert_eq!(part.spec.mounts, expected);
+}
+
+#[test]
+fn a_selinux_letter_goes_where_the_engine_cannot_be_told_of_both() {
+    let bind = |propagation| {
+        let path = "/data".to_owned();
+        let source = model::MountSource::Bind { path, create_host_path: true, recursive: None };
+        let selinux = Some(model::Selinux::Shared);
+        model::Mount { selinux, propagation, ..model::Mount::new(source, "/in") }
+    };
+    let part = web(&manifest(), |service| {
+        service.mounts = vec![bind(None), bind(Some(model::Propagation::Shared))];
+    });
+    let letter = |mount: &Mount| match mount.kind {
+        MountKind::Bind { selinux, .. } => selinux,
+        _ => None,
+    };
+    let letters: Vec<_> = part.spec.mounts.iter().map(letter).collect();
+    assert_eq!(letters, [Some('z'), None]);
+}
+
+#[test]
+fn an_attachment_asks_for_addresses_only_if_it_is_written_out() {
+    let part = web(&manifest(), |service| {
+        service.networks.insert("default".to_owned(), model::Attachment::default());
+        let mut attachment = model::Attachment::default();
+        attachment.is_explicit = true;
+        attachment.priority = 5;
+        attachment.interface_name = Some("eth7".to_owned());
+        service.networks.insert("other".to_owned(), attachment);
+    });
+    let [other, default] = &part.spec.networks[..] else { panic!("{:?}", part.spec.networks) };
+    assert_eq!((&other.network[..], &default.network[..]), ("ai_other", "ai_default"));
+    assert_eq!(other.addresses, Some(Addresses::default()));
+    assert_eq!((other.interface.as_deref(), &default.addresses), (Some("eth7"), &None));
+}
+
+#[test]
+fn limits_are_cut_as_compose_cuts_them() {
+    let part = web(&manifest(), |service| {
+        service.resources.cpus = 0.1;
+        service.resources.cpu_percent = 12.5;
+        service.resources.pids_limit = Some(-1);
+        service.namespaces.cgroup_parent = Some("ai".to_owned());
+    });
+    let expected = Limits {
+        nano_cpus: 100_000_000,
+        cpu_percent: 1250,
+        pids: Some(-1),
+        cgroup_parent: Some("ai".to_owned()),
+        ..Limits::default()
+    };
+    assert_eq!(part.spec.limits, expected);
 }
