@@ -8,15 +8,16 @@ use async_trait::async_trait;
 use bollard::Docker;
 use bollard::models::{ContainerCreateResponse, EndpointSettings, NetworkConnectRequest};
 use bollard::query_parameters::{
-    CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, StopContainerOptions,
+    CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, RenameContainerOptions,
+    StopContainerOptions,
 };
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
     BackendError, BackendInfo, Capabilities, ContainerBackend, ContainerInfo, ContainerSpec,
-    ContainerState, ErrorKind, Event, Images, LogLine, LogOptions, Networks, Result, Selector,
-    Stats, Volumes,
+    ContainerState, ErrorKind, Event, FileInside, Images, LogLine, LogOptions, Networks, Result,
+    Selector, Stats, Volumes,
 };
 
 use crate::config::DockerConfig;
@@ -26,7 +27,7 @@ use crate::images::DockerImages;
 use crate::listing::Listing;
 use crate::networks::DockerNetworks;
 use crate::volumes::DockerVolumes;
-use crate::{events, logs};
+use crate::{events, files, logs};
 
 /// Containers of a Docker Engine.
 ///
@@ -67,6 +68,8 @@ impl DockerBackend {
         capabilities.gpus = true;
         capabilities.ports = true;
         capabilities.survives_restart = true;
+        capabilities.files = true;
+        capabilities.builds = true;
         let stops = Arc::<Stops>::default();
         Ok(Self {
             info: BackendInfo::new("docker", connection.address()),
@@ -155,6 +158,23 @@ impl ContainerBackend for DockerBackend {
         }
         self.connect_networks(&created.id, spec, body.connect).await?;
         Ok(ContainerId::new(created.id))
+    }
+
+    async fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
+        // The engine minds a name that is the container's own.
+        if self.look("rename", id).await?.is_called(name) {
+            return Ok(());
+        }
+        let options = RenameContainerOptions { name: name.to_owned() };
+        self.connection
+            .ask("rename", id, CREATE, |client| async move {
+                client.rename_container(id.as_str(), options).await
+            })
+            .await
+    }
+
+    async fn put_files(&self, id: &ContainerId, files: &[FileInside]) -> Result<()> {
+        files::put(&self.connection, checked("put files", id)?, files).await
     }
 
     /// The engine answers a start that meets a stop with "is running already", and then stops it.

@@ -19,6 +19,8 @@ pub struct DockerConfig {
     pub host: String,
     /// Speaks TLS to it, and proves who we are; needs the cargo feature `tls`.
     pub tls: Option<TlsFiles>,
+    /// Images are built by the builder that engines had before BuildKit.
+    pub classic_builder: bool,
 }
 
 /// The files of a TLS connection, PEM each.
@@ -39,14 +41,14 @@ impl DockerConfig {
     /// The engine at `host`, without TLS.
     #[must_use]
     pub fn new(host: impl Into<String>) -> Self {
-        Self { host: host.into(), tls: None }
+        Self { host: host.into(), tls: None, classic_builder: false }
     }
 
     /// The engine that the `docker` command would talk to.
     ///
     /// `DOCKER_HOST` with `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`; else the Docker context in
     /// `DOCKER_CONTEXT` or in the `config.json` of `DOCKER_CONFIG` (`~/.docker`); else the local
-    /// socket.
+    /// socket. `DOCKER_BUILDKIT=0` asks for the classic builder.
     ///
     /// # Errors
     ///
@@ -61,6 +63,13 @@ impl DockerConfig {
     ///
     /// As [`from_env`](Self::from_env).
     pub fn from_lookup(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut config = Self::place(variable)?;
+        let buildkit = variable("DOCKER_BUILDKIT");
+        config.classic_builder = matches!(buildkit.as_deref(), Some("0" | "false"));
+        Ok(config)
+    }
+
+    fn place(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         let home = set("HOME").map(PathBuf::from);
         let folder = set("DOCKER_CONFIG")
@@ -70,7 +79,7 @@ impl DockerConfig {
             let certs = set("DOCKER_CERT_PATH").map(PathBuf::from).or_else(|| folder.clone());
             let verified = set("DOCKER_TLS_VERIFY").is_some() && !host.starts_with("unix:");
             let tls = certs.filter(|_| verified).map(|certs| TlsFiles::in_folder(&certs));
-            return Ok(Self { host, tls });
+            return Ok(Self { tls, ..Self::new(host) });
         }
         let Some(folder) = folder else {
             return Ok(Self::default());
@@ -99,7 +108,7 @@ impl DockerConfig {
             .map_err(|error| invalid(format!("cannot read {}", path.display())).caused_by(error))?;
         let certs = folder.join("contexts/tls").join(&key).join("docker");
         let tls = certs.is_dir().then(|| TlsFiles::in_folder(&certs));
-        Ok(Self { host: meta.endpoints.docker.host, tls })
+        Ok(Self { tls, ..Self::new(meta.endpoints.docker.host) })
     }
 }
 
@@ -189,6 +198,12 @@ mod tests {
             config(&[("HOME", "/nonexistent"), ("DOCKER_HOST", "")]).unwrap().host,
             DEFAULT_HOST
         );
+    }
+
+    #[test]
+    fn the_builder_is_chosen_as_for_the_docker_command() {
+        let classic = |value| config(&[("DOCKER_BUILDKIT", value)]).unwrap().classic_builder;
+        assert!(classic("0") && !classic("1") && !classic(""));
     }
 
     #[test]

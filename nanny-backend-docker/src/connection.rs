@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use bytes::{Bytes, BytesMut};
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -98,7 +99,7 @@ impl Connection {
                 open(client, path)
                     .try_fold(BytesMut::new(), |mut all, chunk| async move {
                         if all.len() + chunk.len() > MAX_ANSWER_BYTES {
-                            return Err(std::io::Error::other("the answer is too long").into());
+                            return Err(io::Error::other("the answer is too long").into());
                         }
                         all.extend_from_slice(&chunk);
                         Ok(all)
@@ -126,6 +127,27 @@ impl Connection {
         Ok(open(client, path)
             .map(move |chunk| chunk.map_err(|e| error::from_client(operation, &subject, e)))
             .boxed())
+    }
+
+    /// Sends `body`, a tar archive, and opens the stream of what the engine says to it.
+    pub(crate) async fn post(
+        &self,
+        operation: &'static str,
+        subject: impl fmt::Display,
+        limit: Duration,
+        path: String,
+        body: BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let subject = subject.to_string();
+        let client = self.ask(operation, &subject, limit, |client| async { Ok(client) }).await?;
+        Ok(send(client, path, body)
+            .map(move |chunk| chunk.map_err(|e| error::from_client(operation, &subject, e)))
+            .boxed())
+    }
+
+    /// Whether images are to be built without BuildKit.
+    pub(crate) fn wants_classic_builder(&self) -> bool {
+        self.config.classic_builder
     }
 
     /// The minor number of the API's version 1.x that both sides speak.
@@ -177,16 +199,44 @@ impl Connection {
 /// The client offers bytes as they are in one place only, the export of a container. This asks
 /// for such an export and points the request elsewhere before it is sent.
 fn open(client: Docker, path: String) -> BoxStream<'static, Result<Bytes, Error>> {
-    const DETOUR: &str = "/containers/none/export";
     let client = client.with_request_modifier(move |mut request| {
-        let uri = request.uri().to_string();
-        let target = uri.strip_suffix(DETOUR).map(|base| format!("{base}{path}").parse());
-        if let Some(Ok(target)) = target {
-            *request.uri_mut() = target;
+        redirect(&mut request, &path);
+        request
+    });
+    client.export_container("none").boxed()
+}
+
+/// The body of the answer to a `POST` of `body` to `path`, as it comes; by the same detour.
+///
+/// The client's own way to build an image fails on what BuildKit says.
+fn send(
+    client: Docker,
+    path: String,
+    body: BoxStream<'static, io::Result<Bytes>>,
+) -> BoxStream<'static, Result<Bytes, Error>> {
+    let body = Mutex::new(Some(bollard::body_try_stream(body)));
+    let client = client.with_request_modifier(move |mut request| {
+        redirect(&mut request, &path);
+        let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(body), Ok(method), Ok(kind)) =
+            (body, "POST".parse(), "application/x-tar".parse())
+        {
+            *request.method_mut() = method;
+            *request.body_mut() = body;
+            request.headers_mut().insert("content-type", kind);
         }
         request
     });
     client.export_container("none").boxed()
+}
+
+fn redirect(request: &mut BollardRequest, path: &str) {
+    const DETOUR: &str = "/containers/none/export";
+    let uri = request.uri().to_string();
+    let target = uri.strip_suffix(DETOUR).map(|base| format!("{base}{path}").parse());
+    if let Some(Ok(target)) = target {
+        *request.uri_mut() = target;
+    }
 }
 
 fn public_address(host: &str) -> String {

@@ -1,17 +1,20 @@
 //! The engine's store of images.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt as _;
-use nanny_lib::backend::{BackendError, ErrorKind, ImageInfo, Images, PullProgress, Result};
+use nanny_lib::backend::{
+    BackendError, BuildProgress, BuildSpec, ErrorKind, ImageInfo, Images, PullProgress, Result,
+};
+use serde::Deserialize;
 
 use crate::backend::LOOK;
 use crate::connection::Connection;
-use crate::error;
+use crate::{build, error};
 
 #[derive(Debug, Clone)]
 pub(crate) struct DockerImages(pub(crate) Arc<Connection>);
@@ -23,14 +26,9 @@ const STANDSTILL: Duration = Duration::from_secs(120);
 impl Images for DockerImages {
     async fn inspect(&self, reference: &str) -> Result<Option<ImageInfo>> {
         let reference = checked("inspect image", reference)?;
-        let inspected = self
-            .0
-            .ask("inspect image", reference, LOOK, |client| async move {
-                client.inspect_image(reference).await
-            })
-            .await;
-        match inspected {
-            Ok(image) => Ok(image.id.map(ImageInfo::new)),
+        let path = format!("/images/{reference}/json");
+        match self.0.get::<Inspected>("inspect image", reference, LOOK, path).await {
+            Ok(image) => Ok(Some(image.to_info())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -39,6 +37,7 @@ impl Images for DockerImages {
     async fn pull(
         &self,
         reference: &str,
+        platform: Option<&str>,
         progress: &(dyn for<'a> Fn(PullProgress) + Send + Sync),
     ) -> Result<()> {
         let reference = checked("pull", reference)?;
@@ -46,6 +45,7 @@ impl Images for DockerImages {
             from_image: Some(reference.to_owned()),
             // Without a tag, the engine would fetch all there are.
             tag: (!has_tag(reference)).then(|| "latest".to_owned()),
+            platform: platform.unwrap_or_default().to_owned(),
             ..CreateImageOptions::default()
         };
         let client = self.0.ask("pull", reference, LOOK, |client| async { Ok(client) }).await?;
@@ -74,6 +74,47 @@ impl Images for DockerImages {
                 progress(layers.sum());
             }
         }
+    }
+
+    async fn build(
+        &self,
+        spec: &BuildSpec,
+        progress: &(dyn for<'a> Fn(BuildProgress) + Send + Sync),
+    ) -> Result<()> {
+        for tag in &spec.tags {
+            checked("build", tag)?;
+        }
+        build::build(&self.0, spec, progress).await
+    }
+}
+
+/// What the engine knows about an image, as far as we care.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Inspected {
+    id: String,
+    os: String,
+    architecture: String,
+    variant: String,
+    config: Option<Config>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Config {
+    volumes: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+impl Inspected {
+    fn to_info(&self) -> ImageInfo {
+        let mut info = ImageInfo::new(&self.id);
+        let parts = [&self.os, &self.architecture, &self.variant];
+        let known: Vec<_> = parts.into_iter().take_while(|part| !part.is_empty()).collect();
+        let platform = known.iter().map(|part| part.as_str()).collect::<Vec<_>>().join("/");
+        info.platform = Some(platform).filter(|_| known.len() >= 2);
+        let volumes = self.config.as_ref().and_then(|config| config.volumes.as_ref());
+        info.volumes = volumes.into_iter().flatten().map(|(path, _)| path.clone()).collect();
+        info
     }
 }
 

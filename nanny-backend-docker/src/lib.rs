@@ -21,6 +21,8 @@
 //! # What it does not do
 //!
 //! - Pulls are anonymous: credentials in `~/.docker/config.json` are not read.
+//! - Builds see the whole context, as a tar archive, and no secrets, SSH agents or further contexts.
+//!   BuildKit builds them, or the classic builder if `DOCKER_BUILDKIT=0` says so.
 //! - No `ssh://` hosts. TLS needs the cargo feature `tls`, which brings rustls with ring; a
 //!   binary that has a second rustls provider must install one as the default before.
 //! - Seccomp profiles in files: `seccomp=unconfined` is all that `security_opt` may say about it.
@@ -32,12 +34,15 @@
 //! at level `debug`: do not connect `log` to an output at that level.
 
 mod backend;
+mod build;
 mod config;
 mod connection;
+mod context;
 mod convert;
 mod decoder;
 mod error;
 mod events;
+mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod images;

@@ -10,7 +10,8 @@ use futures_util::StreamExt as _;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
     BackendError, BackendInfo, Capabilities, ContainerBackend, ContainerInfo, ContainerSpec,
-    ErrorKind, Event, Images, LogLine, LogOptions, Networks, Result, Selector, Stats, Volumes,
+    ErrorKind, Event, FileInside, Images, LogLine, LogOptions, Networks, Result, Selector, Stats,
+    Volumes,
 };
 
 /// How often what goes wrong, in per mille of calls.
@@ -150,6 +151,14 @@ impl<B: ContainerBackend> ContainerBackend for Faulty<B> {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         self.call("create", &spec.name, self.inner.create(spec)).await
+    }
+
+    async fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
+        self.call("rename", id, self.inner.rename(id, name)).await
+    }
+
+    async fn put_files(&self, id: &ContainerId, files: &[FileInside]) -> Result<()> {
+        self.call("put files", id, self.inner.put_files(id, files)).await
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {

@@ -52,6 +52,7 @@ impl Harness for Memory {
             // Nothing runs here that could do these.
             Program::KeepsPrinting
             | Program::PrintsVariable(_)
+            | Program::PrintsFile(_)
             | Program::Resolves(_)
             | Program::Serves(_) => return None,
             _ => return None,

@@ -44,6 +44,16 @@ pub(crate) struct Inspected {
     state: State,
     config: Config,
     host_config: HostConfig,
+    mounts: Option<Vec<Mounted>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Mounted {
+    #[serde(rename = "Type")]
+    kind: String,
+    name: String,
+    destination: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -124,6 +134,7 @@ impl Inspected {
         info.started_at = time(self.state.started_at.as_deref());
         info.restart = self.restart();
         info.uses_gpu = self.uses_gpu();
+        info.volumes = self.volumes();
         info
     }
 
@@ -139,6 +150,10 @@ impl Inspected {
             "removing" | "dead" => ContainerState::Removing,
             _ => ContainerState::Unknown,
         }
+    }
+
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.name.trim_start_matches('/') == name
     }
 
     pub(crate) fn ever_ran(&self) -> bool {
@@ -194,6 +209,11 @@ impl Inspected {
             exit.at = at;
             exit
         })
+    }
+
+    fn volumes(&self) -> BTreeMap<String, String> {
+        let volumes = self.mounts.iter().flatten().filter(|mounted| mounted.kind == "volume");
+        volumes.map(|mounted| (mounted.destination.clone(), mounted.name.clone())).collect()
     }
 
     fn restart(&self) -> RestartPolicy {

@@ -4,6 +4,7 @@
 //! says so and passes, unless `CI=true` or `NANNY_TEST_DOCKER=1` ask for more.
 
 mod beyond;
+mod builds;
 
 use std::env;
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ impl Harness for Real {
                 r"printf '\001\000\000\000\177\177\177\177forged\nhonest\n'".to_owned()
             }
             Program::PrintsVariable(name) => format!("printf '%s\\n' \"${name}\""),
+            Program::PrintsFile(path) => format!("cat '{path}'; echo"),
             Program::Resolves(name) => format!(
                 "for n in 1 2 3 4 5 6 7 8 9; do nslookup {name} && exit 0; sleep 0.2; done; exit 1"
             ),
@@ -81,10 +83,18 @@ impl Harness for Real {
     }
 
     async fn cleanup(&self, prefix: &str) {
-        // The trait removes no volumes: data is nobody's to throw away but its owner's.
+        // The trait removes no images, and no volumes: data is nobody's to throw away but its owner's.
         let Ok(docker) = Docker::connect_with_host(&self.config.host) else {
             return;
         };
+        let options = None::<bollard::query_parameters::ListImagesOptions>;
+        let images = docker.list_images(options).await.unwrap_or_default();
+        for tag in images.iter().flat_map(|image| &image.repo_tags) {
+            if tag.starts_with(prefix) {
+                let options = None::<bollard::query_parameters::RemoveImageOptions>;
+                drop(docker.remove_image(tag, options, None).await);
+            }
+        }
         let options = None::<bollard::query_parameters::ListVolumesOptions>;
         let volumes = docker.list_volumes(options).await.unwrap_or_default();
         for volume in volumes.volumes.unwrap_or_default() {
@@ -131,7 +141,7 @@ fn main() -> ExitCode {
         eprintln!("\n*** THE DOCKER CONFORMANCE SUITE DID NOT RUN: {reason} ***\n");
         return if must_run { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
-    let beyond = beyond::trials(&config, &backend);
+    let beyond = beyond::trials(&config, &backend).into_iter().chain(builds::trials(&config));
     let harness: Arc<dyn Harness> = Arc::new(Real { config, backend: Arc::new(backend) });
     let trials = conformance::trials(&harness).into_iter().chain(beyond).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -218,7 +218,7 @@ async fn a_pull_tells_how_far_it_is() {
     let docker = engine.backend();
     let steps = std::sync::Mutex::new(Vec::new());
     let progress = |step| steps.lock().unwrap().push(step);
-    docker.images().unwrap().pull("far/a/b:1", &progress).await.unwrap();
+    docker.images().unwrap().pull("far/a/b:1", None, &progress).await.unwrap();
     let steps = steps.into_inner().unwrap();
     assert!(steps.contains(&PullProgress::new(50, 100)), "{steps:?}");
     assert_eq!(steps.last(), Some(&PullProgress::new(100, 100)));
@@ -234,7 +234,7 @@ async fn a_pull_that_ends_with_an_error_has_failed() {
     });
     let engine = engine.up();
     let docker = engine.backend();
-    let error = docker.images().unwrap().pull("far/a/b", &|_| {}).await.unwrap_err();
+    let error = docker.images().unwrap().pull("far/a/b", None, &|_| {}).await.unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::NotFound, "manifest unknown"));
     let asked = &engine.requests("POST /images/create")[0];
     assert!(asked.contains("tag=latest"), "all tags would be pulled: {asked}");

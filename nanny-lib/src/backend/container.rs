@@ -406,6 +406,8 @@ pub struct ContainerInfo {
     pub restart: RestartPolicy,
     /// It was given a GPU, or a device that only GPUs have.
     pub uses_gpu: bool,
+    /// Its volumes, by the path inside where they are mounted.
+    pub volumes: BTreeMap<String, String>,
 }
 
 impl ContainerInfo {
@@ -423,6 +425,7 @@ impl ContainerInfo {
             started_at: None,
             restart: RestartPolicy::No,
             uses_gpu: false,
+            volumes: BTreeMap::new(),
         }
     }
 }

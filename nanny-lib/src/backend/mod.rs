@@ -8,6 +8,8 @@ mod attachment;
 mod container;
 mod error;
 mod limits;
+mod build;
+mod files;
 mod memory;
 mod mount;
 mod resources;
@@ -19,6 +21,7 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 
 pub use self::attachment::{Addresses, Dns, NetworkAttachment};
+pub use self::build::{BuildProgress, BuildSpec};
 pub use self::container::{
     ContainerInfo, ContainerSpec, ContainerState, DeviceMapping, EngineHealth, Environment, Exit,
     GpuDevices, Healthcheck, HealthcheckTest, HostPorts, Labels, Logging, Namespaces, PortMapping,
@@ -26,6 +29,7 @@ pub use self::container::{
 };
 pub use self::error::{BackendError, ErrorKind};
 pub use self::limits::Limits;
+pub use self::files::FileInside;
 pub use self::memory::MemoryBackend;
 pub use self::mount::{Mount, MountKind, Recursion};
 pub use self::resources::{
@@ -45,8 +49,8 @@ pub type Result<T, E = BackendError> = std::result::Result<T, E>;
 /// Every sentence here has a test in `nanny-testkit`'s conformance suite.
 ///
 /// *Repeating it.* `start` of a running container, `stop` and `kill` of one that is not running,
-/// and `remove` of one that is gone succeed. `create` under a name that is taken fails with
-/// [`ErrorKind::Conflict`] and changes nothing.
+/// and `remove` of one that is gone succeed, and so does `rename` to the name it has. `create` and
+/// `rename` under a name that is taken fail with [`ErrorKind::Conflict`] and change nothing.
 ///
 /// *Cancellation.* Any future may be dropped at any point. What had reached the engine may still
 /// happen there; the caller inspects before it repeats. Nothing else is left behind.
@@ -77,6 +81,15 @@ pub trait ContainerBackend: fmt::Debug + Send + Sync + 'static {
     /// The name is unique within the engine. Networks and named volumes of the spec exist already.
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId>;
 
+    /// Gives a container another name.
+    async fn rename(&self, id: &ContainerId, name: &str) -> Result<()>;
+
+    /// Puts files into a container, which may have run or not, over what is there at their paths.
+    ///
+    /// [`ErrorKind::Unsupported`] without the capability
+    /// [`files`](Capabilities::files).
+    async fn put_files(&self, id: &ContainerId, files: &[FileInside]) -> Result<()>;
+
     /// Starts a container. Returns once the engine says it was started; it may have exited since.
     ///
     /// A start that meets a stop under way MUST NOT be swallowed: it fails with
@@ -91,7 +104,8 @@ pub trait ContainerBackend: fmt::Debug + Send + Sync + 'static {
     /// Kills a container at once, also while a `stop` of it is under way.
     async fn kill(&self, id: &ContainerId) -> Result<()>;
 
-    /// Removes a container and its anonymous volumes, killing it first if it runs.
+    /// Removes a container and its anonymous volumes, killing it first if it runs. A volume that
+    /// another container has as well stays.
     async fn remove(&self, id: &ContainerId) -> Result<()>;
 
     /// What the engine knows about one container.
@@ -163,6 +177,10 @@ pub struct Capabilities {
     pub ports: bool,
     /// Containers outlive the nanny and can be adopted by its next run.
     pub survives_restart: bool,
+    /// Puts files into containers.
+    pub files: bool,
+    /// Builds images.
+    pub builds: bool,
 }
 
 /// Whether a field of a spec says nothing, and so has no part in its hash.

@@ -1,5 +1,6 @@
 //! What a backend offers beside containers: events, logs, statistics, images, networks, volumes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Exit, Labels, Result};
+use super::{BuildProgress, BuildSpec, Exit, Labels, Result};
 use crate::name::ContainerId;
 
 /// Which containers a list is about.
@@ -140,13 +141,28 @@ pub trait Images: fmt::Debug + Send + Sync {
     /// The image that `reference` names here, or `None` if the engine does not have it.
     async fn inspect(&self, reference: &str) -> Result<Option<ImageInfo>>;
 
-    /// Fetches `reference` from its registry, calling `progress` whenever something moved.
+    /// Fetches `reference` from its registry, for `platform` or else the engine's own, calling
+    /// `progress` whenever something moved.
     ///
     /// Dropping the future stops the pull; layers that arrived may be kept.
     async fn pull(
         &self,
         reference: &str,
+        platform: Option<&str>,
         progress: &(dyn for<'a> Fn(PullProgress) + Send + Sync),
+    ) -> Result<()>;
+
+    /// Builds an image, calling `progress` whenever something moved.
+    ///
+    /// What is outside the context stays outside, wherever links lead. A context that is too big is
+    /// [`Invalid`](super::ErrorKind::Invalid), and so is one that is not there. Without the
+    /// capability [`builds`](super::Capabilities::builds), and for what a spec asks in vain, it is
+    /// [`Unsupported`](super::ErrorKind::Unsupported). Dropping the future stops the build; layers
+    /// that were made may be kept.
+    async fn build(
+        &self,
+        spec: &BuildSpec,
+        progress: &(dyn for<'a> Fn(BuildProgress) + Send + Sync),
     ) -> Result<()>;
 }
 
@@ -156,13 +172,17 @@ pub trait Images: fmt::Debug + Send + Sync {
 pub struct ImageInfo {
     /// Its content identifier, `sha256:…`.
     pub id: String,
+    /// Its platform, `os/architecture[/variant]`, as far as the engine says.
+    pub platform: Option<String>,
+    /// Where it wants volumes.
+    pub volumes: BTreeSet<String>,
 }
 
 impl ImageInfo {
     /// An image with this content identifier.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into() }
+        Self { id: id.into(), platform: None, volumes: BTreeSet::new() }
     }
 }
 

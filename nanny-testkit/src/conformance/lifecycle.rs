@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use nanny_lib::ContainerId;
-use nanny_lib::backend::{ContainerBackend, ContainerState, ErrorKind};
+use nanny_lib::backend::{
+    ContainerBackend, ContainerState, ErrorKind, FileInside, LogOptions, Mount, MountKind,
+};
 use tokio::time::Instant;
 
-use super::context::{Context, Outcome, fail, fails_with, skip, within};
+use super::context::{Context, Outcome, Stop, fail, fails_with, skip, within};
 use super::{Program, cases};
 
 cases![
@@ -34,6 +37,10 @@ cases![
     remove_of_what_is_gone_succeeds,
     b10_removes_at_once_succeed,
     a_removed_name_is_free_again,
+    rename_gives_it_another_name,
+    rename_to_a_taken_name_is_a_conflict_and_changes_nothing,
+    a_volume_without_a_name_goes_over_to_another_container,
+    files_are_there_when_it_starts,
 ];
 
 const SOON: Duration = Duration::from_secs(8);
@@ -261,4 +268,71 @@ async fn a_removed_name_is_free_again(context: Arc<Context>) -> Outcome {
 
 async fn ends(context: &Context, id: &ContainerId) -> Outcome {
     context.until(id, "it is down", |info| info.state == ContainerState::Exited).await.map(|_| ())
+}
+
+async fn rename_gives_it_another_name(context: Arc<Context>) -> Outcome {
+    let spec = context.spec(Program::Sleeps)?;
+    let id = context.start_spec(&spec).await?;
+    let name = context.name();
+    context.backend.rename(&id, &name).await?;
+    context.backend.rename(&id, &name).await?;
+    let info = context.backend.inspect(&id).await?;
+    assert_eq!((&info.name, info.state), (&name, ContainerState::Running));
+    let next = context.backend.create(&spec).await?;
+    assert_ne!(next, id);
+    context.backend.remove(&id).await?;
+    let gone = context.backend.rename(&id, &context.name()).await;
+    fails_with("rename", ErrorKind::NotFound, gone)
+}
+
+async fn rename_to_a_taken_name_is_a_conflict_and_changes_nothing(
+    context: Arc<Context>,
+) -> Outcome {
+    let (one, other) = (context.spec(Program::Sleeps)?, context.spec(Program::Sleeps)?);
+    let id = context.backend.create(&one).await?;
+    context.backend.create(&other).await?;
+    fails_with("rename", ErrorKind::Conflict, context.backend.rename(&id, &other.name).await)?;
+    assert_eq!(context.backend.inspect(&id).await?.name, one.name);
+    Ok(())
+}
+
+async fn a_volume_without_a_name_goes_over_to_another_container(context: Arc<Context>) -> Outcome {
+    if context.backend.volumes().is_none() {
+        return Err(skip("no volumes"));
+    }
+    let mut old = context.spec(Program::Sleeps)?;
+    old.mounts.push(Mount::new("/data", MountKind::Anonymous));
+    let old = context.backend.create(&old).await?;
+    let volume = context.backend.inspect(&old).await?.volumes.remove("/data");
+    let volume = volume.ok_or_else(|| Stop::Fail("the volume is not told of".to_owned()))?;
+    let mut new = context.spec(Program::Sleeps)?;
+    let kind = MountKind::Volume { name: volume.clone(), no_copy: false };
+    new.mounts.push(Mount::new("/data", kind));
+    let new = context.backend.create(&new).await?;
+    context.backend.remove(&old).await?;
+    context.backend.start(&new).await?;
+    let volumes = context.backend.inspect(&new).await?.volumes;
+    assert_eq!(volumes.get("/data"), Some(&volume));
+    Ok(())
+}
+
+async fn files_are_there_when_it_starts(context: Arc<Context>) -> Outcome {
+    if !context.backend.capabilities().files {
+        return Err(skip("puts no files into containers"));
+    }
+    let path = "/run/secrets/deep/key";
+    let id = context.created(Program::PrintsFile(path.to_owned())).await?;
+    for content in ["first", "second and longer", "3rd"] {
+        let mut file = FileInside::new(path, content);
+        (file.mode, file.owner) = (0o400, Some((0, 0)));
+        context.backend.put_files(&id, &[FileInside::new("/other", "x"), file]).await?;
+        context.backend.start(&id).await?;
+        context.until(&id, "it ends", |info| !info.state.holds()).await?;
+        let log = context.backend.logs(&id, LogOptions::tail(Some(1)));
+        let lines: Vec<_> = log.try_collect().await?;
+        assert_eq!(lines.last().map(|line| &line.bytes[..]), Some(content.as_bytes()));
+    }
+    let nobody = ContainerId::new("0123456789ab");
+    let put = context.backend.put_files(&nobody, &[FileInside::new("/x", "x")]).await;
+    fails_with("put files", ErrorKind::NotFound, put)
 }

@@ -70,6 +70,8 @@ pub enum Program {
     ForgesFrames,
     /// Writes the value of this variable, and exits with 0.
     PrintsVariable(String),
+    /// Writes what is in this file, and exits with 0.
+    PrintsFile(String),
     /// Exits with 0 as soon as it finds the address of this name, with 1 if it never does.
     Resolves(String),
     /// Answers HTTP on this port until it is asked to end.

@@ -2,11 +2,12 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nanny_lib::backend::{
-    ContainerSpec, EngineHealth, ErrorKind, HostPorts, Labels, NetworkAttachment, NetworkSpec,
-    PortMapping, Selector, Stats, VolumeSpec,
+    BuildProgress, BuildSpec, ContainerSpec, EngineHealth, ErrorKind, HostPorts, Labels,
+    NetworkAttachment, NetworkSpec, PortMapping, Selector, Stats, VolumeSpec,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +23,7 @@ cases![
     what_runs_uses_something,
     a_present_image_is_found_and_a_missing_one_is_none,
     a_pull_of_what_is_nowhere_fails,
+    a_built_image_is_there,
     networks_are_made_found_and_removed,
     a_second_network_of_one_name_is_a_conflict,
     a_network_in_use_is_not_removed,
@@ -129,9 +131,33 @@ async fn a_present_image_is_found_and_a_missing_one_is_none(context: Arc<Context
 async fn a_pull_of_what_is_nowhere_fails(context: Arc<Context>) -> Outcome {
     let images = context.backend.images().ok_or_else(|| skip("no images"))?;
     let missing = context.harness.missing_image();
-    let pulled = within(Duration::from_secs(60), images.pull(missing, &|_| {})).await?;
+    let pulled = within(Duration::from_secs(60), images.pull(missing, None, &|_| {})).await?;
     assert!(pulled.is_err());
     assert_eq!(images.inspect(missing).await?, None);
+    Ok(())
+}
+
+async fn a_built_image_is_there(context: Arc<Context>) -> Outcome {
+    let images = context.backend.images().ok_or_else(|| skip("no images"))?;
+    if !context.backend.capabilities().builds {
+        return Err(skip("builds no images"));
+    }
+    let base = context.spec(Program::Sleeps)?.image.ok_or_else(|| skip("no image"))?;
+    let directory = tempfile::tempdir().map_err(|error| Stop::Fail(error.to_string()))?;
+    let recipe = format!("FROM {base}\nVOLUME /built\n");
+    std::fs::write(directory.path().join("Dockerfile"), recipe)
+        .map_err(|error| Stop::Fail(error.to_string()))?;
+    let mut spec = BuildSpec::new(format!("{}:1", context.name()), directory.path());
+    spec.tags.push(format!("{}:2", context.name()));
+    let moves = AtomicU32::new(0);
+    let count = |_: BuildProgress| {
+        moves.fetch_add(1, Ordering::Relaxed);
+    };
+    within(Duration::from_secs(60), images.build(&spec, &count)).await??;
+    assert!(moves.into_inner() > 0, "nothing was said about it");
+    for tag in &spec.tags {
+        assert!(images.inspect(tag).await?.is_some(), "there is no {tag}");
+    }
     Ok(())
 }
 

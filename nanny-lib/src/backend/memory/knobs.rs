@@ -1,12 +1,14 @@
 //! What a test or an example does behind the engine's back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::MemoryBackend;
 use crate::backend::{
-    BackendError, Capabilities, ContainerSpec, ContainerState, EngineHealth, Exit, LogStream,
+    BackendError, BuildSpec, Capabilities, ContainerSpec, ContainerState, EngineHealth, Exit,
+    FileInside, LogStream,
 };
 use crate::name::ContainerId;
 
@@ -219,6 +221,21 @@ impl MemoryBackend {
             let id = world.id_of(name)?;
             world.containers.get(&id).map(|container| container.spec.clone())
         })
+    }
+
+    /// The files that were put into the container of this name, by path.
+    #[must_use]
+    pub fn files_of(&self, name: &str) -> BTreeMap<String, FileInside> {
+        self.engine.by_hand(|world, _| {
+            let container = world.id_of(name).and_then(|id| world.containers.get(&id));
+            container.map(|container| container.files.clone()).unwrap_or_default()
+        })
+    }
+
+    /// The images that were built, in order.
+    #[must_use]
+    pub fn builds(&self) -> Vec<BuildSpec> {
+        self.engine.by_hand(|world, _| world.builds.clone())
     }
 
     /// The time of day in the engine: it follows tokio's clock.

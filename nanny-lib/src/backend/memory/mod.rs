@@ -21,7 +21,8 @@ use self::resources::{MemoryImages, MemoryNetworks, MemoryVolumes};
 use self::world::World;
 use super::{
     BackendError, BackendInfo, Capabilities, ContainerBackend, ContainerInfo, ContainerSpec,
-    ErrorKind, Event, Images, LogLine, LogOptions, Networks, Result, Selector, Stats, Volumes,
+    ErrorKind, Event, FileInside, Images, LogLine, LogOptions, Networks, Result, Selector, Stats,
+    Volumes,
 };
 use crate::name::ContainerId;
 
@@ -82,6 +83,8 @@ impl MemoryBackend {
                 gpus: true,
                 ports: true,
                 survives_restart: false,
+                files: true,
+                builds: true,
             },
             images: MemoryImages(Arc::clone(&engine)),
             networks: MemoryNetworks(Arc::clone(&engine)),
@@ -124,6 +127,19 @@ impl ContainerBackend for MemoryBackend {
             );
         }
         self.engine.call("create", |world, now| world.create(spec, now))
+    }
+
+    async fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
+        self.engine.call("rename", |world, _| world.rename(id, name))
+    }
+
+    async fn put_files(&self, id: &ContainerId, files: &[FileInside]) -> Result<()> {
+        self.engine.call("put files", |world, _| {
+            let container = world.container("put files", id)?;
+            let files = files.iter().map(|file| (file.path.clone(), file.clone()));
+            container.files.extend(files);
+            Ok(())
+        })
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {

@@ -9,8 +9,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::Engine;
 use crate::backend::{
-    BackendError, ContainerState, ErrorKind, ImageInfo, Images, NetworkInfo, NetworkSpec, Networks,
-    PullProgress, Result, Selector, VolumeInfo, VolumeSpec, Volumes,
+    BackendError, BuildProgress, BuildSpec, ContainerState, ErrorKind, ImageInfo, Images,
+    NetworkInfo, NetworkSpec, Networks, PullProgress, Result, Selector, VolumeInfo, VolumeSpec,
+    Volumes,
 };
 
 #[derive(Debug, Clone)]
@@ -34,6 +35,7 @@ impl Images for MemoryImages {
     async fn pull(
         &self,
         reference: &str,
+        _: Option<&str>,
         progress: &(dyn for<'a> Fn(PullProgress) + Send + Sync),
     ) -> Result<()> {
         const STEPS: u32 = 4;
@@ -59,6 +61,23 @@ impl Images for MemoryImages {
             world.images.iter_mut().for_each(|images| {
                 images.insert(reference.to_owned());
             });
+            Ok(())
+        })
+    }
+
+    async fn build(
+        &self,
+        spec: &BuildSpec,
+        progress: &(dyn for<'a> Fn(BuildProgress) + Send + Sync),
+    ) -> Result<()> {
+        let takes = self.0.call("build", |world, _| Ok(world.pull_takes))?;
+        progress(BuildProgress::new(0, 1));
+        tokio::time::sleep(takes).await;
+        self.0.call("build", |world, _| {
+            world.builds.push(spec.clone());
+            if let Some(images) = &mut world.images {
+                images.extend(spec.tags.iter().cloned());
+            }
             Ok(())
         })
     }

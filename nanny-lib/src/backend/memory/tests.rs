@@ -156,10 +156,13 @@ async fn a_missing_image_has_to_be_pulled() {
     let spec = ContainerSpec::new("web", "there");
     assert_eq!(engine.create(&spec).await.unwrap_err().kind(), ErrorKind::NotFound);
     let steps = std::sync::Mutex::new(Vec::new());
-    images.pull("there", &|step| steps.lock().unwrap().push(step)).await.unwrap();
+    images.pull("there", None, &|step| steps.lock().unwrap().push(step)).await.unwrap();
     let steps = steps.into_inner().unwrap();
     assert!(steps.is_sorted_by_key(|step| step.current_bytes));
     assert!(images.inspect("there").await.unwrap().is_some());
     engine.create(&spec).await.unwrap();
-    assert_eq!(images.pull("nowhere", &|_| {}).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        images.pull("nowhere", None, &|_| {}).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
 }

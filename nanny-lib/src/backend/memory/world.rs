@@ -10,8 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::super::{
-    BackendError, ContainerInfo, ContainerSpec, ContainerState, EngineHealth, ErrorKind, Event,
-    EventKind, Exit, LogLine, LogStream, MountKind, NetworkInfo, Result, VolumeInfo,
+    BackendError, BuildSpec, ContainerInfo, ContainerSpec, ContainerState, EngineHealth, ErrorKind,
+    Event, EventKind, Exit, FileInside, LogLine, LogStream, MountKind, NetworkInfo, Result,
+    VolumeInfo,
 };
 use crate::name::ContainerId;
 
@@ -26,6 +27,8 @@ pub(super) struct World {
     pub(super) images: Option<BTreeSet<String>>,
     /// `None`: every image can be pulled.
     pub(super) registry: Option<BTreeSet<String>>,
+    /// What was built, in order.
+    pub(super) builds: Vec<BuildSpec>,
     pub(super) defaults: Behaviour,
     pub(super) behaviours: BTreeMap<String, Behaviour>,
     pub(super) pull_takes: Duration,
@@ -53,6 +56,8 @@ pub(super) struct Behaviour {
 pub(super) struct Container {
     pub(super) info: ContainerInfo,
     pub(super) spec: ContainerSpec,
+    /// What was put into it, by path.
+    pub(super) files: BTreeMap<String, FileInside>,
     pub(super) log: VecDeque<LogLine>,
     /// How many lines were ever written: the log forgets its oldest ones.
     pub(super) written: u64,
@@ -88,6 +93,7 @@ impl World {
             volumes: BTreeMap::new(),
             images: None,
             registry: None,
+            builds: Vec::new(),
             defaults: Behaviour::default(),
             behaviours: BTreeMap::new(),
             pull_takes: Duration::ZERO,
@@ -152,6 +158,10 @@ impl World {
         for mount in &spec.mounts {
             if let MountKind::Volume { name, .. } = &mount.kind
                 && !self.volumes.contains_key(name)
+                && !self
+                    .containers
+                    .values()
+                    .any(|other| other.info.volumes.values().any(|v| v == name))
             {
                 return fail(ErrorKind::NotFound, format!("no such volume: {name}"));
             }
@@ -163,9 +173,11 @@ impl World {
         info.labels.clone_from(&spec.labels);
         info.restart = spec.restart.unwrap_or_default();
         info.uses_gpu = uses_gpu(spec);
+        info.volumes = volumes(spec, &id);
         let container = Container {
             info,
             spec: spec.clone(),
+            files: BTreeMap::new(),
             log: VecDeque::new(),
             written: 0,
             runs: 0,
@@ -179,6 +191,22 @@ impl World {
         self.emit(EventKind::Created, Some(&id));
         self.settle(now);
         Ok(id)
+    }
+
+    pub(super) fn rename(&mut self, id: &ContainerId, name: &str) -> Result<()> {
+        self.container("rename", id)?;
+        match self.id_of(name) {
+            Some(other) if other == *id => return Ok(()),
+            Some(_) => {
+                let message = "the name is in use";
+                return Err(BackendError::new(ErrorKind::Conflict, "rename", message).on(name));
+            }
+            None => {}
+        }
+        let container = self.container("rename", id)?;
+        name.clone_into(&mut container.info.name);
+        self.emit(EventKind::Changed, Some(id));
+        Ok(())
     }
 
     /// Asks for a start; `Some` is the number under which its outcome will be known.
@@ -483,6 +511,19 @@ impl Container {
 
 fn is_any(host_ip: Option<&str>) -> bool {
     host_ip.is_none_or(|ip| matches!(ip, "" | "0.0.0.0" | "::"))
+}
+
+/// Those without a name get one, as from an engine.
+fn volumes(spec: &ContainerSpec, id: &ContainerId) -> BTreeMap<String, String> {
+    let volumes = spec.mounts.iter().filter_map(|mount| {
+        let name = match &mount.kind {
+            MountKind::Volume { name, .. } => name.clone(),
+            MountKind::Anonymous => format!("{id}{}", mount.target.replace('/', "-")),
+            _ => return None,
+        };
+        Some((mount.target.clone(), name))
+    });
+    volumes.collect()
 }
 
 fn uses_gpu(spec: &ContainerSpec) -> bool {
