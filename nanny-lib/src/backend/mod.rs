@@ -5,11 +5,11 @@
 //! [`lifecycle`](crate::lifecycle); so is everything about GPUs and health.
 
 mod attachment;
+mod build;
 mod container;
 mod error;
-mod limits;
-mod build;
 mod files;
+mod limits;
 mod memory;
 mod mount;
 mod resources;
@@ -28,8 +28,8 @@ pub use self::container::{
     Protocol, RestartPolicy, Ulimit,
 };
 pub use self::error::{BackendError, ErrorKind};
-pub use self::limits::Limits;
 pub use self::files::FileInside;
+pub use self::limits::Limits;
 pub use self::memory::MemoryBackend;
 pub use self::mount::{Mount, MountKind, Recursion};
 pub use self::resources::{

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::service::{Desired, Down, Patience, ServiceState, Up, Waiter, Work};
+use super::view::orphans;
 use super::world::{Out, World};
 use super::{Answer, Effect, Now, RequestId};
 use crate::error::Error;
 use crate::gpu::{ClaimPhase, Decision, GpuRequest, GpuSnapshot, Holder, HolderName, arbitrate};
 use crate::name::ServiceName;
 use crate::nanny::{StartOptions, StartPlan, StopOptions, Stopped, Verdict};
-use crate::project::{Goal, Progress, Step, preview};
+use crate::project::{Goal, Progress, Step, has_drifted, preview};
 
 impl World {
     pub(super) fn on_start(
@@ -191,11 +192,14 @@ impl World {
             progress.replace = self.services[name].containers.keys().cloned().collect();
         }
         let containers = self.containers(name);
-        let steps = match preview(&self.services[name].wanted.project, &containers, &progress) {
+        let project = &self.services[name].wanted.project;
+        let steps = match preview(project, &containers, &progress) {
             Ok(steps) => steps.iter().map(Step::to_string).collect(),
             Err(reason) => vec![reason],
         };
-        StartPlan { verdict, steps }
+        let drifted = containers.iter().filter(|found| has_drifted(project, &containers, found));
+        let drift = drifted.map(|found| found.name.clone()).collect();
+        StartPlan { verdict, steps, drift, orphans: orphans(project, &containers) }
     }
 
     /// Finds a service that may be started and stopped, on an engine that answers.

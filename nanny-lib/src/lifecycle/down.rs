@@ -46,7 +46,7 @@ impl World {
                 down.then.take()
             }
         };
-        service.pulling = None;
+        service.preparing = None;
         let pulls = service.calls.iter().filter(|(on, _)| matches!(on, Subject::Image(_)));
         out.extend(pulls.map(|(_, id)| Effect::Cancel(*id)));
         let mut waiters: Vec<_> = ready_waiters.map(|ready| ready.waiter).collect();

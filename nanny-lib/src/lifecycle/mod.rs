@@ -64,7 +64,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use self::world::{Settings, World};
-use crate::backend::{BackendError, ContainerInfo, Event, PullProgress};
+use crate::backend::{BackendError, BuildProgress, ContainerInfo, Event, ImageInfo, PullProgress};
 use crate::error::Error;
 use crate::manifest::Discovery;
 use crate::name::{ContainerId, ServiceName};
@@ -125,8 +125,8 @@ pub enum Input {
     },
     /// An engine call ended.
     Done(CallId, Outcome),
-    /// A pull moved.
-    Pulling(CallId, PullProgress),
+    /// A pull or a build moved.
+    Preparing(CallId, Preparing),
     /// A probe ended.
     Probed {
         /// Whom it asked.
@@ -158,14 +158,25 @@ pub enum Command {
     Rediscover,
 }
 
+/// How far an image is that is fetched or made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Preparing {
+    /// It is pulled.
+    Pull(PullProgress),
+    /// It is built.
+    Build(BuildProgress),
+}
+
 /// How an engine call ended.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The network or volume is there; or the network is gone, or stays because others use it.
-    Ensured,
-    /// The image is there, under this identifier.
-    Image(String),
+    /// The network or volume is there, with what is to be told about it; or the network is gone, or
+    /// stays because others use it; or the files are in the container.
+    Ensured(Option<String>),
+    /// The image is there.
+    Image(ImageInfo),
     /// This is how the container is now.
     Container(ContainerInfo),
     /// The container is gone.

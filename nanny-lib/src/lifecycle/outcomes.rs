@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::service::{Patience, Work};
 use super::up::pause;
 use super::world::{Call, Out, World};
-use super::{CallId, EngineIndex, Now, Outcome};
-use crate::backend::{BackendError, ErrorKind, PullProgress};
+use super::{CallId, EngineIndex, Now, Outcome, Preparing};
+use crate::backend::{BackendError, ErrorKind, ImageInfo};
 use crate::name::{ContainerId, ServiceName};
-use crate::project::Step;
+use crate::project::{Step, Subject};
 
 /// So many failures in a row that waiting may cure are tolerated.
 const TOLERATED: u32 = 5;
@@ -36,7 +36,10 @@ impl World {
                 self.check_ours(&call, &id, now, out);
             }
             Outcome::Gone(id) => self.forget(call.engine, &id),
-            Outcome::Ensured => self.record(&name, &call.step, None),
+            Outcome::Ensured(notice) => {
+                self.note(&name, &call.subject, notice);
+                self.record(&name, &call.step, None);
+            }
             Outcome::Image(image) => self.record(&name, &call.step, Some(image)),
             Outcome::Failed(error) => self.on_failure(&call, error, now, out),
         }
@@ -55,19 +58,28 @@ impl World {
         }
     }
 
-    pub(super) fn on_pulling(&mut self, id: CallId, progress: PullProgress) {
+    pub(super) fn on_preparing(&mut self, id: CallId, progress: Preparing) {
         let Some(call) = self.calls.get(&id) else { return };
         let name = call.service.clone();
         if let Some(service) = self.services.get_mut(&name)
             && matches!(service.work, Work::Up(_))
         {
-            service.pulling = Some(progress);
+            service.preparing = Some(progress);
             self.touch(&name);
         }
     }
 
+    /// Notes what is to be told about a network or volume; what was told before is over.
+    fn note(&mut self, name: &ServiceName, subject: &Subject, notice: Option<String>) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        match notice {
+            Some(notice) => drop(service.notices.insert(subject.clone(), notice)),
+            None => drop(service.notices.remove(subject)),
+        }
+    }
+
     /// Notes what the work under way has got done.
-    fn record(&mut self, name: &ServiceName, step: &Step, image: Option<String>) {
+    fn record(&mut self, name: &ServiceName, step: &Step, image: Option<ImageInfo>) {
         let Some(service) = self.services.get_mut(name) else { return };
         if let Step::Start { id, .. } = step {
             service.stop_requested.remove(id);
@@ -83,14 +95,18 @@ impl World {
         match step {
             Step::Network(network) => drop(progress.networks.insert(network.spec.name.clone())),
             Step::Volume(volume) => drop(progress.volumes.insert(volume.spec.name.clone())),
-            Step::Image(reference) => {
-                progress.images.insert(reference.clone(), image.unwrap_or_default());
+            Step::Image(wanted) => {
+                let image = image.unwrap_or_else(|| ImageInfo::new(""));
+                progress.images.insert(wanted.reference.clone(), image);
             }
+            Step::Fill { id, .. } => drop(progress.filled.insert(id.clone())),
             Step::Start { id, .. } => drop(progress.started.insert(id.clone())),
+            // What we stopped on the way up is to be started again.
+            Step::Stop { id, .. } | Step::Kill { id } => drop(progress.started.remove(id)),
             Step::RemoveNetwork(network) => {
                 progress.removed_networks.insert(network.spec.name.clone());
             }
-            Step::Create { .. } | Step::Stop { .. } | Step::Kill { .. } | Step::Remove { .. } => {}
+            Step::Create { .. } | Step::Rename { .. } | Step::Remove { .. } => {}
         }
     }
 
@@ -124,7 +140,11 @@ impl World {
             Cure::None => {}
         }
         if error.kind() == ErrorKind::NotFound
-            && let Step::Start { id, .. } | Step::Stop { id, .. } | Step::Kill { id } = &call.step
+            && let Step::Start { id, .. }
+            | Step::Rename { id, .. }
+            | Step::Fill { id, .. }
+            | Step::Stop { id, .. }
+            | Step::Kill { id } = &call.step
         {
             let id = id.clone();
             self.forget(call.engine, &id);
@@ -215,6 +235,7 @@ fn cure(step: &Step, kind: ErrorKind, patience: &Patience) -> Cure {
 mod tests {
     use super::*;
     use crate::name::ContainerId;
+    use crate::project::ImageWanted;
 
     #[test]
     fn b8_an_unknown_outcome_is_looked_at_before_it_is_repeated() {
@@ -233,7 +254,7 @@ mod tests {
 
     #[test]
     fn b1_an_engine_that_lists_and_takes_no_calls_is_given_minutes_and_not_for_ever() {
-        let image = Step::Image("x".into());
+        let image = Step::Image(Box::new(ImageWanted::new("x")));
         let after = |refusals| Patience { refusals, failures: 99, ..Patience::default() };
         assert_eq!(cure(&image, ErrorKind::Unavailable, &after(30)), Cure::WaitForEngine);
         assert_eq!(cure(&image, ErrorKind::Unavailable, &after(REFUSALS)), Cure::None);
@@ -241,10 +262,8 @@ mod tests {
 
     #[test]
     fn b18_a_missing_image_fails_at_once() {
-        assert_eq!(
-            cure(&Step::Image("x".into()), ErrorKind::NotFound, &Patience::default()),
-            Cure::None
-        );
+        let image = Step::Image(Box::new(ImageWanted::new("x")));
+        assert_eq!(cure(&image, ErrorKind::NotFound, &Patience::default()), Cure::None);
         let start =
             Step::Start { part: "web".into(), id: ContainerId::new("1"), settle: Duration::ZERO };
         assert_eq!(cure(&start, ErrorKind::Invalid, &Patience::default()), Cure::None);

@@ -232,7 +232,10 @@ impl World {
             self.give_up_restart(name, error.to_string(), out);
             return;
         }
-        let up = self.new_up(name, StartOptions::default(), now);
+        let mut up = self.new_up(name, StartOptions::default(), now);
+        // As an engine would: the very containers that ended, and no news from files or registries.
+        let containers = self.containers(name).into_iter();
+        up.progress.as_is = containers.map(|container| container.id.clone()).collect();
         self.set_work(name, Work::Up(up));
         out.push(Effect::Announce(Change::Restarting { service: name.clone() }));
         self.advance(name, now, out);

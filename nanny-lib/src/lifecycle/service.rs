@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use super::health::Monitor;
 use super::restart::Restarts;
-use super::{CallId, EngineIndex, RequestId};
-use crate::backend::{BackendError, ContainerInfo, PullProgress};
+use super::{CallId, EngineIndex, Preparing, RequestId};
+use crate::backend::{BackendError, ContainerInfo};
 use crate::manifest::Service;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{StartOptions, Status, Wait};
@@ -58,8 +58,10 @@ pub(super) struct ServiceState {
     pub(super) monitor: Monitor,
     /// Callers who wait until it is ready.
     pub(super) ready_waiters: Vec<ReadyWaiter>,
-    /// How far the pull of its image is.
-    pub(super) pulling: Option<PullProgress>,
+    /// How far the pull or build of its image is.
+    pub(super) preparing: Option<Preparing>,
+    /// What is to be told about its networks and volumes.
+    pub(super) notices: BTreeMap<Subject, String>,
     /// The status last shown, and since when.
     pub(super) shown: Option<(Status, Timestamp)>,
 }
@@ -87,7 +89,8 @@ impl ServiceState {
             restarts: Restarts::default(),
             monitor: Monitor::default(),
             ready_waiters: Vec::new(),
-            pulling: None,
+            preparing: None,
+            notices: BTreeMap::new(),
             shown: None,
         }
     }

@@ -173,7 +173,7 @@ impl World {
             return;
         }
         up.images_ready = true;
-        service.pulling = None;
+        service.preparing = None;
         let deadline = now.mono + self.settings.start_limit;
         up.deadline = deadline;
         self.schedule(deadline, Timer::Service(name.clone()));
@@ -219,7 +219,7 @@ impl World {
         let Work::Up(mut up) = std::mem::replace(&mut service.work, Work::None) else { return };
         service.desired = Desired::Stopped;
         service.failure = Some(reason.clone());
-        service.pulling = None;
+        service.preparing = None;
         out.push(Effect::Announce(Change::Failed {
             service: name.clone(),
             reason: reason.clone(),
@@ -324,7 +324,8 @@ impl World {
             })
         };
         let any_up = containers.iter().any(|container| container.state.holds());
-        any_up && project.parts.keys().all(runs)
+        let mut wanted = project.parts.iter().filter(|(_, part)| part.is_wanted);
+        any_up && wanted.all(|(key, _)| runs(key))
     }
 
     pub(super) fn is_healthy(&self, name: &ServiceName) -> bool {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::Now;
 use super::service::{ServiceState, Work};
 use super::world::World;
+use super::{Now, Preparing};
 use crate::backend::ContainerInfo;
 use crate::manifest::Problem;
 use crate::name::ServiceName;
 use crate::nanny::{ContainerView, EngineState, EngineView, HealthView, ServiceView, Status};
-use crate::project::{exit_reason, has_completed, has_drifted};
+use crate::project::{Project, exit_reason, has_completed, has_drifted};
 
 impl World {
     /// How a service looks now; `None` if there is none of that name.
@@ -53,11 +53,17 @@ impl World {
             backend: engine.map(|engine| engine.info.name.clone()),
             gpus: claim.map(|claim| claim.placement.gpus.clone()).unwrap_or_default(),
             holds_gpu: claim.is_some(),
-            drift: containers.iter().any(|container| {
-                let part = project.part_of(container).and_then(|key| project.parts.get(key));
-                part.is_some_and(|part| has_drifted(project, part, container))
-            }),
-            pulling: service.pulling,
+            drift: containers.iter().any(|found| has_drifted(project, &containers, found)),
+            orphans: orphans(project, &containers),
+            notices: service.notices.values().cloned().collect(),
+            pulling: match service.preparing {
+                Some(Preparing::Pull(progress)) => Some(progress),
+                _ => None,
+            },
+            building: match service.preparing {
+                Some(Preparing::Build(progress)) => Some(progress),
+                _ => None,
+            },
             containers: containers
                 .iter()
                 .map(|container| ContainerView {
@@ -160,4 +166,10 @@ impl World {
         });
         missing.map(|container| exit_reason(container))
     }
+}
+
+/// Containers of the project that its files know nothing of, by name.
+pub(super) fn orphans(project: &Project, containers: &[&ContainerInfo]) -> Vec<String> {
+    let orphans = containers.iter().filter(|container| project.is_orphan(container));
+    orphans.map(|container| container.name.clone()).collect()
 }

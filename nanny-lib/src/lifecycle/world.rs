@@ -168,7 +168,7 @@ impl World {
                 self.on_listed(engine, issued, result, now, &mut out);
             }
             Input::Done(call, outcome) => self.on_done(call, outcome, now, &mut out),
-            Input::Pulling(call, progress) => self.on_pulling(call, progress),
+            Input::Preparing(call, progress) => self.on_preparing(call, progress),
             Input::Probed { service, run, health, latency } => {
                 self.on_probed(&service, run, (health, latency), now, &mut out);
             }

@@ -17,10 +17,10 @@ use super::builder::WallClock;
 use super::changes::{Change, Changes};
 use super::observer::StepObserver;
 use super::{Request, Result, Snapshot, effects};
-use crate::backend::{ContainerBackend, Event, PullProgress};
+use crate::backend::{ContainerBackend, Event};
 use crate::journal::JournalStore;
 use crate::lifecycle::{
-    Answer, CallId, Command, Effect, EngineIndex, Input, Now, RequestId, World,
+    Answer, CallId, Command, Effect, EngineIndex, Input, Now, Preparing, RequestId, World,
 };
 use crate::manifest::{Changed, ManifestSource, Problem, Severity};
 use crate::nanny::{Rediscovered, StartPlan, Started, Stopped};
@@ -72,7 +72,7 @@ struct Desk {
     calls: BTreeMap<CallId, AbortHandle>,
     callers: BTreeMap<RequestId, Caller>,
     requests: u64,
-    pulling: mpsc::Sender<(CallId, PullProgress)>,
+    pulling: mpsc::Sender<(CallId, Preparing)>,
     /// Since when the journal is being written, and whether it is to be written once more after that.
     writing: Option<Instant>,
     to_write: bool,
@@ -138,7 +138,7 @@ impl Driver {
                     let _ = caller.send(());
                     continue;
                 }
-                Some((call, progress)) = pulls.recv() => Input::Pulling(call, progress),
+                Some((call, progress)) = pulls.recv() => Input::Preparing(call, progress),
                 Some(Changed) = changed.next() => Input::SourceChanged,
                 Some((engine, event)) = events.next() => Input::Event(engine, event),
             };

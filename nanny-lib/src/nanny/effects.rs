@@ -10,15 +10,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backend::{
-    BackendError, ContainerBackend, ContainerInfo, ErrorKind, Images, NetworkInfo, Networks,
-    PullProgress, Result, Selector,
+    BackendError, BuildProgress, BuildSpec, ContainerBackend, ContainerInfo, ErrorKind, Images,
+    Labels, NetworkInfo, Networks, PullProgress, Result, Selector,
 };
 use crate::journal::{Journal, JournalStore};
-use crate::lifecycle::{CallId, Outcome};
+use crate::lifecycle::{CallId, Outcome, Preparing};
 use crate::manifest::{Discovery, ManifestSource, Problem};
 use crate::name::ContainerId;
 use crate::probe::{Health, HealthProbe, ProbeTarget};
-use crate::project::{NetworkWanted, Step, VolumeWanted};
+use crate::project::{ImageWanted, NetworkWanted, PullPolicy, Step, VolumeWanted, fits};
 
 /// For a list or an inspection.
 const LOOK: Duration = Duration::from_secs(5);
@@ -32,6 +32,8 @@ const BEYOND_GRACE: Duration = Duration::from_secs(30);
 const DISCOVER: Duration = Duration::from_secs(60);
 /// A pull that moves nothing for so long has failed.
 const STALLED: Duration = Duration::from_secs(120);
+/// A build that says nothing for so long has failed: compilers may be silent for long.
+const SILENT: Duration = Duration::from_secs(30 * 60);
 
 /// A probe that ends so much later than it should was not answered late: we were not awake.
 const STARVED: Duration = Duration::from_secs(1);
@@ -88,7 +90,7 @@ pub(super) async fn take(
     backend: Arc<dyn ContainerBackend>,
     id: CallId,
     step: Step,
-    progress: mpsc::Sender<(CallId, PullProgress)>,
+    progress: mpsc::Sender<(CallId, Preparing)>,
 ) -> Outcome {
     let took = contained(step_at(&*backend, id, step, progress)).await;
     took.unwrap_or_else(|| Err(panicked("call"))).unwrap_or_else(Outcome::Failed)
@@ -98,17 +100,29 @@ async fn step_at(
     backend: &dyn ContainerBackend,
     id: CallId,
     step: Step,
-    progress: mpsc::Sender<(CallId, PullProgress)>,
+    progress: mpsc::Sender<(CallId, Preparing)>,
 ) -> Result<Outcome> {
     match step {
-        Step::Network(network) => ensured(network_is_there(backend, &network).await),
+        Step::Network(network) => network_is_there(backend, &network).await.map(Outcome::Ensured),
         Step::RemoveNetwork(network) => ensured(network_is_gone(backend, &network).await),
-        Step::Volume(volume) => ensured(volume_is_there(backend, &volume).await),
-        Step::Image(reference) => image_is_there(backend, &reference, id, &progress).await,
+        Step::Volume(volume) => volume_is_there(backend, &volume).await.map(Outcome::Ensured),
+        Step::Image(image) => {
+            let report = Report { id, to: progress };
+            image_is_there(backend, &image, &report).await
+        }
         Step::Create { spec, .. } => match within(ACT, "create", backend.create(&spec)).await {
             Ok(container) => seen(backend, &container).await,
             Err(error) => Err(error),
         },
+        Step::Rename { id, name } => {
+            match within(ACT, "rename", backend.rename(&id, &name)).await {
+                Ok(()) => seen(backend, &id).await,
+                Err(error) => Err(error),
+            }
+        }
+        Step::Fill { id, files, .. } => {
+            ensured(within(ACT, "put files", backend.put_files(&id, &files)).await)
+        }
         Step::Start { id, settle, .. } => match within(START, "start", backend.start(&id)).await {
             Ok(()) => {
                 sleep(settle).await;
@@ -144,7 +158,7 @@ fn panicked(operation: &'static str) -> BackendError {
 }
 
 fn ensured(result: Result<()>) -> Result<Outcome> {
-    result.map(|()| Outcome::Ensured)
+    result.map(|()| Outcome::Ensured(None))
 }
 
 /// How the container is after the call: what the call returned is not believed.
@@ -156,11 +170,15 @@ async fn seen(backend: &dyn ContainerBackend, id: &ContainerId) -> Result<Outcom
     }
 }
 
-async fn network_is_there(backend: &dyn ContainerBackend, wanted: &NetworkWanted) -> Result<()> {
+/// Answers what is to be told about the network, if anything.
+async fn network_is_there(
+    backend: &dyn ContainerBackend,
+    wanted: &NetworkWanted,
+) -> Result<Option<String>> {
     let name = &wanted.spec.name;
     let Some(networks) = backend.networks() else { return Err(lacks("networks").on(name)) };
-    if is_ours_or_external(networks, wanted).await? {
-        return Ok(());
+    if let Some(found) = usable_network(networks, wanted).await? {
+        return Ok(notice("network", name, &found.labels, &wanted.expected));
     }
     if wanted.external {
         let message = "it is declared external and does not exist: create it first";
@@ -169,22 +187,44 @@ async fn network_is_there(backend: &dyn ContainerBackend, wanted: &NetworkWanted
     match within(ACT, "create network", networks.create(&wanted.spec)).await {
         // Somebody was faster.
         Err(error) if error.kind() == ErrorKind::Conflict => {
-            if is_ours_or_external(networks, wanted).await? { Ok(()) } else { Err(error) }
+            let found = usable_network(networks, wanted).await?.ok_or(error)?;
+            Ok(notice("network", name, &found.labels, &wanted.expected))
         }
-        created => created,
+        created => created.map(|()| None),
     }
 }
 
-/// Whether the network is there; an error if one of its name is there and is a stranger's.
-async fn is_ours_or_external(networks: &dyn Networks, wanted: &NetworkWanted) -> Result<bool> {
+/// The network, if it is there; an error if one of its name is there and is a stranger's.
+async fn usable_network(
+    networks: &dyn Networks,
+    wanted: &NetworkWanted,
+) -> Result<Option<NetworkInfo>> {
     let name = &wanted.spec.name;
     let found = within(LOOK, "find network", networks.find(name)).await?;
-    if found.is_empty() || wanted.external || found.iter().any(|network| is_ours(network, wanted)) {
-        return Ok(!found.is_empty());
+    let is_usable = |network: &NetworkInfo| wanted.external || is_ours(network, wanted);
+    let none = found.is_empty();
+    match found.into_iter().find(is_usable) {
+        None if !none => {
+            let message = "a network of that name exists and does not belong to this project: \
+                           remove it, or declare it external";
+            Err(BackendError::new(ErrorKind::Invalid, "find network", message).on(name))
+        }
+        usable => Ok(usable),
     }
-    let message = "a network of that name exists and does not belong to this project: \
-                   remove it, or declare it external";
-    Err(BackendError::new(ErrorKind::Invalid, "find network", message).on(name))
+}
+
+/// What a person should know of a network or volume that is used although it is another one than the
+/// files describe.
+fn notice(what: &str, name: &str, found: &Labels, expected: &Labels) -> Option<String> {
+    // One without the label is from before the label, or from hands that do not know of it.
+    let differs =
+        |(label, value): (&String, &String)| found.get(label).is_some_and(|there| there != value);
+    expected.iter().any(differs).then(|| {
+        format!(
+            "{what} '{name}' was made for another project or from another configuration, and is \
+             used as it is: remove it to have it made anew, or declare it external"
+        )
+    })
 }
 
 fn is_ours(network: &NetworkInfo, wanted: &NetworkWanted) -> bool {
@@ -204,66 +244,167 @@ async fn network_is_gone(backend: &dyn ContainerBackend, wanted: &NetworkWanted)
     Ok(())
 }
 
-async fn volume_is_there(backend: &dyn ContainerBackend, wanted: &VolumeWanted) -> Result<()> {
+/// Answers what is to be told about the volume, if anything.
+async fn volume_is_there(
+    backend: &dyn ContainerBackend,
+    wanted: &VolumeWanted,
+) -> Result<Option<String>> {
     let name = &wanted.spec.name;
     let Some(volumes) = backend.volumes() else { return Err(lacks("volumes").on(name)) };
-    let found = within(LOOK, "find volume", volumes.find(name)).await?;
-    if found.is_some() {
-        return Ok(());
+    if let Some(found) = within(LOOK, "find volume", volumes.find(name)).await? {
+        return Ok(notice("volume", name, &found.labels, &wanted.expected));
     }
     if wanted.external {
         let message = "it is declared external and does not exist: create it first";
         return Err(BackendError::new(ErrorKind::NotFound, "find volume", message).on(name));
     }
-    within(ACT, "create volume", volumes.create(&wanted.spec)).await
+    within(ACT, "create volume", volumes.create(&wanted.spec)).await.map(|()| None)
 }
 
 async fn image_is_there(
     backend: &dyn ContainerBackend,
-    reference: &str,
-    id: CallId,
-    progress: &mpsc::Sender<(CallId, PullProgress)>,
+    wanted: &ImageWanted,
+    report: &Report,
 ) -> Result<Outcome> {
+    let reference = wanted.reference.as_str();
     let Some(images) = backend.images() else { return Err(lacks("images").on(reference)) };
-    let look = || within(LOOK, "inspect image", images.inspect(reference));
-    if let Some(image) = look().await? {
-        return Ok(Outcome::Image(image.id));
+    // One for another platform is none.
+    let look = async || {
+        let found = within(LOOK, "inspect image", images.inspect(reference)).await?;
+        Ok(found.filter(|image| match (&wanted.platform, &image.platform) {
+            (Some(wanted), Some(actual)) => fits(wanted, actual),
+            _ => true,
+        }))
+    };
+    let builds = wanted.build.as_ref();
+    // A name that only the builder gives is in no registry.
+    let may_pull = matches!(wanted.pull, PullPolicy::Always | PullPolicy::Missing)
+        && builds.is_none_or(|build| !build.is_unnamed);
+    let anew = may_pull && wanted.pull == PullPolicy::Always
+        || builds.is_some() && wanted.pull == PullPolicy::Build;
+    if !anew && let Some(image) = look().await? {
+        return Ok(Outcome::Image(image));
     }
-    pull(images, reference, id, progress).await?;
-    match look().await? {
-        Some(image) => Ok(Outcome::Image(image.id)),
-        None => {
-            let message = "it was pulled, and is not there";
-            Err(BackendError::new(ErrorKind::NotFound, "pull", message).on(reference))
+    if may_pull {
+        let pulled = pull(images, reference, wanted.platform.as_deref(), report).await;
+        match pulled {
+            // What cannot be pulled can perhaps be built, and need not be if it is here.
+            Err(error) if builds.is_some() && error.kind() != ErrorKind::Unavailable => {}
+            Err(error) => return Err(not_pulled(reference, &error)),
+            Ok(()) => {}
         }
     }
+    let here = if wanted.pull == PullPolicy::Build { None } else { look().await? };
+    match (here, builds) {
+        (Some(image), _) => return Ok(Outcome::Image(image)),
+        (None, Some(spec)) => build(images, spec, report).await?,
+        (None, None) => {}
+    }
+    look().await?.map(Outcome::Image).ok_or_else(|| missing(wanted, may_pull))
+}
+
+fn not_pulled(reference: &str, error: &BackendError) -> BackendError {
+    let cure = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::Denied => {
+            "; correct its name, log in to its registry, or load it by hand"
+        }
+        _ => "",
+    };
+    let message = format!("image '{reference}' cannot be pulled: {}{cure}", error.message());
+    BackendError::new(error.kind(), "pull", message).on(reference)
+}
+
+fn missing(wanted: &ImageWanted, was_pulled: bool) -> BackendError {
+    let reference = wanted.reference.as_str();
+    let message = if was_pulled || wanted.build.is_some() {
+        format!(
+            "image '{reference}' is not there although it was just made or fetched: ask for a \
+             platform that it comes for"
+        )
+    } else {
+        format!(
+            "image '{reference}' is not there, and its pull policy forbids to pull it: load it by \
+             hand, or allow to pull it"
+        )
+    };
+    BackendError::new(ErrorKind::NotFound, "find image", message).on(reference)
 }
 
 /// Pulls for as long as the pull moves.
 async fn pull(
     images: &dyn Images,
     reference: &str,
-    id: CallId,
-    progress: &mpsc::Sender<(CallId, PullProgress)>,
+    platform: Option<&str>,
+    report: &Report,
 ) -> Result<()> {
-    let (moved, mut moves) = watch::channel(PullProgress::default());
-    let report = move |now: PullProgress| {
+    let (moved, moves) = watch::channel(PullProgress::default());
+    let note = move |now: PullProgress| {
         moved.send_replace(now);
     };
-    let mut pull = images.pull(reference, &report);
+    let pull = images.pull(reference, platform, &note);
+    match while_it_moves(pull, moves, STALLED, |now| report.say(Preparing::Pull(now))).await {
+        Some(pulled) => pulled,
+        None => {
+            let message = format!("nothing arrived for {STALLED:?}");
+            Err(BackendError::new(ErrorKind::Timeout, "pull", message).on(reference))
+        }
+    }
+}
+
+/// Builds for as long as the builder says something.
+async fn build(images: &dyn Images, spec: &BuildSpec, report: &Report) -> Result<()> {
+    let (moved, moves) = watch::channel(BuildProgress::default());
+    let note = move |now: BuildProgress| {
+        moved.send_replace(now);
+    };
+    let build = images.build(spec, &note);
+    let name = spec.tags.first().map_or("", String::as_str);
+    match while_it_moves(build, moves, SILENT, |now| report.say(Preparing::Build(now))).await {
+        Some(Err(error)) => {
+            let message = format!("image '{name}' cannot be built: {}", error.message());
+            Err(BackendError::new(error.kind(), "build", message).on(name).caused_by(error))
+        }
+        Some(built) => built,
+        None => {
+            let message = format!("image '{name}': its build said nothing for {SILENT:?}");
+            Err(BackendError::new(ErrorKind::Timeout, "build", message).on(name))
+        }
+    }
+}
+
+/// Waits for `work`, unless it moves nothing for `limit`.
+async fn while_it_moves<P: Copy, T>(
+    work: impl Future<Output = T>,
+    mut moves: watch::Receiver<P>,
+    limit: Duration,
+    mut say: impl FnMut(P),
+) -> Option<T> {
+    tokio::pin!(work);
     loop {
         tokio::select! {
             biased;
-            pulled = &mut pull => return pulled,
-            moved = timeout(STALLED, moves.changed()) => match moved {
-                // A full channel only means that nobody needs to know more often.
-                Ok(_) => drop(progress.try_send((id, *moves.borrow_and_update()))),
-                Err(_) => {
-                    let message = format!("nothing arrived for {STALLED:?}");
-                    return Err(BackendError::new(ErrorKind::Timeout, "pull", message).on(reference));
+            done = &mut work => return Some(done),
+            moved = timeout(limit, moves.changed()) => match moved {
+                Ok(_) => {
+                    let now = *moves.borrow_and_update();
+                    say(now);
                 }
+                Err(_) => return None,
             }
         }
+    }
+}
+
+/// Where the progress of a call is told.
+struct Report {
+    id: CallId,
+    to: mpsc::Sender<(CallId, Preparing)>,
+}
+
+impl Report {
+    /// A full channel only means that nobody needs to know more often.
+    fn say(&self, progress: Preparing) {
+        let _ = self.to.try_send((self.id, progress));
     }
 }
 

@@ -128,6 +128,11 @@ pub struct StartPlan {
     pub verdict: Verdict,
     /// What would be done in the engine, one line each, in order.
     pub steps: Vec<String>,
+    /// Containers that were made from something else than the files say now, by name. One that runs
+    /// is left alone unless the start asks to recreate it.
+    pub drift: Vec<String>,
+    /// Containers of the project that its files know nothing of, by name: they are never removed.
+    pub orphans: Vec<String>,
 }
 
 /// Whether a start would be let in.

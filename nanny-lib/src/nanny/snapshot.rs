@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::backend::{ContainerState, EngineHealth, PullProgress};
+use crate::backend::{BuildProgress, ContainerState, EngineHealth, PullProgress};
 use crate::manifest::{Manifest, Problem};
 use crate::name::{ContainerId, GpuId, ServiceName};
 
@@ -114,8 +114,14 @@ pub struct ServiceView {
     pub holds_gpu: bool,
     /// Its containers were made from other files than those there are now.
     pub drift: bool,
+    /// Containers of its project that its files know nothing of, by name: they are never removed.
+    pub orphans: Vec<String>,
+    /// What a person should know of its networks and volumes.
+    pub notices: Vec<String>,
     /// How far the pull of its images is, while one is under way.
     pub pulling: Option<PullProgress>,
+    /// How far the build of its images is, while one is under way.
+    pub building: Option<BuildProgress>,
 }
 
 impl ServiceView {

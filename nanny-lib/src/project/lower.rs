@@ -47,6 +47,7 @@ pub fn from_compose(
         hash_labels: vec![labels::SPEC_HASH.to_owned(), compose_labels::CONFIG_HASH.to_owned()],
         image_label: Some(compose_labels::IMAGE.to_owned()),
         parts,
+        inactive: Default::default(),
         networks,
         volumes,
     })
@@ -76,7 +77,7 @@ impl Lowering<'_> {
         };
         let names = service.depends_on.keys().filter(active);
         let depends_on = names.map(|name| dependency(name, service.depends_on[name])).collect();
-        Part { spec, depends_on, restart: restart.unwrap_or_default() }
+        Part { depends_on, restart: restart.unwrap_or_default(), ..Part::new(spec) }
     }
 
     fn spec(&mut self, service: &model::Service) -> ContainerSpec {
@@ -357,7 +358,11 @@ impl Lowering<'_> {
 pub(crate) fn spec_hash(spec: &ContainerSpec) -> String {
     // Strings, numbers, maps with text keys: there is nothing in a spec that JSON cannot say.
     let json = serde_json::to_vec(spec).unwrap_or_default();
-    Sha256::digest(&json).iter().fold(String::with_capacity(64), |mut hex, byte| {
+    hex(&Sha256::digest(&json))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
     })

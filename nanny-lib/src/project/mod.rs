@@ -3,23 +3,29 @@
 //! A [`Project`] is what is wanted, free of any engine and any file format; [`plan`] compares it
 //! with what an engine reports and says what to do next.
 
+mod image;
 mod lower;
+mod namespace;
 mod plan;
 mod preview;
 mod step;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
 
+pub(crate) use self::image::fits;
+pub use self::image::{ImageWanted, PullPolicy};
 pub use self::lower::from_compose;
 pub(crate) use self::lower::spec_hash;
+pub use self::namespace::{Join, LateHash, Namespace};
 pub use self::plan::{Goal, Plan, Progress, exit_reason, has_completed, has_drifted, plan};
 pub use self::preview::preview;
 pub use self::step::{Step, Subject};
 use crate::backend::{
-    ContainerInfo, ContainerSpec, Labels, NetworkSpec, RestartPolicy, VolumeSpec,
+    BuildSpec, ContainerInfo, ContainerSpec, FileInside, Labels, NetworkSpec, RestartPolicy,
+    VolumeSpec,
 };
 
 /// Labels that we put on what we start.
@@ -53,6 +59,8 @@ pub struct Project {
     pub image_label: Option<String>,
     /// Its parts, by name. Boxed, because a map makes room for eleven of them at once.
     pub parts: BTreeMap<String, Box<Part>>,
+    /// Parts that the files describe and that are switched off: their containers are no orphans.
+    pub inactive: BTreeSet<String>,
     /// Networks to be there before a container is created.
     pub networks: Vec<NetworkWanted>,
     /// Volumes to be there before a container is created.
@@ -103,6 +111,16 @@ impl Project {
     pub fn part_of<'a>(&self, container: &'a ContainerInfo) -> Option<&'a str> {
         container.labels.get(&self.part_label).map(String::as_str)
     }
+
+    /// Whether `container` is the project's and of a part that its files know nothing of any more.
+    ///
+    /// It is stopped with the project, and never removed: somebody may want it back. Files that
+    /// cannot be read describe no part at all, and make no orphans.
+    #[must_use]
+    pub fn is_orphan(&self, container: &ContainerInfo) -> bool {
+        let known = |part: &str| self.parts.contains_key(part) || self.inactive.contains(part);
+        !self.parts.is_empty() && !self.part_of(container).is_some_and(known)
+    }
 }
 
 /// One part of a project: a container to be.
@@ -116,13 +134,51 @@ pub struct Part {
     /// What the file asks for on an exit. The engine is told this, unless the service needs a GPU:
     /// then the engine is told nothing and the nanny does it.
     pub restart: RestartPolicy,
+    /// Whether there is to be a container of it at all.
+    pub is_wanted: bool,
+    /// When its image is fetched.
+    pub pull: PullPolicy,
+    /// How its image is built if there is none.
+    #[serde(skip)]
+    pub build: Option<BuildSpec>,
+    /// Files that are put into it before each start.
+    #[serde(skip)]
+    pub files: Vec<FileInside>,
+    /// Namespaces of other parts that it shares.
+    pub joins: Vec<Join>,
+    /// A label with a hash that depends on the containers whose namespaces it shares.
+    #[serde(skip)]
+    pub late_hash: Option<LateHash>,
 }
 
 impl Part {
     /// A part that depends on nothing and is not restarted.
     #[must_use]
     pub fn new(spec: ContainerSpec) -> Self {
-        Self { restart: spec.restart.unwrap_or_default(), spec, depends_on: Vec::new() }
+        Self {
+            restart: spec.restart.unwrap_or_default(),
+            spec,
+            depends_on: Vec::new(),
+            is_wanted: true,
+            pull: PullPolicy::Missing,
+            build: None,
+            files: Vec::new(),
+            joins: Vec::new(),
+            late_hash: None,
+        }
+    }
+
+    /// Whether it comes after `other`: it depends on it, or shares a namespace with it.
+    #[must_use]
+    pub fn needs(&self, other: &str) -> bool {
+        self.depends_on.iter().any(|dependency| dependency.part == other)
+            || self.joins.iter().any(|join| join.part == other)
+    }
+
+    /// Whether it is of no use with another container of `other` than the one it was started with.
+    fn follows(&self, other: &str) -> bool {
+        self.depends_on.iter().any(|dependency| dependency.part == other && dependency.restart)
+            || self.joins.iter().any(|join| join.part == other)
     }
 }
 
@@ -134,15 +190,17 @@ pub struct Dependency {
     pub part: String,
     /// In which state it must be.
     pub condition: Condition,
-    /// Whether the project can do without it.
+    /// Whether the project cannot do without it.
     pub required: bool,
+    /// Whether this part is started again when the other one was made anew.
+    pub restart: bool,
 }
 
 impl Dependency {
     /// `part` must be in `condition`.
     #[must_use]
     pub fn new(part: impl Into<String>, condition: Condition) -> Self {
-        Self { part: part.into(), condition, required: true }
+        Self { part: part.into(), condition, required: true, restart: false }
     }
 }
 
@@ -169,13 +227,16 @@ pub struct NetworkWanted {
     pub external: bool,
     /// Labels that tell a network of ours from a stranger of the same name.
     pub identity: Labels,
+    /// Labels that one made for us from these files carries: others are told of, and used.
+    #[serde(skip)]
+    pub expected: Labels,
 }
 
 impl NetworkWanted {
     /// A network to make, or, if `external`, one to find.
     #[must_use]
     pub fn new(spec: NetworkSpec, external: bool, identity: Labels) -> Self {
-        Self { spec, external, identity }
+        Self { spec, external, identity, expected: Labels::new() }
     }
 }
 
@@ -188,13 +249,16 @@ pub struct VolumeWanted {
     pub spec: VolumeSpec,
     /// Somebody else makes it: it must be there.
     pub external: bool,
+    /// Labels that one made for us from these files carries: others are told of, and used.
+    #[serde(skip)]
+    pub expected: Labels,
 }
 
 impl VolumeWanted {
     /// A volume to make, or, if `external`, one to find.
     #[must_use]
     pub fn new(spec: VolumeSpec, external: bool) -> Self {
-        Self { spec, external }
+        Self { spec, external, expected: Labels::new() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! All steps of a plan, on the assumption that every one of them succeeds.
 
 use super::{Goal, Plan, Progress, Project, Step, plan};
-use crate::backend::{ContainerInfo, ContainerState, EngineHealth, Exit};
+use crate::backend::{ContainerInfo, ContainerState, EngineHealth, Exit, ImageInfo};
 use crate::name::ContainerId;
 
 /// More rounds than any project needs: a round takes at least one part further.
@@ -60,8 +60,9 @@ impl Assumed<'_> {
                 self.progress.volumes.insert(volume.spec.name.clone());
             }
             Step::Image(image) => {
-                let id = self.image_in_use(image).unwrap_or_default();
-                self.progress.images.insert(image.clone(), id);
+                let reference = image.reference.clone();
+                let id = self.image_in_use(&reference).unwrap_or_default();
+                self.progress.images.insert(reference, ImageInfo::new(id));
             }
             Step::Create { spec, .. } => {
                 let id = ContainerId::new(spec.name.as_str());
@@ -70,6 +71,10 @@ impl Assumed<'_> {
                 container.labels = spec.labels.clone();
                 self.containers.push(container);
             }
+            Step::Rename { id, name } => {
+                self.set(id, |container| container.name.clone_from(name));
+            }
+            Step::Fill { id, .. } => drop(self.progress.filled.insert(id.clone())),
             Step::Start { part, id, .. } => {
                 let is_job = self.project.awaits_completion(part);
                 self.progress.started.insert(id.clone());
@@ -84,6 +89,7 @@ impl Assumed<'_> {
                 });
             }
             Step::Stop { id, .. } | Step::Kill { id } => {
+                self.progress.started.remove(id);
                 self.set(id, |container| container.state = ContainerState::Exited);
             }
             Step::Remove { id } => self.containers.retain(|container| container.id != *id),
@@ -157,6 +163,6 @@ mod tests {
             ..Progress::default()
         };
         let steps = preview(&project, &[&container], &replace).unwrap();
-        assert_eq!(steps.len(), 5, "{:?}", lines(&steps));
+        assert_eq!(steps.len(), 6, "{:?}", lines(&steps));
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{NetworkWanted, VolumeWanted};
-use crate::backend::ContainerSpec;
+use super::{ImageWanted, NetworkWanted, VolumeWanted};
+use crate::backend::{ContainerSpec, FileInside};
 use crate::name::ContainerId;
 
 /// The next thing to do. Each may be repeated.
@@ -15,14 +15,30 @@ pub enum Step {
     Network(NetworkWanted),
     /// Find the volume, or make it.
     Volume(VolumeWanted),
-    /// Find the image, or pull it.
-    Image(String),
+    /// Find the image, pull it or build it.
+    Image(Box<ImageWanted>),
     /// Make the container.
     Create {
         /// Which part it is.
         part: String,
         /// What to make.
         spec: Box<ContainerSpec>,
+    },
+    /// Give the container its name: the one it was made to replace is gone.
+    Rename {
+        /// The container.
+        id: ContainerId,
+        /// Its name from now on.
+        name: String,
+    },
+    /// Put files into the container.
+    Fill {
+        /// Which part it is.
+        part: String,
+        /// The container.
+        id: ContainerId,
+        /// What to put there.
+        files: Vec<FileInside>,
     },
     /// Start the container.
     Start {
@@ -75,8 +91,13 @@ impl fmt::Display for Step {
         match self {
             Self::Network(network) => write!(f, "network '{}'", network.spec.name),
             Self::Volume(volume) => write!(f, "volume '{}'", volume.spec.name),
-            Self::Image(image) => write!(f, "image '{image}'"),
+            Self::Image(image) => write!(f, "image '{}'", image.reference),
             Self::Create { spec, .. } => write!(f, "create container '{}'", spec.name),
+            Self::Rename { id, name } => write!(f, "rename container {id:?} to '{name}'"),
+            Self::Fill { part, files, .. } => {
+                write!(f, "put files into '{part}':")?;
+                files.iter().try_for_each(|file| write!(f, " {}", file.path))
+            }
             Self::Start { part, .. } => write!(f, "start '{part}'"),
             Self::Stop { id, .. } => write!(f, "stop container {id:?}"),
             Self::Kill { id } => write!(f, "kill container {id:?}"),
@@ -95,6 +116,8 @@ impl Step {
             | Self::Volume(_)
             | Self::Image(_)
             | Self::Create { .. }
+            | Self::Rename { .. }
+            | Self::Fill { .. }
             | Self::Start { .. } => true,
             Self::Stop { .. }
             | Self::Kill { .. }
@@ -111,9 +134,11 @@ impl Step {
                 Subject::Network(network.spec.name.clone())
             }
             Self::Volume(volume) => Subject::Volume(volume.spec.name.clone()),
-            Self::Image(image) => Subject::Image(image.clone()),
+            Self::Image(image) => Subject::Image(image.reference.clone()),
             Self::Create { part, .. } => Subject::Part(part.clone()),
-            Self::Start { id, .. }
+            Self::Rename { id, .. }
+            | Self::Fill { id, .. }
+            | Self::Start { id, .. }
             | Self::Stop { id, .. }
             | Self::Kill { id }
             | Self::Remove { id } => Subject::Container(id.clone()),

@@ -306,7 +306,7 @@ async fn a_volume_without_a_name_goes_over_to_another_container(context: Arc<Con
     let volume = context.backend.inspect(&old).await?.volumes.remove("/data");
     let volume = volume.ok_or_else(|| Stop::Fail("the volume is not told of".to_owned()))?;
     let mut new = context.spec(Program::Sleeps)?;
-    let kind = MountKind::Volume { name: volume.clone(), no_copy: false };
+    let kind = MountKind::volume(&volume);
     new.mounts.push(Mount::new("/data", kind));
     let new = context.backend.create(&new).await?;
     context.backend.remove(&old).await?;

@@ -8,9 +8,10 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
-    BackendError, BackendInfo, Capabilities, ContainerBackend, ContainerInfo, ContainerSpec,
-    ErrorKind, Event, EventKind, ImageInfo, Images, LogLine, LogOptions, NetworkInfo, NetworkSpec,
-    Networks, PullProgress, Result, Selector, Stats, VolumeInfo, VolumeSpec, Volumes,
+    BackendError, BackendInfo, BuildProgress, BuildSpec, Capabilities, ContainerBackend,
+    ContainerInfo, ContainerSpec, ErrorKind, Event, EventKind, FileInside, ImageInfo, Images,
+    LogLine, LogOptions, NetworkInfo, NetworkSpec, Networks, PullProgress, Result, Selector, Stats,
+    VolumeInfo, VolumeSpec, Volumes,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,12 +27,17 @@ pub(super) struct SimBackend {
     epoch: u32,
 }
 
+/// So soon a broken connection to a builder is noticed.
+const NOTICED: Duration = Duration::from_secs(60);
+
 impl SimBackend {
     pub(super) fn new(stage: Stage, engine: usize, epoch: u32) -> Self {
         let mut capabilities = Capabilities::default();
         capabilities.health_checks = true;
         capabilities.gpus = true;
         capabilities.survives_restart = true;
+        capabilities.files = true;
+        capabilities.builds = true;
         let info = BackendInfo::new(["one", "two"][engine], "");
         Self { info, capabilities, stage, engine, epoch }
     }
@@ -87,6 +93,14 @@ impl ContainerBackend for SimBackend {
             Reply::Made(id) => Ok(id),
             other => Err(unlike(&other)),
         }
+    }
+
+    async fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
+        self.change(Op::Rename(id.clone(), name.to_owned())).await
+    }
+
+    async fn put_files(&self, id: &ContainerId, files: &[FileInside]) -> Result<()> {
+        self.change(Op::Fill(id.clone(), files.len())).await
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
@@ -166,10 +180,25 @@ impl Images for SimBackend {
     async fn pull(
         &self,
         reference: &str,
+        _: Option<&str>,
         progress: &(dyn for<'a> Fn(PullProgress) + Send + Sync),
     ) -> Result<()> {
         progress(PullProgress::new(1, 2));
         self.change(Op::Pull(reference.to_owned())).await
+    }
+
+    async fn build(
+        &self,
+        spec: &BuildSpec,
+        progress: &(dyn for<'a> Fn(BuildProgress) + Send + Sync),
+    ) -> Result<()> {
+        progress(BuildProgress::default());
+        for tag in &spec.tags {
+            // A builder may be silent for long, but a connection that broke is noticed.
+            let built = tokio::time::timeout(NOTICED, self.change(Op::Pull(tag.clone()))).await;
+            built.unwrap_or_else(|_| Err(super::engine::error(ErrorKind::Unavailable)))?;
+        }
+        Ok(())
     }
 }
 

@@ -192,6 +192,15 @@ impl Play {
                 self.emit(engine, &id, &EventKind::Created);
                 (Reply::Made(id), 1)
             }
+            Op::Rename(id, name) => {
+                at.rename(id, name)?;
+                self.emit(engine, id, &EventKind::Changed);
+                (Reply::Done, 1)
+            }
+            Op::Fill(id, files) => {
+                at.fill(id, *files)?;
+                (Reply::Done, 1)
+            }
             Op::Start(id) => {
                 let swallows = self.temper.swallows;
                 self.mark(engine, id);

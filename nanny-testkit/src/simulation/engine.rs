@@ -31,6 +31,8 @@ pub(super) enum Starter {
 pub(super) struct Held {
     pub(super) info: ContainerInfo,
     pub(super) starter: Starter,
+    /// How many files were put there.
+    pub(super) files: usize,
     /// A stop is under way.
     pub(super) stopping: bool,
     /// Somebody asked for its last end.
@@ -103,6 +105,7 @@ impl Engine {
         let held = Held {
             info,
             starter: Starter::Others,
+            files: 0,
             stopping: false,
             asked_to_stop: false,
             run: 0,
@@ -110,6 +113,23 @@ impl Engine {
         };
         self.containers.insert(id.clone(), held);
         Ok(id)
+    }
+
+    pub(super) fn rename(&mut self, id: &ContainerId, name: &str) -> Result<()> {
+        let taken = |held: &Held| held.info.name == name && held.info.id != *id;
+        if self.containers.values().any(taken) {
+            return Err(error(ErrorKind::Conflict));
+        }
+        let held = self.containers.get_mut(id).ok_or_else(|| error(ErrorKind::NotFound))?;
+        name.clone_into(&mut held.info.name);
+        Ok(())
+    }
+
+    /// Puts files into a container.
+    pub(super) fn fill(&mut self, id: &ContainerId, files: usize) -> Result<()> {
+        let held = self.containers.get_mut(id).ok_or_else(|| error(ErrorKind::NotFound))?;
+        held.files = held.files.max(files);
+        Ok(())
     }
 
     /// Begins a run, unless one is under way; whether it did.
@@ -183,6 +203,9 @@ pub(super) enum Op {
     List,
     Inspect(ContainerId),
     Create(Box<ContainerSpec>),
+    Rename(ContainerId, String),
+    /// How many files are put there.
+    Fill(ContainerId, usize),
     Start(ContainerId),
     Stop(ContainerId, Duration),
     Kill(ContainerId),
@@ -209,6 +232,8 @@ impl Op {
             | Self::ListNetworks
             | Self::FindVolume(_) => false,
             Self::Create(_)
+            | Self::Rename(..)
+            | Self::Fill(..)
             | Self::Start(_)
             | Self::Stop(..)
             | Self::Kill(_)
@@ -223,7 +248,12 @@ impl Op {
     /// The container it changes.
     pub(super) fn container(&self) -> Option<&ContainerId> {
         match self {
-            Self::Start(id) | Self::Stop(id, _) | Self::Kill(id) | Self::Remove(id) => Some(id),
+            Self::Rename(id, _)
+            | Self::Fill(id, _)
+            | Self::Start(id)
+            | Self::Stop(id, _)
+            | Self::Kill(id)
+            | Self::Remove(id) => Some(id),
             _ => None,
         }
     }

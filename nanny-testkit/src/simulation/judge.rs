@@ -103,8 +103,12 @@ impl Play {
         });
         let Some(held) = self.engines[engine].containers.get(container) else { return };
         let (name, runs) = (services::of(&held.info), held.info.state.holds());
+        let inside = held.files;
         let is = held.info.name.clone();
         self.ensure(name.is_some(), "S4", || format!("{} touches '{is}'", shown(op)));
+        let wanted = name.map_or(0, services::files);
+        let ready = !matches!(op, Op::Start(_)) || inside >= wanted;
+        self.ensure(ready, "S2", || format!("'{is}' is started without its files"));
         let ends = matches!(op, Op::Stop(..) | Op::Kill(_) | Op::Remove(_));
         if self.temper.gentle && ends && runs {
             let licensed = name.is_some_and(|name| self.licences.contains(name));
@@ -121,7 +125,8 @@ impl Play {
             Ask::Stop(name, _) | Ask::Restart(name, _) => {
                 self.licences.insert(name);
             }
-            Ask::Start(name, options) if options.recreate => {
+            // What ended meanwhile may be made anew, and take others along.
+            Ask::Start(name, options) if options.recreate || services::follows(name) => {
                 self.licences.insert(name);
             }
             _ => {}

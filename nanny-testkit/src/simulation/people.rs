@@ -220,6 +220,13 @@ impl Play {
             }
             // A stranger's, and its name is in our way.
             1 => spec.labels.clear(),
+            // Compose makes a container anew, and is killed half-way.
+            2 => {
+                spec.name = format!("000000000000_{}", spec.name);
+                self.note(|| format!("by hand: half of a recreation, {}", spec.name));
+                let _ = self.execute(engine, &Op::Create(Box::new(spec)), Starter::Others);
+                return;
+            }
             // The project's own, made by Compose.
             _ => spec
                 .labels

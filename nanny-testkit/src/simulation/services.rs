@@ -2,11 +2,13 @@
 
 use nanny_lib::ServiceName;
 use nanny_lib::backend::{
-    ContainerInfo, ContainerSpec, DeviceMapping, Environment, Healthcheck, HealthcheckTest, Labels,
-    NetworkSpec, RestartPolicy, VolumeSpec,
+    BuildSpec, ContainerInfo, ContainerSpec, DeviceMapping, Environment, FileInside, Healthcheck,
+    HealthcheckTest, Labels, NetworkSpec, RestartPolicy, VolumeSpec,
 };
 use nanny_lib::manifest::{Manifest, Service};
-use nanny_lib::project::{Condition, Dependency, NetworkWanted, Project, VolumeWanted, labels};
+use nanny_lib::project::{
+    Condition, Dependency, Join, Namespace, NetworkWanted, Project, VolumeWanted, labels,
+};
 
 /// All that there ever are.
 pub(super) const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "g"];
@@ -43,6 +45,16 @@ pub(super) fn is_job(container: &ContainerInfo) -> bool {
     part.is_some_and(|part| part == "init")
 }
 
+/// How many files it must have inside when it is started.
+pub(super) fn files(name: &str) -> usize {
+    usize::from(name == "a")
+}
+
+/// Whether one of its parts ends and starts with another one that is made anew.
+pub(super) fn follows(name: &str) -> bool {
+    matches!(name, "e" | "g")
+}
+
 /// A network that is the service's own is told from a stranger's by these.
 pub(super) fn identity(name: &str) -> Labels {
     [(PROJECT.to_owned(), name.to_owned())].into()
@@ -57,6 +69,7 @@ pub(super) fn service(name: &str, variant: u64) -> Service {
         ("c", _) => &["init", "main"],
         ("d" | "g", 2) => &["db"],
         ("d" | "g", _) => &["db", "web"],
+        ("e", _) => &["main", "side"],
         _ => &["main"],
     };
     for part in parts {
@@ -71,7 +84,19 @@ pub(super) fn service(name: &str, variant: u64) -> Service {
         if (name, *part) == ("d", "db") {
             spec.healthcheck = Some(Healthcheck::new(HealthcheckTest::Inherit));
         }
+        if name == "b" {
+            spec.image = Some("built".to_owned());
+        }
         project = project.with_part(*part, spec);
+    }
+    for part in project.parts.values_mut() {
+        if name == "b" {
+            part.build = Some(BuildSpec::new("built", "/"));
+        }
+        part.files = vec![FileInside::new("/run/secrets/password", SECRET); files(name)];
+    }
+    if let Some(side) = project.parts.get_mut("side") {
+        side.joins = vec![Join::new(Namespace::Network, "main")];
     }
     let mut depend = |part: &str, on: &str, condition| {
         if let Some(part) = project.parts.get_mut(part) {
@@ -83,6 +108,11 @@ pub(super) fn service(name: &str, variant: u64) -> Service {
         "d" => depend("web", "db", Condition::Healthy),
         "g" => depend("web", "db", Condition::Started),
         _ => {}
+    }
+    if follows(name)
+        && let Some(on) = project.parts.get_mut("web").and_then(|web| web.depends_on.first_mut())
+    {
+        on.restart = true;
     }
     let policy = match name {
         "a" => RestartPolicy::Always,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use self::engine::Engine;
 use super::Settings;
 use crate::backend::BackendInfo;
-use crate::backend::{BackendError, ErrorKind};
+use crate::backend::{BackendError, ErrorKind, ImageInfo};
 use crate::error::Error;
 use crate::gpu::ClaimPhase;
 use crate::gpu::Exclusive;
@@ -127,7 +127,7 @@ impl Desk {
     fn seen(&mut self, call: CallId, container: &ContainerId) {
         let outcome = match self.engine.get(container) {
             Some(container) => Outcome::Container(container.clone()),
-            None => Outcome::Image("id".to_owned()),
+            None => Outcome::Image(ImageInfo::new("id")),
         };
         self.tell(Input::Done(call, outcome));
     }
@@ -279,7 +279,7 @@ fn a_service_that_comes_to_need_a_gpu_while_it_is_started_needs_leave() {
     let services = vec![services::service("a", 1), services::service("e", 3)];
     desk.tell(Input::Discovered(Discovery::new(services, Vec::new())));
     let (image, _) = desk.call("image");
-    desk.tell(Input::Done(image, Outcome::Image("id".to_owned())));
+    desk.tell(Input::Done(image, Outcome::Image(ImageInfo::new("id"))));
     assert!(matches!(desk.answers.pop(), Some(Answer::Started(Err(_)))));
     assert_eq!(desk.claim("e"), None);
     assert!(desk.calls.is_empty(), "{:?}", desk.calls);
