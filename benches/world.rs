@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nanny_lib::backend::{
-    BackendInfo, ContainerInfo, ContainerSpec, ContainerState, Event, EventKind,
+    BackendInfo, ContainerInfo, ContainerSpec, ContainerState, Event, EventKind, ImageInfo,
 };
 use nanny_lib::gpu::Exclusive;
 use nanny_lib::journal::Journal;
@@ -170,7 +170,7 @@ impl Town {
     /// What a willing engine answers.
     fn outcome(&mut self, call: CallId, step: Step) -> Outcome {
         match step {
-            Step::Image(_) => Outcome::Image("sha256:0".to_owned()),
+            Step::Image(_) => Outcome::Image(ImageInfo::new("sha256:0")),
             Step::Create { spec, .. } => {
                 let id = ContainerId::new(format!("{}-{}", spec.name, call.0));
                 let mut container = ContainerInfo::new(id.clone(), &spec.name, "image");
@@ -184,7 +184,7 @@ impl Town {
                 self.containers.remove(&id);
                 Outcome::Gone(id)
             }
-            _ => Outcome::Ensured,
+            _ => Outcome::Ensured(None),
         }
     }
 

@@ -175,6 +175,9 @@ fn query(spec: &BuildSpec, dockerfile: &str, classic: bool) -> String {
     if !spec.labels.is_empty() {
         query.append_pair("labels", &json(serde_json::to_string(&spec.labels)));
     }
+    if !spec.cache_from.is_empty() {
+        query.append_pair("cachefrom", &json(serde_json::to_string(&spec.cache_from)));
+    }
     for host in &spec.extra_hosts {
         query.append_pair("extrahosts", host);
     }
@@ -231,6 +234,7 @@ mod tests {
         spec.args.0.insert("B".to_owned(), None);
         spec.labels.insert("l".to_owned(), "v".to_owned());
         spec.target = Some("last".to_owned());
+        spec.cache_from = vec!["web:0".to_owned()];
         spec.platform = Some("linux/amd64".to_owned());
         spec.extra_hosts = vec!["h:1.2.3.4".to_owned()];
         (spec.no_cache, spec.pull, spec.shm_size) = (true, true, Some(7));
@@ -245,6 +249,7 @@ mod tests {
         assert_eq!(value("dockerfile"), ["sub/Dockerfile"]);
         assert_eq!(value("buildargs"), [r#"{"A":"x y&z","B":null}"#]);
         assert_eq!(value("labels"), [r#"{"l":"v"}"#]);
+        assert_eq!(value("cachefrom"), [r#"["web:0"]"#]);
         assert_eq!(value("extrahosts"), ["h:1.2.3.4"]);
         for (key, wanted) in
             [("target", "last"), ("platform", "linux/amd64"), ("shmsize", "7"), ("pull", "1")]

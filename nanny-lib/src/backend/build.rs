@@ -35,6 +35,8 @@ pub struct BuildSpec {
     pub pull: bool,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: Option<u64>,
+    /// Images whose layers may be used again.
+    pub cache_from: Vec<String>,
     /// Further lines of the hosts file, `name:address`.
     pub extra_hosts: Vec<String>,
     /// What the file asks for and no builder of ours can do: whoever has to build refuses.
@@ -59,6 +61,7 @@ impl BuildSpec {
             no_cache: false,
             pull: false,
             shm_size: None,
+            cache_from: Vec::new(),
             extra_hosts: Vec::new(),
             unsupported: Vec::new(),
         }

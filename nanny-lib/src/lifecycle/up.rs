@@ -150,7 +150,7 @@ impl World {
     /// Whether a name the project needs is another container's.
     fn name_taken(&self, name: &ServiceName, engine: EngineIndex) -> Option<String> {
         let service = &self.services[name];
-        let parts = service.wanted.project.parts.values();
+        let parts = service.wanted.project.parts.values().filter(|part| part.is_wanted);
         let containers = &self.engines[engine.0].containers;
         let mut namesakes = parts.flat_map(|part| containers.named(&part.spec.name));
         let stranger = namesakes.find(|container| {

@@ -1,5 +1,7 @@
 //! From a Compose project to ours: names, labels and defaults are Compose's, and are data here.
 
+mod beyond;
+
 use std::fmt::Write as _;
 
 use nanny_compose::{labels as compose_labels, model};
@@ -29,7 +31,7 @@ pub fn from_compose(
     manifest: &Manifest,
 ) -> Result<Project, Vec<Problem>> {
     let mut lowering = Lowering { compose, manifest, faults: Vec::new() };
-    let services = compose.services.iter().filter(|(_, service)| service.is_wanted);
+    let services = compose.services.iter();
     let parts = services.map(|(key, service)| (key.clone(), Box::new(lowering.part(service))));
     let parts = parts.collect();
     let networks =
@@ -47,7 +49,7 @@ pub fn from_compose(
         hash_labels: vec![labels::SPEC_HASH.to_owned(), compose_labels::CONFIG_HASH.to_owned()],
         image_label: Some(compose_labels::IMAGE.to_owned()),
         parts,
-        inactive: Default::default(),
+        inactive: compose.inactive.clone(),
         networks,
         volumes,
     })
@@ -77,7 +79,8 @@ impl Lowering<'_> {
         };
         let names = service.depends_on.keys().filter(active);
         let depends_on = names.map(|name| dependency(name, service.depends_on[name])).collect();
-        Part { depends_on, restart: restart.unwrap_or_default(), ..Part::new(spec) }
+        let part = Part { depends_on, restart: restart.unwrap_or_default(), ..Part::new(spec) };
+        self.beyond(service, part)
     }
 
     fn spec(&mut self, service: &model::Service) -> ContainerSpec {
@@ -329,7 +332,8 @@ impl Lowering<'_> {
         // Compose takes a network whose key fits for its own, whichever project made it.
         let ours = Labels::from([(compose_labels::NETWORK.to_owned(), key.to_owned())]);
         let identity = if network.external { Labels::new() } else { ours };
-        NetworkWanted::new(spec, network.external, identity)
+        let expected = beyond::expected(&spec.labels, network.external);
+        NetworkWanted { expected, ..NetworkWanted::new(spec, network.external, identity) }
     }
 
     fn volume(&self, key: &str, volume: &model::Volume) -> VolumeWanted {
@@ -339,7 +343,8 @@ impl Lowering<'_> {
             driver_options: volume.driver_opts.clone(),
             labels: self.compose.volume_labels(key, volume),
         };
-        VolumeWanted::new(spec, volume.external)
+        let expected = beyond::expected(&spec.labels, volume.external);
+        VolumeWanted { expected, ..VolumeWanted::new(spec, volume.external) }
     }
 
     fn fault(&mut self, service: &model::Service, field: &str, message: &str) {
@@ -374,7 +379,8 @@ fn dependency(name: &str, found: model::Dependency) -> Dependency {
         model::Condition::CompletedSuccessfully => Condition::Completed,
         _ => Condition::Started,
     };
-    Dependency { required: found.required, ..Dependency::new(name, condition) }
+    let Dependency { part, condition, .. } = Dependency::new(name, condition);
+    Dependency { part, condition, required: found.required, restart: found.restart }
 }
 
 fn restart_policy(policy: model::RestartPolicy) -> RestartPolicy {

@@ -108,6 +108,8 @@ pub(crate) struct PlanAnswer {
     reason: Option<String>,
     conflicts: Vec<String>,
     steps: Vec<String>,
+    drift: Vec<String>,
+    orphans: Vec<String>,
 }
 
 impl PlanAnswer {
@@ -120,7 +122,9 @@ impl PlanAnswer {
             Verdict::Refuse { reason, holders } => ("refuse", Vec::new(), Some(reason), holders),
             _ => ("unknown", Vec::new(), None, Vec::new()),
         };
-        Self { service: name.to_owned(), verdict, victims, reason, conflicts, steps: plan.steps }
+        let StartPlan { steps, drift, orphans, .. } = plan;
+        let service = name.to_owned();
+        Self { service, verdict, victims, reason, conflicts, steps, drift, orphans }
     }
 }
 

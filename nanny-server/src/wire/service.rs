@@ -116,7 +116,12 @@ pub(crate) struct ServiceStatus {
     holds_gpu: bool,
     drift: bool,
     backend: Option<String>,
+    /// Containers of the project that its files know nothing of.
+    orphans: Vec<String>,
+    /// What a person should know of its networks and volumes.
+    notices: Vec<String>,
     pulling: Option<Pulling>,
+    building: Option<Building>,
 }
 
 impl ServiceStatus {
@@ -141,6 +146,12 @@ impl ServiceStatus {
             holds_gpu: view.holds_gpu,
             drift: view.drift,
             backend: view.backend.clone(),
+            orphans: view.orphans.clone(),
+            notices: view.notices.clone(),
+            building: view.building.map(|progress| Building {
+                sent_bytes: progress.sent_bytes,
+                messages: progress.messages,
+            }),
             pulling: view.pulling.map(|progress| Pulling {
                 current_bytes: progress.current_bytes,
                 total_bytes: progress.total_bytes,
@@ -217,4 +228,11 @@ fn health_word(health: EngineHealth) -> &'static str {
 struct Pulling {
     current_bytes: u64,
     total_bytes: u64,
+}
+
+/// How far a build is: what was sent to the builder, and how often it said something.
+#[derive(Debug, Serialize)]
+struct Building {
+    sent_bytes: u64,
+    messages: u64,
 }

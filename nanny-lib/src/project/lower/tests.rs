@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use super::*;
+use crate::backend::FileInside;
 use crate::name::ServiceName;
+use crate::project::Namespace;
 
 fn manifest() -> Manifest {
     Manifest::new(ServiceName::new("chat").expect("a good name"))
@@ -318,4 +320,105 @@ fn limits_are_cut_as_compose_cuts_them() {
         ..Limits::default()
     };
     assert_eq!(part.spec.limits, expected);
+}
+
+#[test]
+fn secrets_in_the_file_or_a_variable_are_put_in_and_those_in_files_are_mounted() {
+    let text = |text: &str| model::Content::Text(text.to_owned());
+    let part = web(&manifest(), |service| {
+        let mut key = model::FileMount::new("key", text("hunter2"), "/run/secrets/key");
+        (key.uid, key.mode) = (Some("7".to_owned()), Some(0o400));
+        let file = model::Content::File("/srv/ai/token".to_owned());
+        service.secrets = vec![key, model::FileMount::new("token", file, "/run/secrets/token")];
+        service.configs = vec![
+            model::FileMount::new("app", text("a=1"), "/app.conf"),
+            model::FileMount::new("empty", text(""), "/empty"),
+        ];
+    });
+    let mut key = FileInside::new("/run/secrets/key", "hunter2");
+    (key.mode, key.owner) = (0o400, Some((7, 0)));
+    assert_eq!(part.files, [key, FileInside::new("/app.conf", "a=1")]);
+    let mounted: Vec<_> = part.spec.mounts.iter().map(|mount| mount.target.as_str()).collect();
+    assert_eq!(mounted, ["/run/secrets/token"]);
+    let told = format!("{part:?} {}", serde_json::to_string(&part).unwrap());
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn what_cannot_be_put_in_is_an_error_and_named() {
+    let text = || model::Content::Text("hunter2".to_owned());
+    let problems = lower(&manifest(), |service| {
+        service.read_only = true;
+        let mut key = model::FileMount::new("key", text(), "/run/secrets/key");
+        key.uid = Some("somebody".to_owned());
+        service.secrets = vec![key];
+    });
+    let problems: Vec<_> = problems.unwrap_err().into_iter().map(|found| found.message).collect();
+    assert!(problems[0].starts_with("services.web.secrets.key: "), "{problems:?}");
+    assert!(problems[1].contains("'somebody'") && problems[1].contains("uid"), "{problems:?}");
+    assert!(!problems.concat().contains("hunter2"));
+}
+
+#[test]
+fn a_build_names_its_image_and_labels_it_as_compose_does() {
+    let part = web(&manifest(), |service| {
+        service.image = "ai-web".to_owned();
+        service.platform = Some("linux/amd64".to_owned());
+        let mut build = model::Build::default();
+        build.context = "/srv/ai/web".to_owned();
+        build.dockerfile = "Dockerfile.gpu".to_owned();
+        build.tags = vec!["web:old".to_owned()];
+        build.labels.insert("mine".to_owned(), "yes".to_owned());
+        service.build = Some(build);
+    });
+    let build = part.build.unwrap();
+    assert!(build.is_unnamed, "there is no such image in any registry");
+    assert_eq!(build.tags, ["ai-web", "web:old"]);
+    assert_eq!(build.platform.as_deref(), Some("linux/amd64"));
+    let labels: Vec<_> = build.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(
+        labels,
+        [
+            "com.docker.compose.project=ai",
+            "com.docker.compose.service=web",
+            "com.docker.compose.version=2.40.3",
+            "mine=yes"
+        ]
+    );
+    assert_eq!(build.unsupported, [""; 0]);
+    let part = web(&manifest(), |service| {
+        let mut build = model::Build::default();
+        build.context = "https://example.com/repo.git".to_owned();
+        service.build = Some(build);
+    });
+    let build = part.build.unwrap();
+    assert!(!build.is_unnamed && build.unsupported.len() == 1, "{build:?}");
+}
+
+#[test]
+fn shared_namespaces_wait_for_the_other_s_container() {
+    let part = web(&manifest(), |service| {
+        service.network_mode = Some(model::NetworkMode::Service("vpn".to_owned()));
+        service.namespaces.ipc = Some("service:vpn".to_owned());
+        service.namespaces.pid = Some("host".to_owned());
+    });
+    let shared: Vec<_> = part.joins.iter().map(|join| (join.namespace, &*join.part)).collect();
+    assert_eq!(shared, [(Namespace::Network, "vpn"), (Namespace::Ipc, "vpn")]);
+    assert_eq!(part.late_hash.unwrap().label, compose_labels::CONFIG_HASH);
+    assert_eq!(web(&manifest(), |_| {}).late_hash, None);
+}
+
+#[test]
+fn what_is_not_wanted_stays_known() {
+    let part = web(&manifest(), |service| service.is_wanted = false);
+    assert!(!part.is_wanted);
+}
+
+#[test]
+fn networks_and_volumes_of_other_projects_can_be_told() {
+    let project = lower(&manifest(), |_| {}).unwrap();
+    for expected in [&project.networks[0].expected, &project.volumes[0].expected] {
+        assert_eq!(expected[compose_labels::PROJECT], "ai");
+        assert_eq!(expected[compose_labels::CONFIG_HASH].len(), 64);
+    }
 }

@@ -391,7 +391,7 @@ fn a_part_that_is_not_wanted_has_no_container_and_keeps_nobody_waiting() {
 fn orphans_are_stopped_and_never_removed() {
     let mut engine = Engine::new();
     engine.up(&project(&["web", "gone", "asleep"], |_| {}));
-    let now = project(&["web"], |project| drop(project.inactive.insert("asleep".to_owned())));
+    let now = project(&["web"], |project| project.inactive = ["asleep".to_owned()].into());
     let orphans: Vec<_> =
         engine.containers.iter().filter(|c| now.is_orphan(c)).map(|c| c.name.as_str()).collect();
     assert_eq!(orphans, ["p-gone-1"]);
