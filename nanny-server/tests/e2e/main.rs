@@ -11,6 +11,7 @@ mod http;
 mod registry;
 
 mod adoption;
+mod anew;
 mod by_hand;
 mod check;
 mod clock;
@@ -19,6 +20,8 @@ mod disk;
 mod exhaustion;
 mod failures;
 mod files;
+mod images;
+mod inside;
 mod interference;
 mod interleaved;
 mod logs;
