@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::engine;
-use crate::house::{GPU, House, IDLE, until, web};
+use crate::house::{GPU, House, IDLE, SERVING, until, web};
 use crate::parts::two;
 
 #[test]
@@ -50,6 +50,46 @@ fn what_we_start_is_compose_s_own() {
     house.until("web", |now| now["status"] == "stopped" && now["containers"] == json!([]));
     house.started("web");
     engine::compose(&home, &["down", "-v", "-t", "1"]);
+}
+
+#[test]
+fn every_command_of_compose_works_on_what_we_start() {
+    if !engine::has_compose() {
+        return;
+    }
+    let Some(house) = House::with("", &web(SERVING, "ports: ['127.0.0.1::8000']")) else { return };
+    house.started("web");
+    let (home, container) = (house.home("web"), house.container("web"));
+    let compose = |arguments: &[&str]| engine::compose(&home, arguments);
+    let (project, id) = (house.project("web"), engine::id(&container));
+
+    let projects = compose(&["ls", "--format", "json"]);
+    let projects: Value = serde_json::from_str(&projects).unwrap();
+    let ours = |found: &&Value| found["Name"] == *project;
+    let found = projects.as_array().unwrap().iter().find(ours).expect("it is listed").clone();
+    assert_eq!(found["Status"], "running(1)");
+    let file = home.join("docker-compose.yml");
+    assert_eq!(found["ConfigFiles"], file.canonicalize().unwrap().to_str().unwrap());
+
+    let address = compose(&["port", "web", "8000"]);
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    assert!(compose(&["top"]).contains("httpd"), "{}", compose(&["top"]));
+    assert!(compose(&["images"]).contains("nanny-test/busybox"));
+    assert!(compose(&["logs", "--no-color", "--tail", "1"]).contains("up"));
+
+    let since = || engine::time(&engine::inspect(&container)["State"]["StartedAt"]);
+    let before = since();
+    compose(&["restart", "-t", "1"]);
+    assert!(since() > before);
+    house.sees("web", |now| now["status"] == "running" && now["error"].is_null());
+    compose(&["stop", "-t", "1"]);
+    house.becomes("web", "stopped");
+    compose(&["start"]);
+    house.becomes("web", "running");
+    let said = compose(&["up", "-d"]);
+    assert_eq!(engine::id(&container), id, "{said}");
+    compose(&["down", "-v", "-t", "1"]);
+    house.until("web", |now| now["status"] == "stopped" && now["containers"] == json!([]));
 }
 
 #[test]

@@ -135,6 +135,17 @@ pub(crate) fn compose(directory: &Path, arguments: &[&str]) -> String {
     run(&mut compose_in(directory, arguments))
 }
 
+/// Runs `docker compose` by hand as somebody who is at home in `home`.
+#[track_caller]
+pub(crate) fn compose_as(directory: &Path, home: &Path, arguments: &[&str]) -> String {
+    let mut command = compose_in(directory, arguments);
+    // The plug-in itself is found where it always is.
+    if let (None, Some(real)) = (std::env::var_os("DOCKER_CONFIG"), std::env::var_os("HOME")) {
+        command.env("DOCKER_CONFIG", Path::new(&real).join(".docker"));
+    }
+    run(command.env("HOME", home))
+}
+
 /// Runs `docker compose` by hand while others are at work, which it may fail at.
 pub(crate) fn try_compose(directory: &Path, arguments: &[&str]) {
     compose_in(directory, arguments).output().expect("there is a docker command");

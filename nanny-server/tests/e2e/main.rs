@@ -35,3 +35,4 @@ mod secrets;
 mod seed;
 mod shutdown;
 mod strangers;
+mod world;
