@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 
 /// No context has more files and directories.
 const MAX_ENTRIES: usize = 200_000;
+/// No more of them are looked at.
+const MAX_SEEN: usize = 10 * MAX_ENTRIES;
 /// No context is bigger.
 const MAX_BYTES: u64 = 4 << 30;
 /// No recipe and no list of what to leave out is longer.
@@ -54,7 +56,8 @@ impl Context {
         }
         let (dockerfile, recipe) = recipe(&root, spec)?;
         let excluded = Excluded::read(&root, &dockerfile)?;
-        let mut gathering = Gathering { root: &root, excluded, entries: Vec::new(), bytes: 0 };
+        let entries = Vec::new();
+        let mut gathering = Gathering { root: &root, excluded, entries, bytes: 0, seen: 0 };
         gathering.directory(Path::new(""))?;
         let mut entries = gathering.entries;
         entries.sort_by(|one, other| one.0.cmp(&other.0));
@@ -192,6 +195,8 @@ struct Gathering<'a> {
     excluded: Excluded,
     entries: Vec<(PathBuf, Metadata)>,
     bytes: u64,
+    /// Files and directories that were looked at, also those that are left out.
+    seen: usize,
 }
 
 impl Gathering<'_> {
@@ -206,9 +211,13 @@ impl Gathering<'_> {
                 let found = found.map_err(failed())?;
                 let path = directory.join(found.file_name());
                 let metadata = found.metadata().map_err(failed())?;
+                self.seen += 1;
                 let excluded = self.excluded.holds(&path);
                 if metadata.is_dir() && !(excluded && self.excluded.is_final()) {
                     open.push(path.clone());
+                }
+                if self.seen > MAX_SEEN {
+                    return Err(self.too_big());
                 }
                 if !excluded || self.excluded.is_needed(&path) {
                     self.add(path, metadata)?;
@@ -228,14 +237,18 @@ impl Gathering<'_> {
         }
         self.entries.push((path, metadata));
         if self.bytes > MAX_BYTES || self.entries.len() > MAX_ENTRIES {
-            return Err(Fault::new(format!(
-                "the build context {} has more than {} GiB or {MAX_ENTRIES} files: name in its \
-                 .dockerignore what the build does not need",
-                self.root.display(),
-                MAX_BYTES >> 30
-            )));
+            return Err(self.too_big());
         }
         Ok(())
+    }
+
+    fn too_big(&self) -> Fault {
+        Fault::new(format!(
+            "the build context {} has more than {} GiB or {MAX_ENTRIES} files: name in its \
+             .dockerignore what the build does not need",
+            self.root.display(),
+            MAX_BYTES >> 30
+        ))
     }
 }
 

@@ -156,6 +156,7 @@ impl World {
             // What it needs, and was there, may have been taken away by others since.
             up.progress.networks.clear();
             up.progress.volumes.clear();
+            up.progress.images.clear();
         }
         if error.kind() == ErrorKind::Timeout
             && let Some(Work::Down(down)) = self.services.get_mut(name).map(|s| &mut s.work)

@@ -1,5 +1,6 @@
 //! Services that rest: adopting what runs, noticing what ends, restarting what should not have.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::commands::Admitted;
@@ -13,7 +14,7 @@ use crate::journal::Entry;
 use crate::manifest::RestartMode;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, StartOptions};
-use crate::project::{Goal, exit_reason, labels};
+use crate::project::{Goal, exit_reason, giving_way, labels};
 
 /// A restart waits so long for those who leave the GPU, and looks again.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -309,12 +310,17 @@ impl World {
         now: Now,
         out: &mut Out,
     ) {
-        if self.is_complete(name) {
+        let Some(service) = self.services.get(name) else { return };
+        let containers = self.containers(name);
+        // What runs of it may be on its way down: the last run was making it anew.
+        let giving_way = match entry {
+            Entry::Starting => giving_way(&service.wanted.project, &containers),
+            Entry::Running | Entry::Stopping => BTreeSet::new(),
+        };
+        if self.is_complete(name) && giving_way.is_empty() {
             self.take_in_hand(name, Desired::Running);
             return;
         }
-        let Some(service) = self.services.get(name) else { return };
-        let containers = self.containers(name);
         let due_back = |container: &&ContainerInfo| {
             let code = container.exit.as_ref().and_then(|exit| exit.code);
             // Within one boot, an end by a signal was somebody's wish.
@@ -328,7 +334,8 @@ impl World {
         }
         let options = StartOptions { force: self.others_leave(name), ..StartOptions::default() };
         match self.admitted(name, options, now, out) {
-            Ok(up) => {
+            Ok(mut up) => {
+                up.progress.replace = giving_way;
                 self.take_in_hand(name, Desired::Running);
                 self.begin_up(name, up, None, now, out);
             }

@@ -129,8 +129,13 @@ impl World {
         let service = &self.services[name];
         let made_now = |id: &ContainerId| {
             let container = self.containers(name).into_iter().find(|c| c.id == *id);
-            let part = container.and_then(|container| service.wanted.project.part_of(container));
-            part.is_some_and(|part| service.calls.contains_key(&Subject::Part(part.to_owned())))
+            container.is_some_and(|container| {
+                let part = service.wanted.project.part_of(container).unwrap_or_default();
+                let call = service.calls.get(&Subject::Part(part.to_owned()));
+                let step = call.and_then(|call| self.calls.get(call)).map(|call| &call.step);
+                // An older one of the same part is not what is being made.
+                matches!(step, Some(Step::Create { spec, .. }) if spec.name == container.name)
+            })
         };
         service.calls.contains_key(subject)
             || matches!(subject, Subject::Container(id) if made_now(id))

@@ -160,8 +160,10 @@ impl World {
         let project = &service.wanted.project;
         let missing = containers.iter().find(|container| {
             let part = project.part_of(container).unwrap_or_default();
-            !container.state.holds()
-                && project.parts.contains_key(part)
+            // Of several, one that runs is enough.
+            let mut namesakes = containers.iter().filter(|c| project.part_of(c) == Some(part));
+            !namesakes.any(|container| container.state.holds())
+                && project.parts.get(part).is_some_and(|part| part.is_wanted)
                 && !has_completed(project, part, container)
         });
         missing.map(|container| exit_reason(container))

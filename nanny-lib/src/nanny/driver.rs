@@ -59,6 +59,7 @@ enum Caller {
 }
 
 /// What a task of the driver came to.
+#[expect(clippy::large_enum_variant, reason = "nearly all are inputs, and are taken in at once")]
 enum Finished {
     Input(Input),
     Journal(io::Result<()>),

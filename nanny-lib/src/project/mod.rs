@@ -20,7 +20,9 @@ pub use self::image::{ImageWanted, PullPolicy};
 pub use self::lower::from_compose;
 pub(crate) use self::lower::spec_hash;
 pub use self::namespace::{Join, LateHash, Namespace};
-pub use self::plan::{Goal, Plan, Progress, exit_reason, has_completed, has_drifted, plan};
+pub use self::plan::{
+    Goal, Plan, Progress, exit_reason, giving_way, has_completed, has_drifted, plan,
+};
 pub use self::preview::preview;
 pub use self::step::{Step, Subject};
 use crate::backend::{

@@ -117,6 +117,16 @@ pub fn has_drifted(
     expected.is_some_and(|spec| parts::differs(project, &spec.labels, container))
 }
 
+/// Containers that were about to give way to one that was made for it.
+#[must_use]
+pub fn giving_way(project: &Project, containers: &[&ContainerInfo]) -> BTreeSet<ContainerId> {
+    let progress = Progress::default();
+    let parts = Parts { project, containers, progress: &progress };
+    let held = project.parts.keys().map(|key| parts.held(key));
+    let replaced = held.filter(|held| held.heir.is_some()).filter_map(|held| held.container);
+    replaced.map(|container| container.id.clone()).collect()
+}
+
 /// Whether a part that ran and ended needs not run again: a job, not a server.
 #[must_use]
 pub fn has_completed(project: &Project, key: &str, container: &ContainerInfo) -> bool {

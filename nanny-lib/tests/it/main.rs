@@ -5,6 +5,7 @@ mod arbitration;
 mod callers;
 mod health;
 mod house;
+mod images;
 mod lifecycle;
 mod notes;
 mod outage;

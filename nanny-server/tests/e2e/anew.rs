@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::engine;
-use crate::house::{House, IDLE, web};
+use crate::house::{House, IDLE, STUBBORN, until, web};
 
 /// Its data is in a volume that has no name.
 fn with_data(more: &str) -> String {
@@ -100,6 +100,37 @@ fn what_compose_left_half_made_anew_is_brought_to_an_end() {
     house.started("web");
     assert_eq!(engine::id(&container), next);
     assert!(engine::find(&heir).is_none());
+}
+
+#[test]
+fn a3_killed_while_it_makes_a_container_anew_it_ends_with_one() {
+    let Some(mut house) =
+        House::with("", &web(STUBBORN, "volumes: [/data]\nstop_grace_period: 2s"))
+    else {
+        return;
+    };
+    let container = house.container("web");
+    house.started("web");
+    engine::execute(&container, "echo kept > /data/file");
+    for _ in 0..3 {
+        let client = house.begin_start("web", r#"{"recreate": true}"#);
+        until(
+            || (engine::containers(&house.project("web")).len() == 2).then_some(()),
+            || "no other container is made".to_owned(),
+        );
+        house.end_with("KILL");
+        drop(client);
+        house.open();
+        until(
+            || {
+                let all = engine::containers(&house.project("web"));
+                (all.len() == 1 && all[0]["State"] == "running").then_some(())
+            },
+            || format!("{:?}", engine::containers(&house.project("web"))),
+        );
+        house.becomes("web", "running");
+        assert_eq!(engine::execute(&container, "cat /data/file"), "kept\n");
+    }
 }
 
 fn sharing() -> String {

@@ -81,8 +81,8 @@ async fn up(engine: &DockerBackend, project: &Project) -> nanny_lib::backend::Re
                     progress.volumes.insert(name);
                 }
                 Step::Image(image) => {
-                    let found = images.inspect(&image).await?.expect("the image is there");
-                    progress.images.insert(image, found.id);
+                    let found = images.inspect(&image.reference).await?;
+                    progress.images.insert(image.reference, found.expect("the image is there"));
                 }
                 Step::Create { spec, .. } => {
                     engine.create(&spec).await?;

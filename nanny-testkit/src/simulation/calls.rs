@@ -124,7 +124,9 @@ impl Play {
     pub(super) fn deliver(&mut self, mut call: Call, result: Result<Reply>) {
         match self.engines[call.engine].mood {
             Mood::Down => self.answer(call, Err(error(ErrorKind::Unavailable))),
-            Mood::Wedged => self.engines[call.engine].deferred.push(Deferred::Reply(call, result)),
+            Mood::Wedged => {
+                self.engines[call.engine].deferred.push(Deferred::Reply(call, Box::new(result)));
+            }
             Mood::Up => match call.fate {
                 Fate::Lost(Some(kind)) => self.answer(call, Err(error(kind))),
                 // Nobody ever answers. Whoever asked must give it up.

@@ -57,7 +57,7 @@ pub(super) enum Mood {
 /// What waits until an engine has recovered.
 pub(super) enum Deferred {
     Arrival(Call),
-    Reply(Call, Result<Reply>),
+    Reply(Call, Box<Result<Reply>>),
 }
 
 #[derive(Default)]

@@ -167,7 +167,7 @@ impl Play {
                     self.answer(call, Err(error(ErrorKind::Unavailable)));
                 }
                 (Deferred::Arrival(call), _) => self.arrive(call),
-                (Deferred::Reply(call, result), _) => self.deliver(call, result),
+                (Deferred::Reply(call, result), _) => self.deliver(call, *result),
             }
         }
         if mood == Mood::Up {

@@ -232,6 +232,12 @@ impl MemoryBackend {
         })
     }
 
+    /// The images that were pulled, in order.
+    #[must_use]
+    pub fn pulls(&self) -> Vec<String> {
+        self.engine.by_hand(|world, _| world.pulls.clone())
+    }
+
     /// The images that were built, in order.
     #[must_use]
     pub fn builds(&self) -> Vec<BuildSpec> {

@@ -58,6 +58,7 @@ impl Images for MemoryImages {
             ));
         }
         self.0.call("pull", |world, _| {
+            world.pulls.push(reference.to_owned());
             world.images.iter_mut().for_each(|images| {
                 images.insert(reference.to_owned());
             });

@@ -27,6 +27,8 @@ pub(super) struct World {
     pub(super) images: Option<BTreeSet<String>>,
     /// `None`: every image can be pulled.
     pub(super) registry: Option<BTreeSet<String>>,
+    /// What was pulled, in order.
+    pub(super) pulls: Vec<String>,
     /// What was built, in order.
     pub(super) builds: Vec<BuildSpec>,
     pub(super) defaults: Behaviour,
@@ -93,6 +95,7 @@ impl World {
             volumes: BTreeMap::new(),
             images: None,
             registry: None,
+            pulls: Vec::new(),
             builds: Vec::new(),
             defaults: Behaviour::default(),
             behaviours: BTreeMap::new(),
