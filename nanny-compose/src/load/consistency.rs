@@ -172,6 +172,13 @@ fn image(service: &At<'_>) {
     if !has_image && service.field("build").is_none() {
         service.problem_at_key("has neither 'image' nor 'build'; say what to run");
     }
+    let periods = ["refresh", "daily", "weekly", "every_"];
+    if let Some(policy) = service.field("pull_policy")
+        && let Some(text) = policy.node.as_str()
+        && periods.iter().any(|word| text.contains(word))
+    {
+        policy.warn("is taken for 'missing': the image is not fetched again by itself");
+    }
     let Some(build) = service.field("build") else { return };
     let is_said = |key| text(build.node, key).is_some_and(|text| !text.is_empty());
     if is_said("dockerfile") && is_said("dockerfile_inline") {

@@ -25,6 +25,14 @@ fn a_folded_command_is_one_line() {
 }
 
 #[test]
+fn a_policy_that_pulls_now_and_then_is_warned_of() {
+    let warned = warnings(&web_file("pull_policy: daily\n"));
+    assert_eq!(warned.len(), 1);
+    assert!(warned[0].contains("services.web.pull_policy: is taken for 'missing'"), "{warned:?}");
+    assert!(warnings(&web_file("pull_policy: always\n")).is_empty());
+}
+
+#[test]
 fn a_command_that_compose_cuts_off_is_warned_of() {
     let warned = warnings(&web_file("command: sleep 5; echo hi\n"));
     assert_eq!(warned.len(), 1);
