@@ -64,11 +64,10 @@ fn a_project_is_printed_for_people_for_programs_and_as_hashes() {
     let (json, _, _) = folder.config(&["--json"]);
     assert!(json.starts_with(r#"{"name":"work","#) && json.ends_with("}\n"), "{json}");
     let (hashes, _, _) = folder.config(&["--hash"]);
-    let lines: Vec<_> = hashes.lines().collect();
-    let names = lines.iter().map(|line| line.rsplit_once(' ').expect("a hash comes last"));
-    let names: Vec<_> = names.inspect(|(_, hash)| assert_eq!(hash.len(), 64)).collect();
-    let names: Vec<_> = names.iter().map(|(name, _)| *name).collect();
+    let lines = hashes.lines().map(|line| line.rsplit_once(' ').expect("a hash comes last"));
+    let (names, hashes_alone): (Vec<_>, Vec<_>) = lines.unzip();
     assert_eq!(names, ["network default", "service web", "volume data"]);
+    assert!(hashes_alone.iter().all(|hash| hash.len() == 64), "{hashes}");
     // What is printed for people is a Compose file that means the same.
     fs::write(folder.root().join("again.yaml"), yaml).expect("there is room for a file");
     assert_eq!(folder.config(&["-f", "again.yaml", "--hash"]).0, hashes);
