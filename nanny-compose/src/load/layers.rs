@@ -206,9 +206,7 @@ fn keep_notes(document: &Node, layer: &mut Node) {
     let Some(mapping) = layer.as_mapping_mut() else { return };
     for entry in entries(document) {
         if entry.key.text.starts_with("x-") {
-            let mut note = entry.value.clone();
-            merge::settle(&mut note);
-            mapping.insert(entry.key.clone(), note);
+            mapping.insert(entry.key.clone(), entry.value.clone());
         }
     }
 }

@@ -376,6 +376,7 @@ fn decimal(at: &At<'_>) -> Option<Value> {
 
 fn size(at: &At<'_>, kind: Size) -> Option<Value> {
     let bytes = match &at.node.value {
+        Value::Int(value) if *value < 0 && kind == Size::NotNegative => None,
         Value::Int(value) if kind != Size::Text => Some(*value),
         Value::Float(_) if kind == Size::Any => Some(0),
         Value::String(text) => scalars::bytes(text).map(i128::from),
@@ -434,7 +435,7 @@ fn pairs(at: &At<'_>, may_be_null: bool) -> Option<Node> {
             };
             mapping.insert(item.node.key(key), value);
         }
-        return Some(at.node.with(Value::Mapping(mapping)));
+        return Some(Node { listed: true, ..at.node.with(Value::Mapping(mapping)) });
     }
     if at.node.as_mapping().is_none() {
         // Without the value: what stands here was meant to be an environment.
@@ -510,6 +511,10 @@ fn hosts(at: &At<'_>) -> Option<Node> {
             None => vec![value],
         };
         for address in addresses {
+            if address.node.tag.as_deref() == Some(RESET) {
+                address.problem("a single host cannot be reset; write '!override' before them all");
+                continue;
+            }
             let Some(text) = address.string() else { continue };
             lines.push(address.node.with(Value::String(format!("{}={text}", key.text))));
         }

@@ -199,6 +199,8 @@ pub(crate) enum Loose {
 pub(crate) enum Size {
     /// With a unit, or as any number; Compose takes a fraction for nothing.
     Any,
+    /// With a unit, or as a whole number that is not below zero.
+    NotNegative,
     /// With a unit, or as a whole number.
     Whole,
     /// As a string.

@@ -190,7 +190,7 @@ static MOUNT_VOLUME: Object = Object::new(&[
 ]);
 
 static MOUNT_TMPFS: Object = Object::new(&[
-    Field::new("size", &SIZE),
+    Field::new("size", &Shape::Size(Size::NotNegative)),
     Field::new("mode", &Shape::Whole(Whole { cuts: true, reads: false, min: 0, max: 0xffff_ffff })),
 ]);
 
