@@ -11,8 +11,10 @@ use crate::case::Expected;
 pub(crate) enum Outcome {
     Identical,
     RefusedByBoth,
-    /// Compose accepts it; we say that we do not support it.
-    Refused(String),
+    /// Compose accepts it, and we have these problems with it.
+    Stricter(Vec<String>),
+    /// Compose has this against it, and we accept it.
+    Laxer(String),
     Different(String),
 }
 
