@@ -327,17 +327,16 @@ fn choice(at: &At<'_>, choices: &[&str]) -> Option<Value> {
 fn loosely(at: &At<'_>, loose: Loose) -> Option<Value> {
     let (fits, wanted) = match (&at.node.value, loose) {
         (Value::String(_), _) => (true, ""),
-        (Value::Int(_), Loose::Number | Loose::NumberOrNull) => (true, ""),
+        (Value::Int(_), Loose::Number | Loose::NumberOrNull | Loose::WholeOrNull) => (true, ""),
         (Value::Float(_), Loose::Number | Loose::NumberOrNull) => (true, ""),
         (Value::Bool(_), Loose::Flag) => (true, ""),
-        (Value::Null, Loose::NumberOrNull | Loose::Null) => {
+        (Value::Null, Loose::NumberOrNull | Loose::WholeOrNull) => {
             return Some(Value::String(String::new()));
         }
         (Value::Int(value), Loose::Whole) => return Some(Value::Int(*value)),
-        (_, Loose::Whole) => (false, "a string or a whole number"),
+        (_, Loose::Whole | Loose::WholeOrNull) => (false, "a string or a whole number"),
         (_, Loose::Number | Loose::NumberOrNull) => (false, "a string or a number"),
         (_, Loose::Flag) => (false, "a string, true or false"),
-        (_, Loose::Null) => (false, "a string"),
     };
     if !fits {
         return at.wrong_kind(wanted);

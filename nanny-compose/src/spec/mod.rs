@@ -188,8 +188,8 @@ pub(crate) enum Loose {
     Number,
     /// Numbers, and nothing for an empty text.
     NumberOrNull,
-    /// Nothing, for an empty text.
-    Null,
+    /// Whole numbers, and nothing for an empty text.
+    WholeOrNull,
     /// Booleans.
     Flag,
 }

@@ -264,7 +264,7 @@ static LOGGING: Object =
     Object::new(&[Field::new("driver", &Shape::Text), Field::new("options", &LOGGING_OPTIONS)])
         .merged(Merge::ByKeyIfSame("driver"));
 
-static STORAGE_OPTIONS: Shape = Shape::Named(&Shape::Loose(Loose::Null));
+static STORAGE_OPTIONS: Shape = Shape::Named(&Shape::Loose(Loose::WholeOrNull));
 
 static LOGGING_OPTIONS: Shape = Shape::Named(&Shape::Loose(Loose::NumberOrNull));
 
