@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::at::{At, Place, Sink};
 use super::read::{Reader, entries};
 use super::reading::Reading;
-use super::{check, extends, include, merge, scalars, variables};
+use super::{check, extends, include, merge, normal, scalars, variables};
 use crate::spec::{PROJECT, Shape};
 use crate::yaml::{self, Limits, Mapping, Node, Value};
 
@@ -147,6 +147,9 @@ impl<'a> Loader<'a> {
         }
         if self.sink.count() > before {
             return None;
+        }
+        if let Some(project) = &mut project {
+            normal::bind_devices(project, scope.dir);
         }
         // Files with nothing in them are a project with nothing in it.
         let source = files.first().map_or(0, |file| self.sink.file(file));

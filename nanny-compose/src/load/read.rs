@@ -216,7 +216,7 @@ impl Reader<'_> {
                 home.join(rest.trim_start_matches('/'))
             }
             // Compose leaves an absolute path as it is written.
-            None if text.starts_with('/') => return Some(text.to_owned()),
+            None if text.starts_with('/') || is_windows(text) => return Some(text.to_owned()),
             None => self.dir.join(text),
         };
         Some(scalars::clean(&path).to_string_lossy().into_owned())
@@ -232,6 +232,11 @@ impl Reader<'_> {
         }
         Some(node)
     }
+}
+
+/// Whether a path begins with a drive of Windows.
+fn is_windows(path: &str) -> bool {
+    matches!(path.as_bytes(), [drive, b':', b'/' | b'\\', ..] if drive.is_ascii_alphabetic())
 }
 
 /// `external: {name: …}`, which once was the way to give a name.
@@ -491,8 +496,10 @@ fn hosts(at: &At<'_>) -> Option<Node> {
     if at.node.as_sequence().is_some() {
         for item in at.items()? {
             let Some(line) = item.string() else { continue };
-            if line.contains(['=', ':']) {
-                lines.push(item.node.with(Value::String(line)));
+            if let Some(end) = line.find('=').or_else(|| line.find(':')) {
+                let (host, addresses) = line.split_at(end + 1);
+                let each = addresses.split(',').map(|address| format!("{host}{address}"));
+                lines.extend(each.map(|line| item.node.with(Value::String(line))));
             } else {
                 item.problem(format!("{} has no address; write 'host:address'", item.shown()));
             }
