@@ -15,6 +15,8 @@ const STRICTER: &[(&str, &str, &str)] = &[
     ("ours/deploy: gpus: [{cout: 1}]", "not a Compose key", "nothing is dropped in silence"),
     ("ours/extends: an unknown key", "not a Compose key", "nothing is dropped in silence"),
     ("ours/include: an unknown key", "not a Compose key", "nothing is dropped in silence"),
+    ("ours/more: mem_limit", "must be a size", "no one means such a size"),
+    ("ours/more: cpus", "must be a number", "no one means such a number"),
     ("ours/reset: ", "a single host cannot be reset", "Compose does or does not, by its form"),
     (
         "ours/yaml: two documents and an anchor",
@@ -25,8 +27,15 @@ const STRICTER: &[(&str, &str, &str)] = &[
 
 /// What only Compose refuses: the case and why we do not.
 const LAXER: &[(&str, &str)] = &[
-    ("ours/build: ssh as a map", "Compose can load it, it only cannot print it"),
-    ("ours/merge: build, ssh over ssh", "Compose can load it, it only cannot print it"),
+    ("ours/build: ssh as a map", "Compose only cannot print it"),
+    ("ours/merge: build, ssh over ssh", "Compose only cannot print it"),
+    ("ours/more: build: {context: ., ssh: [key1=value1]}", "Compose only cannot print it"),
+    ("ours/more: build: {context: ., ssh: {key1: value1}}", "Compose only cannot print it"),
+    (
+        "ours/more: build: {context: ., ssh: [default, key1=value1, key2=/abs, key3=~/x]}",
+        "Compose only cannot print it",
+    ),
+    ("ours/more: names that begin like extensions", "Compose takes such a network for a note"),
     ("ours/merge: build, map over map", "two ssh lists have an obvious sum"),
     ("ours/merge: gpus", "'all' after a list has an obvious meaning"),
     ("ours/reset: a list", "'!reset,' is YAML, which libyaml does not know"),
