@@ -15,6 +15,8 @@ pub(crate) enum Outcome {
     Stricter(Vec<String>),
     /// Compose has this against it, and we accept it.
     Laxer(String),
+    /// Identical, but the canonical model does not mean the same when it is read again.
+    Lossy(String),
     Different(String),
 }
 
