@@ -120,6 +120,43 @@ pub fn compose(data: &[u8]) {
             [refused.problems, refused.warnings].concat()
         }
     };
+    check_places(&problems, &stage);
+}
+
+/// A project of several files, each after a line `===== PATH`: `extends`, `include`, merging. Those
+/// with `compose` in their name are laid over each other. Promises as for [`compose`], and the
+/// canonical model is YAML.
+pub fn project(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if text.contains(SECRET) {
+        return;
+    }
+    let mut stage = Stage(BTreeMap::new());
+    for part in text.split("===== ").skip(1).take(8) {
+        let (path, text) = part.split_once('\n').unwrap_or((part, ""));
+        stage.0.insert(Path::new("/srv/app").join(path), text);
+    }
+    let names = stage.0.keys().filter(|path| path.to_string_lossy().contains("compose"));
+    let mut request = Request::of_files(names.cloned().collect());
+    request.home = Some("/home/ann".into());
+    match nanny_compose::load(&request, &secrets, &stage) {
+        Ok(loaded) => {
+            check_places(&loaded.warnings, &stage);
+            let json = loaded.project.to_json();
+            let tree = yaml::parse(json, &Limits::default());
+            // YAML has no place for a few characters that JSON has.
+            let is_odd = |c: char| c.is_control() || ('\u{fffe}'..='\u{ffff}').contains(&c);
+            assert!(tree.is_ok() || json.contains(is_odd), "{json}");
+        }
+        Err(refused) => {
+            assert!(!refused.problems.is_empty(), "refused without a reason");
+            check_places(&[refused.problems, refused.warnings].concat(), &stage);
+        }
+    }
+}
+
+/// Problems lie inside their files, and show nothing that a variable holds.
+fn check_places(problems: &[nanny_compose::Problem], stage: &Stage<'_>) {
     for problem in problems {
         assert!(!format!("{problem} {problem:?}").contains(SECRET), "{problem}");
         let whole = problem.line == 0;

@@ -9,5 +9,5 @@ mod files;
 mod log;
 
 pub use self::edge::{guard, request};
-pub use self::files::{compose, manifest, variables, yaml};
+pub use self::files::{compose, manifest, project, variables, yaml};
 pub use self::log::log;

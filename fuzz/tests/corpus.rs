@@ -130,6 +130,11 @@ fn h2_compose_files_that_were_found_by_fuzzing_do_no_harm() {
 }
 
 #[test]
+fn h2_projects_of_several_files_do_no_harm() {
+    replay(nanny_fuzz::project, "project");
+}
+
+#[test]
 fn e3_logs_that_were_found_by_fuzzing_do_no_harm() {
     replay(nanny_fuzz::log, "log");
 }

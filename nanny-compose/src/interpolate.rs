@@ -142,7 +142,8 @@ impl<'a> Run<'a> {
         let text = self.text;
         let dollar = inner.start - 2;
         let (name, operation) = text[inner.clone()].split_at(name_length(&text[inner.clone()]));
-        if name.is_empty() {
+        // Compose looks for the end of a variable on its own line only.
+        if name.is_empty() || operation.contains('\n') {
             return Err(self.malformed(dollar));
         }
         if operation.is_empty() {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::Resettable;
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::compose::ComposeCommand;
 use crate::telemetry::LogFormat;
 
 /// What the binary is asked to do.
@@ -53,6 +54,9 @@ pub enum Command {
     Serve(Box<crate::run::ServeArgs>),
     /// Checks service directories and prints what is wrong.
     Check(CheckArgs),
+    /// Reads Compose files as the server reads them.
+    #[command(subcommand)]
+    Compose(ComposeCommand),
 }
 
 /// How to log.

@@ -11,6 +11,7 @@
 #![cfg_attr(not(feature = "rest"), allow(dead_code, reason = "only the server uses it"))]
 
 pub mod check;
+pub mod compose;
 pub mod config;
 pub mod engine;
 pub mod telemetry;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use nanny_server::config::{Cli, Command};
-use nanny_server::{check, telemetry};
+use nanny_server::{check, compose, telemetry};
 
 fn main() -> ExitCode {
     // First of all, and the only one: rustls panics where two could be meant. It can fail only if
@@ -32,6 +32,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
             #[cfg(feature = "rest")]
             Command::Serve(args) => Ok(nanny_server::run::serve(*args, inherited).await?),
             Command::Check(args) => Ok(check::check(args).await),
+            Command::Compose(command) => Ok(compose::compose(command)),
             command => Err(format!("not in this build: {command:?}").into()),
         }
     });

@@ -30,7 +30,7 @@ impl Writer {
             if field.is_some_and(|field| !is_shown(field, Some(&entry.value))) {
                 continue;
             }
-            list.key(&entry.key.text);
+            self.key(&entry.key.text, &mut list);
             match field {
                 Some(field) => self.value(field.shape, &entry.value, list.out),
                 None => self.any(&entry.value, list.out),
@@ -53,7 +53,7 @@ impl Writer {
             if is_hidden || !is_shown(field, value) {
                 continue;
             }
-            list.key(field.key);
+            self.key(field.key, &mut list);
             match (value, field.json) {
                 (None, Json::Always(absent)) => list.out.push_str(absent),
                 (None, _) => {}
@@ -124,7 +124,7 @@ impl Writer {
         entries.sort_by(|a, b| a.key.text.cmp(&b.key.text));
         let mut list = Separated::open('{', out);
         for entry in entries {
-            list.key(&entry.key.text);
+            self.key(&entry.key.text, &mut list);
             write(&entry.value, list.out);
         }
         list.close('}');
@@ -137,6 +137,12 @@ impl Writer {
             write(item, list.out);
         }
         list.close(']');
+    }
+
+    fn key(self, key: &str, list: &mut Separated<'_>) {
+        list.item();
+        self.text(key, list.out);
+        list.out.push(':');
     }
 
     fn text(self, text: &str, out: &mut String) {
@@ -200,12 +206,6 @@ impl<'a> Separated<'a> {
             self.out.push(',');
         }
         self.is_first = false;
-    }
-
-    fn key(&mut self, key: &str) {
-        self.item();
-        push_string(key, self.out);
-        self.out.push(':');
     }
 
     fn close(self, bracket: char) {

@@ -33,6 +33,7 @@ impl<'a> Consistency<'a> {
             self.references(&service);
             self.dependencies(&service);
             targets(&service);
+            watches(&service);
             one_container(&service);
         }
         self.container_names(project);
@@ -84,6 +85,13 @@ impl<'a> Consistency<'a> {
                 let source = text(reference.node, "source").unwrap_or_default();
                 if !is_defined("secrets", source) {
                     undefined(&reference, "secret", "secrets", source);
+                }
+            }
+            let contexts = build.field("additional_contexts").map(|at| at.entries());
+            for (_, context) in contexts.unwrap_or_default() {
+                let service = context.node.as_str().and_then(|text| text.strip_prefix("service:"));
+                if let Some(name) = service.filter(|name| !is_defined("services", name)) {
+                    undefined(&context, "service", "services", name);
                 }
             }
         }
@@ -190,6 +198,16 @@ fn image(service: &At<'_>) {
         && !platforms.iter().any(|at| at.node.as_str() == Some(platform))
     {
         build.problem_at_key("'platforms' must hold the service's 'platform'; add it there");
+    }
+}
+
+/// What is not rebuilt must be told where to go.
+fn watches(service: &At<'_>) {
+    for watch in service.field("develop").map(|at| list(&at, "watch")).unwrap_or_default() {
+        let has_target = text(watch.node, "target").is_some_and(|target| !target.is_empty());
+        if !has_target && text(watch.node, "action") != Some("rebuild") {
+            watch.problem("'target' is missing: where in the container the files go");
+        }
     }
 }
 

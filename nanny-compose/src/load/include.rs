@@ -88,14 +88,16 @@ fn env_files(
         let parsed = loader.reading.checked(path, dotenv::parse(text, &known));
         values.extend(parsed);
     };
-    let Some(named) = item.field("env_file") else {
+    let named = item.field("env_file").filter(|named| !named.node.is_null());
+    let named = named.map(|named| named.items()).unwrap_or_default().unwrap_or_default();
+    if named.is_empty() {
         let path = dir.join(".env");
         if let Ok(text) = loader.reading.read(&path) {
             add(&path, &text, &mut values);
         }
         return Some(values);
-    };
-    for named in named.items()? {
+    }
+    for named in named {
         let path = loader.path(named.node.as_str()?, &named, scope)?;
         match loader.reading.read(&path) {
             Ok(text) => add(&path, &text, &mut values),

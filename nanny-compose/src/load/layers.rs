@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::at::{At, Place, Sink};
 use super::read::{Reader, entries};
 use super::reading::Reading;
-use super::{check, extends, include, merge, scalars, variables};
+use super::{check, extends, include, merge, normal, scalars, variables};
 use crate::spec::{PROJECT, Shape};
 use crate::yaml::{self, Limits, Mapping, Node, Value};
 
@@ -148,6 +148,9 @@ impl<'a> Loader<'a> {
         if self.sink.count() > before {
             return None;
         }
+        if let Some(project) = &mut project {
+            normal::bind_devices(project, scope.dir);
+        }
         // Files with nothing in them are a project with nothing in it.
         let source = files.first().map_or(0, |file| self.sink.file(file));
         Some(project.unwrap_or_else(|| Node::nowhere(source, Value::Mapping(Mapping::default()))))
@@ -206,9 +209,7 @@ fn keep_notes(document: &Node, layer: &mut Node) {
     let Some(mapping) = layer.as_mapping_mut() else { return };
     for entry in entries(document) {
         if entry.key.text.starts_with("x-") {
-            let mut note = entry.value.clone();
-            merge::settle(&mut note);
-            mapping.insert(entry.key.clone(), note);
+            mapping.insert(entry.key.clone(), entry.value.clone());
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn merge(shape: &'static Shape, base: Node, over: Node) -> Node {
         Shape::Short(_, long) | Shape::Optional(long) => merge(long, base, over),
         Shape::Object(object) => objects(object, base, over),
         Shape::Named(shape) => mappings(base, over, |_| Some(*shape)),
-        Shape::Pairs | Shape::Variables | Shape::ContextRef => mappings(base, over, |_| None),
+        Shape::Pairs | Shape::Variables | Shape::ContextRef => pairs(base, over),
         Shape::List(list) => match (base.value, over.value.clone()) {
             (Value::Sequence(mut items), Value::Sequence(more)) => {
                 if let Repeats::KeptOfLater(key) = list.repeats {
@@ -69,6 +69,16 @@ fn over_same(shape: &'static Shape, key: &str, items: &[Node], item: Node) -> No
         Some(base) => merge(shape, base, item),
         None => item,
     }
+}
+
+/// Compose merges these as lists, in which a `!reset` finds no key any more.
+fn pairs(base: Node, mut over: Node) -> Node {
+    if base.listed
+        && let Some(mapping) = over.as_mapping_mut()
+    {
+        mapping.retain(|value| !is_reset(value));
+    }
+    Node { listed: true, ..mappings(base, over, |_| None) }
 }
 
 fn objects(object: &'static Object, base: Node, over: Node) -> Node {

@@ -20,6 +20,23 @@ pub(super) struct Normal<'a> {
 /// from a variable.
 pub(super) const CONTENT: &str = "#content";
 
+/// Local volumes that bind a directory: its path starts where the project's others do.
+pub(super) fn bind_devices(project: &mut Node, dir: &Path) {
+    let volumes = section_mut(project, "volumes").into_iter().flat_map(Mapping::values_mut);
+    for (_, volume) in volumes {
+        let is_local = text(volume, "driver") == Some("local");
+        let binds = volume.at("driver_opts.o").and_then(Node::as_str) == Some("bind");
+        let options = volume.as_mapping_mut().and_then(|volume| volume.get_mut("driver_opts"));
+        let options = options.filter(|_| is_local && binds).and_then(Node::as_mapping_mut);
+        if let Some(device) = options.and_then(|options| options.get_mut("device"))
+            && let Some(path) = device.as_str().filter(|path| !path.starts_with('/'))
+        {
+            let path = scalars::clean(&dir.join(path)).to_string_lossy().into_owned();
+            *device = device.with(Value::String(path));
+        }
+    }
+}
+
 impl Normal<'_> {
     /// Fills a merged project in.
     pub(super) fn fill(&self, project: &mut Node) {
@@ -72,26 +89,6 @@ impl Normal<'_> {
                 };
                 set(resource, "name", Value::String(name));
             }
-            if section == "volumes" {
-                self.bind_device(resource);
-            }
-        }
-    }
-
-    /// A local volume that binds a directory: its path starts where the others do.
-    fn bind_device(&self, volume: &mut Node) {
-        let is_local = text(volume, "driver") == Some("local");
-        let binds = volume.at("driver_opts.o").and_then(Node::as_str) == Some("bind");
-        if !(is_local && binds) {
-            return;
-        }
-        let options = volume.as_mapping_mut().and_then(|volume| volume.get_mut("driver_opts"));
-        let Some(options) = options.and_then(Node::as_mapping_mut) else { return };
-        if let Some(device) = options.get_mut("device")
-            && let Some(path) = device.as_str().filter(|path| !path.starts_with('/'))
-        {
-            let path = scalars::clean(&self.dir.join(path)).to_string_lossy().into_owned();
-            *device = device.with(Value::String(path));
         }
     }
 
@@ -138,7 +135,8 @@ impl Normal<'_> {
             set(build, "context", Value::String(self.dir.to_string_lossy().into_owned()));
         }
         let is_named = |key| text(build, key).is_some_and(|text| !text.is_empty());
-        if !is_named("dockerfile") && !is_named("dockerfile_inline") {
+        // One that is empty stays so: the builder knows the usual name.
+        if build.at("dockerfile").is_none() && !is_named("dockerfile_inline") {
             set(build, "dockerfile", Value::String("Dockerfile".to_owned()));
         }
         if let Some(args) = child_mut(build, "args").and_then(Node::as_mapping_mut) {

@@ -216,7 +216,7 @@ impl Reader<'_> {
                 home.join(rest.trim_start_matches('/'))
             }
             // Compose leaves an absolute path as it is written.
-            None if text.starts_with('/') => return Some(text.to_owned()),
+            None if text.starts_with('/') || is_windows(text) => return Some(text.to_owned()),
             None => self.dir.join(text),
         };
         Some(scalars::clean(&path).to_string_lossy().into_owned())
@@ -232,6 +232,11 @@ impl Reader<'_> {
         }
         Some(node)
     }
+}
+
+/// Whether a path begins with a drive of Windows.
+fn is_windows(path: &str) -> bool {
+    matches!(path.as_bytes(), [drive, b':', b'/' | b'\\', ..] if drive.is_ascii_alphabetic())
 }
 
 /// `external: {name: …}`, which once was the way to give a name.
@@ -327,17 +332,16 @@ fn choice(at: &At<'_>, choices: &[&str]) -> Option<Value> {
 fn loosely(at: &At<'_>, loose: Loose) -> Option<Value> {
     let (fits, wanted) = match (&at.node.value, loose) {
         (Value::String(_), _) => (true, ""),
-        (Value::Int(_), Loose::Number | Loose::NumberOrNull) => (true, ""),
+        (Value::Int(_), Loose::Number | Loose::NumberOrNull | Loose::WholeOrNull) => (true, ""),
         (Value::Float(_), Loose::Number | Loose::NumberOrNull) => (true, ""),
         (Value::Bool(_), Loose::Flag) => (true, ""),
-        (Value::Null, Loose::NumberOrNull | Loose::Null) => {
+        (Value::Null, Loose::NumberOrNull | Loose::WholeOrNull) => {
             return Some(Value::String(String::new()));
         }
         (Value::Int(value), Loose::Whole) => return Some(Value::Int(*value)),
-        (_, Loose::Whole) => (false, "a string or a whole number"),
+        (_, Loose::Whole | Loose::WholeOrNull) => (false, "a string or a whole number"),
         (_, Loose::Number | Loose::NumberOrNull) => (false, "a string or a number"),
         (_, Loose::Flag) => (false, "a string, true or false"),
-        (_, Loose::Null) => (false, "a string"),
     };
     if !fits {
         return at.wrong_kind(wanted);
@@ -376,6 +380,7 @@ fn decimal(at: &At<'_>) -> Option<Value> {
 
 fn size(at: &At<'_>, kind: Size) -> Option<Value> {
     let bytes = match &at.node.value {
+        Value::Int(value) if *value < 0 && kind == Size::NotNegative => None,
         Value::Int(value) if kind != Size::Text => Some(*value),
         Value::Float(_) if kind == Size::Any => Some(0),
         Value::String(text) => scalars::bytes(text).map(i128::from),
@@ -434,7 +439,7 @@ fn pairs(at: &At<'_>, may_be_null: bool) -> Option<Node> {
             };
             mapping.insert(item.node.key(key), value);
         }
-        return Some(at.node.with(Value::Mapping(mapping)));
+        return Some(Node { listed: true, ..at.node.with(Value::Mapping(mapping)) });
     }
     if at.node.as_mapping().is_none() {
         // Without the value: what stands here was meant to be an environment.
@@ -491,8 +496,10 @@ fn hosts(at: &At<'_>) -> Option<Node> {
     if at.node.as_sequence().is_some() {
         for item in at.items()? {
             let Some(line) = item.string() else { continue };
-            if line.contains(['=', ':']) {
-                lines.push(item.node.with(Value::String(line)));
+            if let Some(end) = line.find('=').or_else(|| line.find(':')) {
+                let (host, addresses) = line.split_at(end + 1);
+                let each = addresses.split(',').map(|address| format!("{host}{address}"));
+                lines.extend(each.map(|line| item.node.with(Value::String(line))));
             } else {
                 item.problem(format!("{} has no address; write 'host:address'", item.shown()));
             }
@@ -510,6 +517,10 @@ fn hosts(at: &At<'_>) -> Option<Node> {
             None => vec![value],
         };
         for address in addresses {
+            if address.node.tag.as_deref() == Some(RESET) {
+                address.problem("a single host cannot be reset; write '!override' before them all");
+                continue;
+            }
             let Some(text) = address.string() else { continue };
             lines.push(address.node.with(Value::String(format!("{}={text}", key.text))));
         }

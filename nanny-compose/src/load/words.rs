@@ -1,8 +1,7 @@
 //! Command lines, split into words as Compose splits them.
 //!
-//! Not quite as a shell does, so no general library serves: `\n` and `\t` outside single quotes
-//! become a line end and a tab, also within double quotes a backslash always goes, and the line
-//! ends at an unquoted `;`, `&`, `|`, `<` or `>`. Such a container has always run with what comes
+//! Not quite as a shell does, so no general library serves: also within double quotes a backslash
+//! always goes, and the line ends at an unquoted `;`, `&`, `|`, `<` or `>`. Such a container has always run with what comes
 //! before it, so we do the same, and warn.
 
 /// The words of a command line.
@@ -25,12 +24,7 @@ pub(super) fn split(line: &str) -> Result<Words, &'static str> {
             let Some(escaped) = characters.next() else {
                 return Err("ends with a backslash");
             };
-            if inside.keeps_backslashes() {
-                word.push('\\');
-                word.push(escaped);
-            } else {
-                word.push(unescape(escaped));
-            }
+            word.push(escaped);
             begun = true;
             continue;
         }
@@ -52,6 +46,7 @@ pub(super) fn split(line: &str) -> Result<Words, &'static str> {
                 inside = Inside::Nothing;
                 begun = true;
             }
+            ('"' | '\'', Inside::Backquotes) => {}
             ('`', Inside::Nothing | Inside::Backquotes) => {
                 inside =
                     if inside == Inside::Nothing { Inside::Backquotes } else { Inside::Nothing };
@@ -103,20 +98,6 @@ enum Inside {
     Substitution,
 }
 
-impl Inside {
-    fn keeps_backslashes(self) -> bool {
-        matches!(self, Self::Backquotes | Self::Substitution)
-    }
-}
-
-fn unescape(c: char) -> char {
-    match c {
-        'n' => '\n',
-        't' => '\t',
-        _ => c,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -142,7 +123,7 @@ mod tests {
 
     #[test]
     fn escapes_are_composes() {
-        assert_eq!(words(r"a\tb\nc \d"), ["a\tb\nc", "d"]);
+        assert_eq!(words(r"a\tb\nc \d"), ["atbnc", "d"]);
         assert_eq!(words(r#""\$x""#), ["$x"]);
     }
 

@@ -190,8 +190,8 @@ pub(crate) enum Loose {
     Number,
     /// Numbers, and nothing for an empty text.
     NumberOrNull,
-    /// Nothing, for an empty text.
-    Null,
+    /// Whole numbers, and nothing for an empty text.
+    WholeOrNull,
     /// Booleans.
     Flag,
 }
@@ -201,6 +201,8 @@ pub(crate) enum Loose {
 pub(crate) enum Size {
     /// With a unit, or as any number; Compose takes a fraction for nothing.
     Any,
+    /// With a unit, or as a whole number that is not below zero.
+    NotNegative,
     /// With a unit, or as a whole number.
     Whole,
     /// As a string.

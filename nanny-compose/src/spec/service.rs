@@ -190,7 +190,7 @@ static MOUNT_VOLUME: Object = Object::new(&[
 ]);
 
 static MOUNT_TMPFS: Object = Object::new(&[
-    Field::new("size", &SIZE),
+    Field::new("size", &Shape::Size(Size::NotNegative)),
     Field::new("mode", &Shape::Whole(Whole { cuts: true, reads: false, min: 0, max: 0xffff_ffff })),
 ]);
 
@@ -264,7 +264,7 @@ static LOGGING: Object =
     Object::new(&[Field::new("driver", &Shape::Text), Field::new("options", &LOGGING_OPTIONS)])
         .merged(Merge::ByKeyIfSame("driver"));
 
-static STORAGE_OPTIONS: Shape = Shape::Named(&Shape::Loose(Loose::Null));
+static STORAGE_OPTIONS: Shape = Shape::Named(&Shape::Loose(Loose::WholeOrNull));
 
 static LOGGING_OPTIONS: Shape = Shape::Named(&Shape::Loose(Loose::NumberOrNull));
 

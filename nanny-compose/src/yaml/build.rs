@@ -124,6 +124,10 @@ impl<'l> Builder<'l> {
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
+                let is_binary = |tag: &Tag| tag.suffix() == "binary";
+                if tag.as_deref().is_some_and(is_binary) {
+                    return Err(self.fail(place, "'!!binary' is not supported; write it as text"));
+                }
                 let size = Size { bytes: NODE_BYTES + text.len(), height: 1 };
                 let node = place.scalar(text.into_owned(), style, tag.as_deref());
                 self.finished(node, size, anchor, style == ScalarStyle::Plain && tag.is_none())
@@ -346,7 +350,8 @@ impl Place {
 
     fn node(self, value: Value) -> Node {
         let Self { source, line, column } = self;
-        Node { value, text: None, tag: None, source, line, column, secret: false }
+        let (secret, listed) = (false, false);
+        Node { value, text: None, tag: None, source, line, column, secret, listed }
     }
 
     fn key(self, node: &Node) -> Key {

@@ -24,6 +24,8 @@ pub struct Node {
     pub column: usize,
     /// Whether interpolation put a variable's value in here, which must not be shown.
     pub(crate) secret: bool,
+    /// Whether Compose has this mapping as a list of `KEY=value`, in which it finds no key to reset.
+    pub(crate) listed: bool,
 }
 
 /// The kinds of value, after yaml.v3's rules.
@@ -153,13 +155,14 @@ impl Node {
 
     /// A value that stands nowhere in a file.
     pub(crate) fn nowhere(source: u16, value: Value) -> Self {
-        Self { value, text: None, tag: None, source, line: 0, column: 0, secret: false }
+        let (line, column, secret, listed) = (0, 0, false, false);
+        Self { value, text: None, tag: None, source, line, column, secret, listed }
     }
 
     /// Another value in the same place; whether a variable went into it is kept.
     pub(crate) fn with(&self, value: Value) -> Self {
         let Self { source, line, column, secret, .. } = *self;
-        Self { value, text: None, tag: None, source, line, column, secret }
+        Self { value, text: None, tag: None, source, line, column, secret, listed: false }
     }
 
     /// A key in this place.

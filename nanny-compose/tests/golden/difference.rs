@@ -11,8 +11,12 @@ use crate::case::Expected;
 pub(crate) enum Outcome {
     Identical,
     RefusedByBoth,
-    /// Compose accepts it; we say that we do not support it.
-    Refused(String),
+    /// Compose accepts it, and we have these problems with it.
+    Stricter(Vec<String>),
+    /// Compose has this against it, and we accept it.
+    Laxer(String),
+    /// Identical, but the canonical model does not mean the same when it is read again.
+    Lossy(String),
     Different(String),
 }
 

@@ -5,6 +5,7 @@ mod api;
 mod attacks;
 mod binary;
 mod bombs;
+mod compose;
 mod control;
 mod edge;
 mod fuzzed;
