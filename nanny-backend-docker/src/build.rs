@@ -45,7 +45,7 @@ pub(crate) async fn build(
     let path = format!("/build?{}", query(spec, context.dockerfile(), classic));
 
     let (pieces, to_send) = mpsc::channel(PIECES);
-    let packing = spawn_blocking(move || context.pack(pieces));
+    let packing = spawn_blocking(move || context.pack(&pieces));
     let sent = Arc::new(AtomicU64::new(0));
     let body = counted(to_send, Arc::clone(&sent));
     let answer = connection.post("build", name, LOOK, path, body).await?;

@@ -70,7 +70,7 @@ impl Context {
     }
 
     /// Sends the context as a tar archive, piece by piece, until it is sent or nobody wants it.
-    pub(crate) fn pack(self, pieces: mpsc::Sender<io::Result<Bytes>>) -> Result<(), Fault> {
+    pub(crate) fn pack(self, pieces: &mpsc::Sender<io::Result<Bytes>>) -> Result<(), Fault> {
         let packed = self.write(Pieces(pieces.clone()));
         if let Err(fault) = &packed {
             // Half an archive must not pass for a whole one. Perhaps nobody listens any more.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use nanny_compose::{labels as compose_labels, model};
 use sha2::{Digest as _, Sha256};
 
-use super::{Condition, Dependency, NetworkWanted, Part, Project, VolumeWanted, labels};
+use super::{Condition, Dependency, HashLabel, NetworkWanted, Part, Project, VolumeWanted, labels};
 use crate::backend::{
     AddressPool, Addresses, ContainerSpec, DeviceMapping, Dns, Environment, GpuDevices,
     Healthcheck, HealthcheckTest, HostPorts, Ipam, Labels, Limits, Logging, Mount, MountKind,
@@ -46,7 +46,13 @@ pub fn from_compose(
         selector: Labels::from([(label.to_owned(), value.to_owned())]),
         part_label: compose_labels::SERVICE.to_owned(),
         excluded: Labels::from([(compose_labels::ONEOFF.to_owned(), "True".to_owned())]),
-        hash_labels: vec![labels::SPEC_HASH.to_owned(), compose_labels::CONFIG_HASH.to_owned()],
+        hash_labels: vec![
+            HashLabel::new(labels::SPEC_HASH),
+            HashLabel {
+                label: compose_labels::CONFIG_HASH.to_owned(),
+                maker: Some((compose_labels::VERSION.to_owned(), COMPOSE_VERSIONS.to_owned())),
+            },
+        ],
         image_label: Some(compose_labels::IMAGE.to_owned()),
         parts,
         inactive: compose.inactive.clone(),
@@ -54,6 +60,10 @@ pub fn from_compose(
         volumes,
     })
 }
+
+/// The versions of Compose whose config hashes are known: what others made is left as it is, for
+/// a new dialect is no change of the files.
+const COMPOSE_VERSIONS: &str = "2.40.";
 
 struct Lowering<'a> {
     compose: &'a model::Project,

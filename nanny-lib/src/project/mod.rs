@@ -56,7 +56,7 @@ pub struct Project {
     /// Labels that mark a container as none of the project's parts, such as one-off runs.
     pub excluded: Labels,
     /// Labels that hold a hash of what a container was made from, the most trusted first.
-    pub hash_labels: Vec<String>,
+    pub hash_labels: Vec<HashLabel>,
     /// The label that takes the image's identifier at creation, if there is one.
     pub image_label: Option<String>,
     /// Its parts, by name. Boxed, because a map makes room for eleven of them at once.
@@ -77,7 +77,7 @@ impl Project {
         Self {
             selector: Labels::from([(labels::SERVICE.to_owned(), name.clone())]),
             part_label: "dev.nanny.part".to_owned(),
-            hash_labels: vec![labels::SPEC_HASH.to_owned()],
+            hash_labels: vec![HashLabel::new(labels::SPEC_HASH)],
             name,
             ..Self::default()
         }
@@ -122,6 +122,33 @@ impl Project {
     pub fn is_orphan(&self, container: &ContainerInfo) -> bool {
         let known = |part: &str| self.parts.contains_key(part) || self.inactive.contains(part);
         !self.parts.is_empty() && !self.part_of(container).is_some_and(known)
+    }
+}
+
+/// A label that holds a hash of what a container was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct HashLabel {
+    /// The label.
+    pub label: String,
+    /// Where several makers write it, each with hashes of its own: the label that tells the maker,
+    /// and how it begins if we know that one's hashes. Nothing follows from the hash of another.
+    pub maker: Option<(String, String)>,
+}
+
+impl HashLabel {
+    /// A label that only one maker writes.
+    #[must_use]
+    pub fn new(label: impl Into<String>) -> Self {
+        Self { label: label.into(), maker: None }
+    }
+
+    /// Whether the hash among `labels` is one that can be compared with ours.
+    #[must_use]
+    pub fn is_known_of(&self, labels: &Labels) -> bool {
+        self.maker.as_ref().is_none_or(|(label, begins)| {
+            labels.get(label).is_some_and(|maker| maker.starts_with(begins))
+        })
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn load(
         loading.found.problems.push(problem.as_hint());
     }
     let variables = loading.env_files(&files.env_files, &working_dir)?;
-    loading.compose(manifest, compose_file, &variables)
+    loading.compose(manifest, &compose_file, &variables)
 }
 
 /// The project of a directory whose files are at fault: nothing to start, but the name by which
@@ -194,15 +194,15 @@ impl Loading<'_> {
     fn compose(
         &mut self,
         manifest: &Manifest,
-        compose_file: PathBuf,
+        compose_file: &Path,
         variables: &BTreeMap<String, String>,
     ) -> Option<Project> {
         // As for `docker compose` in that directory: a file under a default name comes with the
         // override file beside it.
         let beside = compose_file.parent().unwrap_or(Path::new("/"));
         let mut files = nanny_compose::default_files(beside, &DiskFiles);
-        if files.first() != Some(&compose_file) {
-            files = vec![compose_file.clone()];
+        if files.first().map(PathBuf::as_path) != Some(compose_file) {
+            files = vec![compose_file.to_owned()];
         }
         if !files.iter().all(|file| self.inside(file, "compose_file", (1, 1))) {
             return None;
@@ -219,7 +219,7 @@ impl Loading<'_> {
                 self.found.files.extend(loaded.files_read);
                 self.say(loaded.warnings, Problem::as_hint);
                 if loaded.project.services.is_empty() {
-                    let file = self.paths.shown(&compose_file);
+                    let file = self.paths.shown(compose_file);
                     let message = "there is no service to run; add one under 'services', or \
                                    activate its profile with 'profiles' in the manifest";
                     let problem = Problem::new(&self.origin, file, (1, 1), message);

@@ -152,9 +152,10 @@ pub(super) fn is_heir(part: &Part, container: &ContainerInfo) -> bool {
 
 /// Whether `container` was made from something else than what has the labels `expected`.
 pub(super) fn differs(project: &Project, expected: &Labels, container: &ContainerInfo) -> bool {
-    project
-        .hash_labels
-        .iter()
-        .find_map(|label| container.labels.get(label).map(|made_from| (label, made_from)))
-        .is_some_and(|(label, made_from)| expected.get(label) != Some(made_from))
+    let carried =
+        project.hash_labels.iter().find(|hash| container.labels.contains_key(&hash.label));
+    carried.is_some_and(|hash| {
+        hash.is_known_of(&container.labels)
+            && container.labels.get(&hash.label) != expected.get(&hash.label)
+    })
 }

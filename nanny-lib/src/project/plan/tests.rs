@@ -5,7 +5,7 @@ use crate::backend::{
     ContainerSpec, Exit, FileInside, Healthcheck, HealthcheckTest, Mount, MountKind,
 };
 use crate::project::{
-    Dependency, ImageWanted, Join, LateHash, Namespace, PullPolicy, labels, spec_hash,
+    Dependency, HashLabel, ImageWanted, Join, LateHash, Namespace, PullPolicy, labels, spec_hash,
 };
 
 /// A project of `web` and what else `change` makes of it, each part hashed.
@@ -429,4 +429,28 @@ fn what_runs_needs_no_image() {
     engine.again();
     engine.progress.images.clear();
     assert_eq!(engine.up(&project), ["image 'image'", "start p-web-1"]);
+}
+
+#[test]
+fn a_hash_of_an_unknown_maker_is_no_change() {
+    let mut project = project(&["web"], |_| {});
+    let hash = HashLabel {
+        label: "hash".to_owned(),
+        maker: Some(("version".to_owned(), "2.40.".to_owned())),
+    };
+    project.hash_labels = vec![HashLabel::new("ours"), hash];
+    let mut engine = Engine::new();
+    engine.up(&project);
+    let drifts = |labels: &[(&str, &str)]| {
+        let mut found = engine.containers[0].clone();
+        let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned()));
+        found.labels.retain(|label, _| label != "ours");
+        found.labels.extend(labels);
+        has_drifted(&project, &[&found], &found)
+    };
+    assert!(drifts(&[("hash", "another"), ("version", "2.40.3")]));
+    assert!(!drifts(&[("hash", "another"), ("version", "5.0.0")]));
+    assert!(!drifts(&[("hash", "another")]));
+    assert!(drifts(&[("ours", "another"), ("hash", "another"), ("version", "5.0.0")]));
+    assert!(!drifts(&[]));
 }
