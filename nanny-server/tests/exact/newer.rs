@@ -40,7 +40,7 @@ impl NewerEngine {
                     break;
                 }
                 let (Ok(client), kept) = (client, Arc::clone(&kept)) else { break };
-                busy.push(std::thread::spawn(move || answer(client, &kept)));
+                busy.push(std::thread::spawn(move || answer(&client, &kept)));
             }
             busy.into_iter().for_each(|thread| drop(thread.join()));
         });
@@ -68,9 +68,9 @@ impl Drop for NewerEngine {
 }
 
 /// One request, and no more on this connection. A client that goes away is no matter.
-fn answer(client: UnixStream, created: &Mutex<Vec<Value>>) -> Option<()> {
+fn answer(mut client: &UnixStream, created: &Mutex<Vec<Value>>) -> Option<()> {
     client.set_read_timeout(Some(DEADLINE)).ok()?;
-    let mut reader = BufReader::new(&client);
+    let mut reader = BufReader::new(client);
     let (first, length) = head(&mut reader)?;
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
@@ -83,7 +83,7 @@ fn answer(client: UnixStream, created: &Mutex<Vec<Value>>) -> Option<()> {
     } else {
         ask(method, path, &body).ok()?
     };
-    (&client).write_all(&claiming(&reply)?).ok()
+    client.write_all(&claiming(&reply)?).ok()
 }
 
 /// The first line of a request, and the length of its body.
