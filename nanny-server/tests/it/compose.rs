@@ -106,6 +106,9 @@ fn variables_of_ours_are_not_for_compose_files() {
 }
 
 /// The situations that differ in where the files come from.
+/// A directory, variables, and arguments.
+type Situation<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+
 #[test]
 fn files_are_found_as_compose_finds_them() {
     let with = |key: &str| format!("services:\n  web:\n    {key}\n");
@@ -120,7 +123,7 @@ fn files_are_found_as_compose_finds_them() {
         ("elsewhere/two.yaml", "services: {extra: {image: i, profiles: [p]}}"),
     ];
     let folder = Folder::new(&files);
-    let situations: &[(&str, &[(&str, &str)], &[&str])] = &[
+    let situations: &[Situation<'_>] = &[
         (".", &[], &[]),
         ("below/deeper", &[], &[]),
         (".", &[], &["-f", "docker-compose.yml"]),
