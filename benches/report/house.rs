@@ -144,7 +144,7 @@ impl Drop for House {
 }
 
 /// The nanny that was built with this program.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let this = std::env::current_exe().expect("it runs");
     let profile = this.parent().and_then(Path::parent).expect("it is in target/*/deps");
     profile.join("nanny")

@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "printing is what it does")]
 
+mod compose;
 mod control;
 mod files;
 mod house;
@@ -44,6 +45,8 @@ fn main() {
     add(steps::report(scale));
     add(files::report(scale));
     if machine::engine_answers() {
+        // The Compose CLI comes with the engine.
+        add(compose::report(scale));
         add(control::report(scale));
         add(nanny::report(scale));
     } else {

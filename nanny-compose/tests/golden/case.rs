@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nanny_compose::{DiskFiles, Problems, Project, Request, hash, load};
+use nanny_compose::{DiskFiles, Problems, Project, Request, load};
 use serde_json::Value;
 
 use crate::difference::{Outcome, difference};
@@ -148,16 +148,16 @@ fn read_again(project: &Project) -> Option<String> {
     request.profiles = vec!["*".to_owned()];
     match load(&request, &|_| None, &DiskFiles) {
         Err(problems) => Some(problems.to_string()),
-        Ok(again) if hashes(project) == hashes(&again.project) => None,
+        Ok(again) if texts_of(project) == texts_of(&again.project) => None,
         Ok(again) => Some(again.project.to_json().to_owned()),
     }
 }
 
-/// The config hashes of all that a project has.
-fn hashes(project: &Project) -> Vec<(&String, String)> {
-    let services = project.services.iter().map(|(name, it)| (name, hash::service(it)));
-    let networks = project.networks.iter().map(|(name, it)| (name, hash::network(it)));
-    let volumes = project.volumes.iter().map(|(name, it)| (name, hash::volume(it)));
+/// What is hashed of all that a project has.
+fn texts_of(project: &Project) -> Vec<(&String, &str)> {
+    let services = project.services.iter().map(|(name, it)| (name, it.config.json()));
+    let networks = project.networks.iter().map(|(name, it)| (name, it.config.json()));
+    let volumes = project.volumes.iter().map(|(name, it)| (name, it.config.json()));
     services.chain(networks).chain(volumes).collect()
 }
 
