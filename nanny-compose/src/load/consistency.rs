@@ -201,11 +201,11 @@ fn image(service: &At<'_>) {
     }
 }
 
-/// What is not rebuilt must be told where to go.
+/// What is synchronised must be told where to go.
 fn watches(service: &At<'_>) {
     for watch in service.field("develop").map(|at| list(&at, "watch")).unwrap_or_default() {
         let has_target = text(watch.node, "target").is_some_and(|target| !target.is_empty());
-        if !has_target && text(watch.node, "action") != Some("rebuild") {
+        if !has_target && !matches!(text(watch.node, "action"), Some("rebuild" | "restart")) {
             watch.problem("'target' is missing: where in the container the files go");
         }
     }
