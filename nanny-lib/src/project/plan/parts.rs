@@ -110,9 +110,12 @@ impl<'a> Parts<'a> {
         held.heir.filter(|heir| self.is_fit(&expected, heir)).map(|heir| &heir.id)
     }
 
-    /// Whether nobody asks what it was made from.
+    /// Whether nobody asks what it was made from: that was asked before it was started.
     fn stays(self, container: &ContainerInfo) -> bool {
-        runs(container) || self.progress.as_is.contains(&container.id)
+        let progress = self.progress;
+        runs(container)
+            || progress.as_is.contains(&container.id)
+            || progress.started.contains(&container.id)
     }
 
     fn image_changed(self, expected: &ContainerSpec, container: &ContainerInfo) -> bool {

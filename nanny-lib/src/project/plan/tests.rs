@@ -344,6 +344,25 @@ fn who_shares_a_namespace_is_made_anew_with_the_other() {
 }
 
 #[test]
+fn files_that_change_after_the_other_has_ended_keep_nobody_waiting() {
+    let mut engine = Engine::new();
+    let before = project(&["side", "web"], sharing);
+    engine.up(&before);
+    engine.stop_all();
+    for container in &mut engine.containers {
+        container.exit = Some(Exit::with_code(0));
+    }
+    // It was started just now, ran to its end, and is compared no more.
+    let web = engine.named("p-web-1").id.clone();
+    engine.progress.started = [web].into();
+    let after = project(&["side", "web"], |project| {
+        sharing(project);
+        changed(project);
+    });
+    assert_eq!(engine.up(&after), ["start p-side-1"]);
+}
+
+#[test]
 fn a_ring_of_shared_namespaces_takes_no_time() {
     let keys: Vec<_> = (0..60).map(|number| format!("part-{number}")).collect();
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
