@@ -32,11 +32,14 @@ fn image(name: &str) -> Value {
     serde_json::from_str::<Value>(&found).expect("JSON")[0].clone()
 }
 
+fn id(image: &Value) -> String {
+    image["Id"].as_str().expect("it has one").to_owned()
+}
+
 #[test]
 fn what_is_not_there_is_built_under_the_name_and_labels_of_compose() {
     let Some(mut house) = House::new() else { return };
     let image_name = house.project("web") + "-web";
-    let _image = Image(image_name.clone());
     house.add("web", "", &built(""));
     house.write("web", "Dockerfile", RECIPE);
     house.write("web", ".dockerignore", "secret\n");
@@ -51,6 +54,7 @@ fn what_is_not_there_is_built_under_the_name_and_labels_of_compose() {
         "first\n0\n"
     );
     let first = image(&image_name);
+    let (one, other) = (Image(id(&first)), Image(image_name.clone()));
     let labels = &first["Config"]["Labels"];
     assert_eq!(labels["com.docker.compose.project"], house.project("web"));
     assert_eq!(
@@ -80,6 +84,9 @@ fn what_is_not_there_is_built_under_the_name_and_labels_of_compose() {
     house.started("web");
     assert_ne!(image(&image_name)["Id"], first["Id"]);
     assert_eq!(engine::execute(&container, "echo $MADE"), "second\n");
+    // Only without their containers can they go.
+    drop(house);
+    drop((one, other));
 }
 
 #[test]
