@@ -10,7 +10,7 @@ pub trait Files {
     ///
     /// # Errors
     ///
-    /// `NotFound` if there is no such file; `FileTooLarge` if it is too long; else whatever
+    /// `NotFound` if there is no such file; `IsADirectory` if it is a directory; `FileTooLarge` if it is too long; else whatever
     /// keeps it from being read. A directory, pipe or device is not a file.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
 
@@ -25,6 +25,9 @@ pub struct DiskFiles;
 impl Files for DiskFiles {
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+        if path.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+        }
         // Asked before opening, too: opening a device may have an effect.
         if !path.metadata()?.is_file() {
             return Err(no_file());

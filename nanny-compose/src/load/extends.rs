@@ -156,7 +156,8 @@ impl Extends<'_> {
             return known.clone();
         }
         let documents = self.loader.documents(path, Some(named))?;
-        let done = documents.iter().map(|document| self.loader.interpolated(document, scope));
+        let done =
+            documents.iter().map(|document| self.loader.interpolated(document.clone(), scope));
         let done = done.collect::<Option<Vec<_>>>().map(Rc::new);
         self.interpolated.insert(path.to_owned(), done.clone());
         done

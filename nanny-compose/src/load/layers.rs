@@ -41,7 +41,7 @@ pub(super) struct Scope<'a> {
 const MAX_INCLUDES: usize = 500;
 
 /// How many nodes `extends` and `include` may copy in all.
-const MAX_COPIES: usize = 200_000;
+const MAX_COPIES: usize = 100_000;
 
 impl<'a> Loader<'a> {
     pub(super) fn new(
@@ -60,6 +60,13 @@ impl<'a> Loader<'a> {
             includes: Cell::new(MAX_INCLUDES),
             ports: Cell::new(0),
         }
+    }
+
+    /// The documents of a file, which are not kept: what is laid over others is needed once.
+    fn take_documents(&self, file: &Path) -> Option<Vec<Node>> {
+        self.documents(file, None)?;
+        let documents = self.documents.borrow_mut().remove(file)??;
+        Some(Rc::try_unwrap(documents).unwrap_or_else(|shared| (*shared).clone()))
     }
 
     /// The documents of a file, read once.
@@ -101,14 +108,13 @@ impl<'a> Loader<'a> {
     }
 
     /// A document with its variables replaced; `None` if it is no mapping or that fails.
-    pub(super) fn interpolated(&self, document: &Node, scope: Scope<'_>) -> Option<Node> {
+    pub(super) fn interpolated(&self, mut document: Node, scope: Scope<'_>) -> Option<Node> {
         if document.as_mapping().is_none() {
             let kind = document.kind();
             let message = format!("must be a mapping of keys and values, not {kind}");
-            self.sink.problem(Place::from(document), "", message);
+            self.sink.problem(Place::from(&document), "", message);
             return None;
         }
-        let mut document = document.clone();
         let found = self.sink.count();
         variables::replace(&mut document, self.sink, scope.variable);
         // A text that could not be interpolated would only cause false alarms further on.
@@ -127,8 +133,7 @@ impl<'a> Loader<'a> {
         let mut project: Option<Node> = None;
         let before = self.sink.count();
         for file in files {
-            let documents = self.documents(file, None)?;
-            for document in documents.iter() {
+            for document in self.take_documents(file)? {
                 let Some(layer) = self.layer(file, document, scope, within) else { continue };
                 // What is wrong so far would only cause false alarms further on; the other
                 // files are still looked at for their own.
@@ -159,7 +164,7 @@ impl<'a> Loader<'a> {
     fn layer(
         &self,
         file: &Path,
-        document: &Node,
+        document: Node,
         scope: Scope<'_>,
         within: &[PathBuf],
     ) -> Option<Node> {

@@ -186,9 +186,11 @@ fn build(request: &Request, reading: &mut Reading<'_>, sink: &Sink) -> Option<Pr
     let reading = &*reading;
     let loader = Loader::new(reading, sink, request.limits, request.home.as_deref());
     let files: Vec<_> = request.compose_files.iter().map(|file| scalars::clean(file)).collect();
-    let documents = files.iter().map(|file| loader.documents(file, None));
-    let documents = documents.collect::<Option<Vec<_>>>()?;
-    let name = name::of_project(request, &documents, &dir, reading, sink);
+    let name = {
+        let documents = files.iter().map(|file| loader.documents(file, None));
+        let documents = documents.collect::<Option<Vec<_>>>()?;
+        name::of_project(request, &documents, &dir, reading, sink)
+    };
     reading.set_project_name(&name);
     let variable = |name: &str| reading.variable(name);
     let scope = Scope { dir: &dir, variable: &variable };
@@ -215,9 +217,6 @@ fn read_dot_env(request: &Request, dir: &Path, reading: &mut Reading<'_>) {
     let files = if is_default { &dot_env[..] } else { &request.env_files };
     let mut all = std::collections::BTreeMap::new();
     for path in files {
-        if is_default && !reading.exists(path) {
-            continue;
-        }
         match reading.read(path) {
             Ok(text) => {
                 let known = |name: &str| reading.variable(name).or_else(|| all.get(name).cloned());
@@ -225,6 +224,8 @@ fn read_dot_env(request: &Request, dir: &Path, reading: &mut Reading<'_>) {
                 let variables = reading.checked(path, variables);
                 all.extend(variables);
             }
+            // A folder of that name is somebody else's.
+            Err(reason) if is_default && (reason.is_missing || reason.is_folder) => {}
             Err(reason) => {
                 let message = format!("cannot be read: {}", reason.message);
                 reading.report(Problem::of_file(path, message));

@@ -31,8 +31,8 @@ pub(super) const OVERRIDE: &str = "!override";
 static LIMIT: Shape =
     Shape::Whole(Whole { cuts: false, reads: true, min: i64::MIN, max: i64::MAX });
 
-/// How many ports a project may list: every one there is, and then some.
-const MAX_PORTS: usize = 70_000;
+/// How many ports a project may list: a range for calls or streams has some ten thousand.
+const MAX_PORTS: usize = 20_000;
 
 impl Reader<'_> {
     /// The canonical form of a value, or `None` after a report of what is wrong with it.
@@ -154,17 +154,9 @@ impl Reader<'_> {
     }
 
     fn ports(&self, long: &'static Shape, item: &At<'_>) -> Vec<Node> {
-        let nodes = short::ports(item);
-        let had_room = self.ports.get() <= MAX_PORTS;
+        let room = MAX_PORTS.saturating_sub(self.ports.get());
+        let nodes = short::ports(item, room);
         self.ports.set(self.ports.get() + nodes.len());
-        if self.ports.get() > MAX_PORTS {
-            if had_room {
-                item.problem(format!(
-                    "with this there are more than {MAX_PORTS} ports; list fewer"
-                ));
-            }
-            return Vec::new();
-        }
         nodes.iter().filter_map(|node| self.untagged(long, &item.instead(node))).collect()
     }
 

@@ -38,6 +38,7 @@ pub(super) struct Record {
 #[derive(Debug)]
 pub(super) struct Unreadable {
     pub(super) is_missing: bool,
+    pub(super) is_folder: bool,
     pub(super) message: String,
 }
 
@@ -93,7 +94,7 @@ impl<'a> Reading<'a> {
         self.reads.set(self.reads.get() + 1);
         if self.reads.get() > MAX_READS {
             let message = format!("the project reads more than {MAX_READS} files; use fewer");
-            return Err(Unreadable { is_missing: false, message });
+            return Err(Unreadable { is_missing: false, is_folder: false, message });
         }
         self.note(path);
         if path == Path::new("/dev/null") {
@@ -102,6 +103,7 @@ impl<'a> Reading<'a> {
         }
         let bytes = self.files.read(path, self.limit).map_err(|error| Unreadable {
             is_missing: error.kind() == ErrorKind::NotFound,
+            is_folder: error.kind() == ErrorKind::IsADirectory,
             message: match error.kind() {
                 ErrorKind::NotFound => "there is no such file".to_owned(),
                 _ => error.to_string(),
@@ -110,13 +112,9 @@ impl<'a> Reading<'a> {
         String::from_utf8(bytes).map_err(|error| {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-            Unreadable { is_missing: false, message: format!("line {line} is not UTF-8 text") }
+            let message = format!("line {line} is not UTF-8 text");
+            Unreadable { is_missing: false, is_folder: false, message }
         })
-    }
-
-    pub(super) fn exists(&self, path: &Path) -> bool {
-        self.note(path);
-        self.files.exists(path)
     }
 
     /// Reports a problem of a file other than the Compose file.

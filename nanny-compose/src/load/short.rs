@@ -38,8 +38,9 @@ pub(super) fn expand<'a>(short: Short, at: &At<'a>) -> Option<Cow<'a, Node>> {
     Some(Cow::Owned(long))
 }
 
-/// The long forms of a port in the short one: one for each port of a range.
-pub(super) fn ports(item: &At<'_>) -> Vec<Node> {
+/// The long forms of a port in the short one: one for each port of a range, of which there may be
+/// no more than `most`.
+pub(super) fn ports(item: &At<'_>, most: usize) -> Vec<Node> {
     let text = match &item.node.value {
         Value::Mapping(_) => return vec![item.node.clone()],
         Value::String(text) => text.clone(),
@@ -50,7 +51,11 @@ pub(super) fn ports(item: &At<'_>) -> Vec<Node> {
         }
     };
     let ports = match ports::parse(&text) {
-        Ok(ports) => ports,
+        Ok(ports) if ports.len() <= most => ports,
+        Ok(_) => {
+            item.problem("with this there are too many ports; list fewer");
+            return Vec::new();
+        }
         Err(reason) => {
             item.problem(format!("{} is not a port: {reason}", item.shown()));
             return Vec::new();

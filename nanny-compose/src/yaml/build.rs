@@ -262,7 +262,7 @@ impl<'l> Builder<'l> {
             let Value::Mapping(mapping) = source.value else {
                 continue;
             };
-            for (name, mut entry) in mapping.entries {
+            for (name, mut entry) in *mapping.entries {
                 // Compose looks for its tags only where they are written.
                 if entry.value.tag.take().as_deref() == Some("!reset") {
                     continue;

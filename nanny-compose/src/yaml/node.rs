@@ -53,7 +53,8 @@ pub enum Value {
 /// A mapping in the order of its file, merged keys last.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mapping {
-    pub(super) entries: IndexMap<String, Entry>,
+    /// Boxed, for a scalar is to take no more room than it must.
+    pub(super) entries: Box<IndexMap<String, Entry>>,
 }
 
 /// A key with its value.

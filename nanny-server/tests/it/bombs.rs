@@ -103,7 +103,18 @@ fn h1_h2_bombs_go_off_in_64_mib() {
     let grown = format!("A={}\n", "x".repeat(100_000)) + &"B=$A$A$A$A$A$A$A$A$A$A\n".repeat(10_000);
     root.service("dotenv", MANIFEST, COMPOSE);
     root.write("dotenv", ".env", grown);
-    root.only_the_sound_one_is_sound(12);
+    root.service("ports", MANIFEST, format!("{COMPOSE}    ports: ['1-65535:1-65535']\n"));
+    let keys = (0..500).map(|key| format!("A{key}: x, ")).collect::<String>();
+    let heirs = (0..3000).map(|heir| format!("  s{heir}: {{extends: web}}\n")).collect::<String>();
+    let star = format!("{COMPOSE}    environment: {{{keys}}}\n{heirs}");
+    root.service("extends", MANIFEST, star);
+    let row = (1..5000).map(|heir| format!("  s{heir}: {{extends: s{}}}\n", heir - 1));
+    let row = row.collect::<String>();
+    root.service("row", MANIFEST, format!("{COMPOSE}  s0: {{extends: web}}\n{row}"));
+    let twice = "include: [docker-compose.more.yml, docker-compose.more.yml]\nservices: {}\n";
+    root.service("include", MANIFEST, twice);
+    root.write("include", "docker-compose.more.yml", twice);
+    root.only_the_sound_one_is_sound(16);
 }
 
 #[test]
@@ -147,6 +158,10 @@ fn h4_what_is_no_file_is_neither_read_nor_waited_for() {
     let files = ["service.yaml", "docker-compose.yml", ".env", "more.env"];
     for (index, file) in files.iter().enumerate() {
         for kind in ["pipe", "zero", "tty", "directory", "loop", "socket"] {
+            // A folder of that name is somebody else's, as for Compose.
+            if (*file, kind) == (".env", "directory") {
+                continue;
+            }
             let name = format!("{kind}-{index}");
             let manifest = "version: 1\nenv_file: more.env\n";
             root.service(&name, manifest, COMPOSE);
@@ -171,5 +186,5 @@ fn h4_what_is_no_file_is_neither_read_nor_waited_for() {
     ] {
         root.service(name, field, COMPOSE);
     }
-    root.only_the_sound_one_is_sound(files.len() * 6 + 4);
+    root.only_the_sound_one_is_sound(files.len() * 6 - 1 + 4);
 }
