@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::at::At;
 use super::layers::{Loader, Scope};
 use super::merge;
+use super::normal::section_mut;
 use super::read::entries;
 use crate::spec::{SERVICE, Shape};
 use crate::yaml::Node;
@@ -25,16 +26,17 @@ pub(super) fn resolve(loader: &Loader<'_>, path: &Path, layer: &mut Node, scope:
     if extending.is_empty() {
         return;
     }
-    let document = layer.clone();
+    let mut resolved = Vec::new();
     let mut extends = Extends { loader, interpolated: HashMap::new(), trail: Vec::new() };
-    let file = File { path, document: &document, scope, is_canonical: true };
+    let file = File { path, document: layer, scope, is_canonical: true };
     for name in extending {
         let Some(at) = file.service(loader, &name) else { continue };
         extends.trail = vec![(path.to_owned(), name.clone())];
-        let service = extends.resolved(&file, &at);
-        let services = layer.as_mapping_mut().and_then(|layer| layer.get_mut("services"));
-        let place = services.and_then(Node::as_mapping_mut).and_then(|all| all.get_mut(&name));
-        if let (Some(place), Some(service)) = (place, service) {
+        resolved.extend(extends.resolved(&file, &at).map(|service| (name, service)));
+    }
+    let Some(services) = section_mut(layer, "services") else { return };
+    for (name, service) in resolved {
+        if let Some(place) = services.get_mut(&name) {
             *place = service;
         }
     }

@@ -41,7 +41,7 @@ pub(super) struct Scope<'a> {
 const MAX_INCLUDES: usize = 500;
 
 /// How many nodes `extends` and `include` may copy in all.
-const MAX_COPIES: usize = 100_000;
+const MAX_COPIES: usize = 50_000;
 
 impl<'a> Loader<'a> {
     pub(super) fn new(

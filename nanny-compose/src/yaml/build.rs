@@ -71,7 +71,7 @@ struct Builder<'l> {
 struct Open {
     place: Place,
     anchor: usize,
-    tag: Option<String>,
+    tag: Option<Box<str>>,
     size: Size,
     content: Content,
 }
@@ -376,7 +376,7 @@ impl Place {
         };
         let mut node = self.node(value);
         node.tag = tag.and_then(custom_tag);
-        node.text = (node.as_str() != Some(&text)).then_some(text);
+        node.text = (node.as_str() != Some(&text)).then(|| text.into());
         node
     }
 }
@@ -388,9 +388,10 @@ impl Key {
 }
 
 fn key_text(node: &Node) -> String {
-    node.text.clone().or_else(|| node.to_text()).unwrap_or_default()
+    let written = node.text.as_deref().map(str::to_owned);
+    written.or_else(|| node.to_text()).unwrap_or_default()
 }
 
-fn custom_tag(tag: &Tag) -> Option<String> {
-    (!tag.is_yaml_core_schema()).then(|| tag.to_string())
+fn custom_tag(tag: &Tag) -> Option<Box<str>> {
+    (!tag.is_yaml_core_schema()).then(|| tag.to_string().into())
 }

@@ -13,9 +13,9 @@ pub struct Node {
     /// What the text means.
     pub value: Value,
     /// The scalar as it was written, where `value` no longer shows it (`1.10`, `0755`, `~`).
-    pub text: Option<String>,
+    pub text: Option<Box<str>>,
     /// A tag of the author's own (`!reset`); the core tags (`!!str`) are already applied.
-    pub tag: Option<String>,
+    pub tag: Option<Box<str>>,
     /// Which of the loader's files it stands in.
     pub(crate) source: u16,
     /// Line of the first character, from 1.

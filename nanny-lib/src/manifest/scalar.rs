@@ -28,7 +28,13 @@ fn must_be<T>(node: &Node, expected: &str, cure: &str) -> Result<T, Fault> {
 
 /// A single value as it was written: `1.10` stays `1.10`.
 pub(super) fn text(node: &Node) -> Result<String, Fault> {
-    match node.text.clone().filter(|_| !node.is_null()).or_else(|| node.to_text()) {
+    match node
+        .text
+        .as_deref()
+        .filter(|_| !node.is_null())
+        .map(str::to_owned)
+        .or_else(|| node.to_text())
+    {
         Some(text) => Ok(text.trim_end().to_owned()),
         None => must_be(node, "text", "put it in quotes"),
     }
