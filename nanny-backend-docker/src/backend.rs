@@ -241,7 +241,7 @@ impl ContainerBackend for DockerBackend {
 
     async fn remove(&self, id: &ContainerId) -> Result<()> {
         let checked = checked("remove", id);
-        let options = RemoveContainerOptions { force: true, v: true, link: false };
+        let options = RemoveContainerOptions { force: true, v: false, link: false };
         let removed = match checked {
             Ok(id) => {
                 self.connection

@@ -52,7 +52,7 @@ pub(crate) async fn build(
     let built = listen(answer, name, &sent, progress).await;
     match joined(packing.await) {
         // What kept us from sending the whole context is why the builder fails.
-        Err(fault) if built.is_err() => Err(fault.on(name)),
+        Err(fault) if built.is_err() && !fault.is_hang_up() => Err(fault.on(name)),
         _ => built,
     }
 }

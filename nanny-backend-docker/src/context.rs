@@ -132,6 +132,11 @@ fn header(mode: u32, size: u64) -> tar::Header {
 }
 
 impl Fault {
+    /// Whether all that is wrong is that nobody takes the context any more.
+    pub(crate) fn is_hang_up(&self) -> bool {
+        self.source.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     pub(crate) fn new(message: String) -> Self {
         Self { message, source: None }
     }

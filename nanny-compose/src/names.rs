@@ -25,7 +25,9 @@ impl Project {
     /// The name of a service's container: the one in the file, or `<project>-<service>-1`.
     pub fn container_name(&self, service: &Service) -> String {
         let default = || format!("{}-{}-1", self.name, service.name);
-        service.container_name.clone().unwrap_or_else(default)
+        // An engine takes a name with a slash before it for the name.
+        let named = service.container_name.as_deref();
+        named.map_or_else(default, |name| name.strip_prefix('/').unwrap_or(name).to_owned())
     }
 
     /// A network's name at the engine, by its key in the file.

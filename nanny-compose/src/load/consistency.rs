@@ -35,6 +35,7 @@ impl<'a> Consistency<'a> {
             targets(&service);
             watches(&service);
             one_container(&service);
+            self.namespaces(&service);
         }
         self.container_names(project);
         self.circles();
@@ -114,6 +115,19 @@ impl<'a> Consistency<'a> {
                      or set 'required: false'"
                 )),
                 Some(_) => {}
+            }
+        }
+    }
+
+    /// A service cannot share what belongs to one that is to have no container.
+    fn namespaces(&self, service: &At<'a>) {
+        for key in ["network_mode", "ipc", "pid"] {
+            let Some(mode) = service.field(key) else { continue };
+            let other = mode.node.as_str().and_then(|mode| mode.strip_prefix("service:"));
+            let Some(other) = other.and_then(|name| self.service(name)) else { continue };
+            let is_none = |path| other.at(path).is_some_and(|at| at.node.value == Value::Int(0));
+            if is_none("scale") || is_none("deploy.replicas") {
+                mode.problem("that service is to have no container whose namespace could be shared; give it a scale of 1");
             }
         }
     }

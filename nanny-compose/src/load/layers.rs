@@ -37,6 +37,9 @@ pub(super) struct Scope<'a> {
     pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
+/// How many documents a file may have: each is laid over all before it.
+const MAX_DOCUMENTS: usize = 100;
+
 /// How many projects may be included, one that is included twice counted twice.
 const MAX_INCLUDES: usize = 500;
 
@@ -94,7 +97,12 @@ impl<'a> Loader<'a> {
             }
         };
         match yaml::documents(&text, &self.limits, source) {
-            Ok(documents) => Some(documents),
+            Ok(documents) if documents.len() <= MAX_DOCUMENTS => Some(documents),
+            Ok(_) => {
+                let message = format!("has more than {MAX_DOCUMENTS} documents; use fewer");
+                self.sink.problem(Place::whole(source), "", message);
+                None
+            }
             Err(error) => {
                 let place = Place::new(source, error.line, error.column);
                 self.sink.problem(place, &error.path, error.message);

@@ -1,5 +1,7 @@
 //! Merging canonical trees: what a later file says over what an earlier one says.
 
+use std::collections::HashSet;
+
 use super::read::{OVERRIDE, RESET, without_repeats};
 use crate::spec::{Merge, Object, Repeats, Shape};
 use crate::yaml::{Entry, Node, Value};
@@ -34,7 +36,8 @@ pub(super) fn merge(shape: &'static Shape, base: Node, over: Node) -> Node {
         },
         Shape::Hosts => match (base.value, over.value.clone()) {
             (Value::Sequence(mut lines), Value::Sequence(mut more)) => {
-                more.retain(|line| !lines.iter().any(|known| known.means(line)));
+                let known: HashSet<_> = lines.iter().filter_map(Node::to_text).collect();
+                more.retain(|line| line.to_text().is_none_or(|line| !known.contains(&line)));
                 lines.extend(more);
                 over.with(Value::Sequence(lines))
             }
@@ -135,13 +138,14 @@ pub(super) fn settle(node: &mut Node) {
     }
 }
 
-/// Nodes of a tree, to know what a copy costs.
+/// What a copy of a tree costs: its nodes, and one more for as many bytes of text as a node has.
 pub(super) fn weigh(node: &Node) -> usize {
     match &node.value {
         Value::Mapping(mapping) => {
             1 + mapping.iter().map(|entry| weigh(&entry.value)).sum::<usize>()
         }
         Value::Sequence(items) => 1 + items.iter().map(weigh).sum::<usize>(),
+        Value::String(text) => 1 + text.len() / size_of::<Node>(),
         _ => 1,
     }
 }

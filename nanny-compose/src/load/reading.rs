@@ -21,6 +21,8 @@ pub(super) struct Reading<'a> {
     project_name: OnceCell<String>,
     read: RefCell<IndexSet<PathBuf>>,
     reads: Cell<usize>,
+    /// How many bytes of files and of values there were so far.
+    taken: Cell<usize>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
 }
@@ -42,6 +44,9 @@ pub(super) struct Unreadable {
     pub(super) message: String,
 }
 
+/// How many bytes of files and of values of variables a project may take in, each time counted.
+const MAX_TAKEN: usize = 24 << 20;
+
 /// How many files a project may read, each time counted.
 const MAX_READS: usize = 1000;
 
@@ -62,6 +67,7 @@ impl<'a> Reading<'a> {
             project_name: OnceCell::new(),
             read: RefCell::default(),
             reads: Cell::new(0),
+            taken: Cell::new(0),
             problems: RefCell::default(),
             warnings: RefCell::default(),
         }
@@ -86,7 +92,25 @@ impl<'a> Reading<'a> {
         if name == PROJECT_NAME {
             return self.project_name.get().cloned();
         }
-        (self.environment)(name).or_else(|| self.dot_env.get(name).cloned())
+        let value = (self.environment)(name).or_else(|| self.dot_env.get(name).cloned())?;
+        // A long value that is named often must not fill the memory.
+        Some(if self.may_take(value.len()) { value } else { String::new() })
+    }
+
+    /// Whether so much more may be taken in; the first time that it may not, says so.
+    fn may_take(&self, bytes: usize) -> bool {
+        let before = self.taken.get();
+        self.taken.set(before.saturating_add(bytes));
+        let fits = self.taken.get() <= MAX_TAKEN;
+        if !fits && before <= MAX_TAKEN {
+            let first = self.read.borrow().first().cloned().unwrap_or_default();
+            let message = format!(
+                "the project's files, and the values of its variables, come to more than \
+                 {MAX_TAKEN} bytes; use shorter ones"
+            );
+            self.report(Problem::of_file(&first, message));
+        }
+        fits
     }
 
     /// The text of a file.
@@ -109,6 +133,10 @@ impl<'a> Reading<'a> {
                 _ => error.to_string(),
             },
         })?;
+        if !self.may_take(bytes.len()) {
+            let message = "the project reads too much; use fewer or shorter files".to_owned();
+            return Err(Unreadable { is_missing: false, is_folder: false, message });
+        }
         String::from_utf8(bytes).map_err(|error| {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;

@@ -43,9 +43,14 @@ impl Config {
         &self.json
     }
 
+    /// What Compose hashes: the JSON, and what counts only in the hash.
+    pub fn hashed_json(&self) -> &str {
+        self.hashed.as_ref().unwrap_or(&self.json)
+    }
+
     /// Compose's config hash: lower-case hexadecimal SHA-256.
     pub fn hash(&self) -> String {
-        hash::hex(self.hashed.as_ref().unwrap_or(&self.json))
+        hash::hex(self.hashed_json())
     }
 
     /// The hash in another version's dialect, `None` if we do not know how that version hashes.
@@ -55,7 +60,7 @@ impl Config {
             (Some("2"), Some("40")) => Some(self.hash()),
             // What Compose 5 leaves out, by its source; no such Compose was there to try it.
             (Some("5"), Some(_)) => {
-                let json = self.json.replace(r#","create_host_path":true"#, "");
+                let json = self.hashed_json().replace(r#","create_host_path":true"#, "");
                 Some(hash::hex(&json.replace(r#""create_host_path":true"#, "")))
             }
             _ => None,

@@ -151,7 +151,7 @@ static PORT: Object = Object::new(&[
     Field::new("name", &Shape::Text),
     Field::new("mode", &Shape::Text),
     Field::new("host_ip", &Shape::Checked(ip_address)),
-    Field::new("target", &Shape::Whole(Whole { min: 1, ..ANY_WHOLE })),
+    Field::new("target", &Shape::Whole(Whole { min: 1, max: 65_535, ..ANY_WHOLE })),
     Field::new("published", &Shape::Loose(Loose::Whole)),
     Field::new("protocol", &Shape::Text),
     Field::new("app_protocol", &Shape::Text),
@@ -172,7 +172,9 @@ static MOUNT: Object = Object::new(&[
     Field::new("bind", &Shape::Object(&MOUNT_BIND)).if_present(),
     Field::new("volume", &Shape::Object(&MOUNT_VOLUME)).if_present(),
     Field::new("tmpfs", &Shape::Object(&MOUNT_TMPFS)).if_present(),
-    Field::new("image", &Shape::Object(&MOUNT_IMAGE)).if_present(),
+    Field::new("image", &Shape::Object(&MOUNT_IMAGE))
+        .if_present()
+        .ignored("an image cannot be mounted here"),
 ])
 .requiring(&["type", "target"]);
 

@@ -10,7 +10,7 @@ const STRICTER: &[(&str, &str, &str)] = &[
     ("", "must be none, on-failure or any", "no engine takes another policy"),
     ("", "must be no, always, unless-stopped, on-failure", "no engine takes another policy"),
     ("", "beginning with a letter or digit", "no engine takes such a name"),
-    ("", "target: must be a whole number of at least 1", "no engine takes port 0 of a container"),
+    ("", "target: must be a whole number from 1 to 65535", "no engine takes port 0 of a container"),
     ("ours/services: stop_grace_period: -5s", "must be a duration", "no engine waits less than 0"),
     ("ours/deploy: gpus: [{cout: 1}]", "not a Compose key", "nothing is dropped in silence"),
     ("ours/extends: an unknown key", "not a Compose key", "nothing is dropped in silence"),

@@ -104,8 +104,8 @@ pub trait ContainerBackend: fmt::Debug + Send + Sync + 'static {
     /// Kills a container at once, also while a `stop` of it is under way.
     async fn kill(&self, id: &ContainerId) -> Result<()>;
 
-    /// Removes a container and its anonymous volumes, killing it first if it runs. A volume that
-    /// another container has as well stays.
+    /// Removes a container, killing it first if it runs. Its volumes stay, also those without a
+    /// name: nobody can tell what is in them.
     async fn remove(&self, id: &ContainerId) -> Result<()>;
 
     /// What the engine knows about one container.

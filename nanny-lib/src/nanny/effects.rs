@@ -234,7 +234,12 @@ fn is_ours(network: &NetworkInfo, wanted: &NetworkWanted) -> bool {
 async fn network_is_gone(backend: &dyn ContainerBackend, wanted: &NetworkWanted) -> Result<()> {
     let Some(networks) = backend.networks() else { return Ok(()) };
     let found = within(LOOK, "find network", networks.find(&wanted.spec.name)).await?;
-    for network in found.iter().filter(|network| is_ours(network, wanted)) {
+    // One that another project made under the same key is used, and is that one's to remove.
+    let made_here = |network: &&NetworkInfo| {
+        wanted.maker.iter().all(|(key, value)| network.labels.get(key) == Some(value))
+    };
+    let ours = found.iter().filter(|network| is_ours(network, wanted)).filter(made_here);
+    for network in ours {
         match within(ACT, "remove network", networks.remove(&network.id)).await {
             // Others are in it: it stays.
             Err(error) if error.kind() == ErrorKind::Conflict => {}

@@ -205,7 +205,8 @@ impl Lowering<'_> {
             None => None,
             Some(Some((first, last))) => Some(HostPorts { first, last }),
             Some(None) => {
-                self.fault(service, "ports", &format!("'{port}' is published at no port number"));
+                let message = format!("{} is published at no port number", port.target);
+                self.fault(service, "ports", &message);
                 return None;
             }
         };
@@ -343,7 +344,9 @@ impl Lowering<'_> {
         let ours = Labels::from([(compose_labels::NETWORK.to_owned(), key.to_owned())]);
         let identity = if network.external { Labels::new() } else { ours };
         let expected = beyond::expected(&spec.labels, network.external);
-        NetworkWanted { expected, ..NetworkWanted::new(spec, network.external, identity) }
+        let (label, project) = self.compose.selector();
+        let maker = Labels::from([(label.to_owned(), project.to_owned())]);
+        NetworkWanted { expected, maker, ..NetworkWanted::new(spec, network.external, identity) }
     }
 
     fn volume(&self, key: &str, volume: &model::Volume) -> VolumeWanted {

@@ -256,6 +256,8 @@ pub struct NetworkWanted {
     pub external: bool,
     /// Labels that tell a network of ours from a stranger of the same name.
     pub identity: Labels,
+    /// Labels that tell a network that this project made from one that it only uses.
+    pub maker: Labels,
     /// Labels that one made for us from these files carries: others are told of, and used.
     #[serde(skip)]
     pub expected: Labels,
@@ -265,7 +267,7 @@ impl NetworkWanted {
     /// A network to make, or, if `external`, one to find.
     #[must_use]
     pub fn new(spec: NetworkSpec, external: bool, identity: Labels) -> Self {
-        Self { spec, external, identity, expected: Labels::new() }
+        Self { spec, external, identity, maker: Labels::new(), expected: Labels::new() }
     }
 }
 

@@ -11,7 +11,7 @@ impl Lowering<'_> {
     pub(super) fn beyond(&mut self, service: &model::Service, part: Part) -> Part {
         let joins = joins(service);
         let shares = !joins.is_empty();
-        let late = || LateHash::new(compose_labels::CONFIG_HASH, service.config.json());
+        let late = || LateHash::new(compose_labels::CONFIG_HASH, service.config.hashed_json());
         Part {
             is_wanted: service.is_wanted,
             pull: service.pull_policy.map_or(PullPolicy::Missing, pull_policy),
@@ -86,7 +86,7 @@ impl Lowering<'_> {
                     id.map_or(Some(0), |id| {
                         let number = id.parse().ok();
                         if number.is_none() {
-                            let message = format!("'{id}' is no number; {what} must be one");
+                            let message = format!("{what} must be a number");
                             self.fault(service, &format!("{field}.{what}"), &message);
                         }
                         number

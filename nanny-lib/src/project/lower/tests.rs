@@ -236,7 +236,7 @@ fn what_no_backend_can_be_told_is_an_error_and_named() {
     });
     let messages: Vec<_> = problems.unwrap_err().iter().map(ToString::to_string).collect();
     for (message, expected) in messages.iter().zip([
-        "ports: 'http:80/tcp' is published at no port number",
+        "ports: 80 is published at no port number",
         "volumes: 'nocopy' is not supported for a volume without a name; name it",
         "security_opt: the seccomp profile 'gone.json' cannot be read",
         "healthcheck.start_interval: means nothing without a start_period",
@@ -355,7 +355,9 @@ fn what_cannot_be_put_in_is_an_error_and_named() {
     });
     let problems: Vec<_> = problems.unwrap_err().into_iter().map(|found| found.message).collect();
     assert!(problems[0].starts_with("services.web.secrets.key: "), "{problems:?}");
-    assert!(problems[1].contains("'somebody'") && problems[1].contains("uid"), "{problems:?}");
+    assert!(problems[1].contains("uid must be a number"), "{problems:?}");
+    // It may come from a variable.
+    assert!(!problems.concat().contains("somebody"));
     assert!(!problems.concat().contains("hunter2"));
 }
 

@@ -10,6 +10,7 @@ use crate::project::{Condition, DEFAULT_STOP_GRACE, Dependency, ImageWanted, Par
 
 pub(super) struct Up<'a>(pub(super) Parts<'a>);
 
+#[expect(clippy::large_enum_variant, reason = "one at a time, and never kept")]
 enum PartPlan {
     Done,
     Waits,
@@ -103,12 +104,13 @@ impl Up<'_> {
     ) -> PartPlan {
         let replace = self.0.progress.replace.contains(&container.id);
         match container.state {
+            ContainerState::Running | ContainerState::Paused | ContainerState::Restarting
+                if !replace && self.must_follow(part) =>
+            {
+                return stop(part, container);
+            }
             ContainerState::Running | ContainerState::Paused if !replace => {
-                return if self.must_follow(part) {
-                    stop(part, container)
-                } else {
-                    heir.map_or(PartPlan::Done, remove)
-                };
+                return heir.map_or(PartPlan::Done, remove);
             }
             ContainerState::Created | ContainerState::Exited if !replace => {
                 if self.0.progress.started.contains(&container.id) {
@@ -123,6 +125,8 @@ impl Up<'_> {
             | ContainerState::Paused
             | ContainerState::Created
             | ContainerState::Exited => {}
+            // One that crashes again and again runs only now and then.
+            ContainerState::Restarting if replace => {}
             ContainerState::Restarting
             | ContainerState::Stopping
             | ContainerState::Removing
@@ -153,7 +157,7 @@ impl Up<'_> {
             None => create(key, self.0.heir_of(old, expected)),
             Some(heir) if !self.0.is_fit(&expected, heir) => remove(heir),
             Some(_) if self.is_followed(key) => PartPlan::Waits,
-            Some(_) if runs(old) => stop(part, old),
+            Some(_) if old.state.holds() => stop(part, old),
             Some(_) => remove(old),
         }
     }
@@ -241,6 +245,8 @@ impl Up<'_> {
             Some(EngineHealth::Unhealthy) => {
                 Dependencies::Failed(format!("container '{}' is unhealthy", container.name))
             }
+            // Between two runs an engine says nothing of its health.
+            None if !runs(container) => Dependencies::Pending,
             None => Dependencies::Failed(format!(
                 "container '{}' has no health check, so 'service_healthy' can never hold",
                 container.name
@@ -309,11 +315,12 @@ fn remove(container: &ContainerInfo) -> PartPlan {
 /// There is to be no container of it.
 fn clear(part: &Part, container: &ContainerInfo) -> PartPlan {
     match container.state {
-        ContainerState::Running | ContainerState::Paused => stop(part, container),
+        ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
+            stop(part, container)
+        }
         ContainerState::Created | ContainerState::Exited => remove(container),
-        ContainerState::Restarting
-        | ContainerState::Stopping
-        | ContainerState::Removing
-        | ContainerState::Unknown => PartPlan::Waits,
+        ContainerState::Stopping | ContainerState::Removing | ContainerState::Unknown => {
+            PartPlan::Waits
+        }
     }
 }
