@@ -32,15 +32,7 @@ pub(super) fn resolve(service: &mut Node, at: &At<'_>, reading: &Reading<'_>) {
             all.insert(file.node.key(name), value);
         }
     }
-    if all.is_empty() {
-        return;
-    }
-    if let Some(environment) = child_mut(service, "environment").and_then(Node::as_mapping_mut) {
-        for entry in std::mem::take(environment).into_entries() {
-            all.insert(entry.key, entry.value);
-        }
-    }
-    set(service, "environment", Value::Mapping(all));
+    put_beneath(service, "environment", all);
 }
 
 fn variables(
@@ -73,15 +65,20 @@ pub(super) fn resolve_labels(service: &mut Node, at: &At<'_>, reading: &Reading<
             all.insert(file.node.key(name), file.node.with(Value::String(value)));
         }
     }
-    if all.is_empty() {
+    put_beneath(service, "labels", all);
+}
+
+/// Puts values beneath those that a field has: what the field names itself stays.
+fn put_beneath(service: &mut Node, field: &str, mut values: Mapping) {
+    if values.is_empty() {
         return;
     }
-    if let Some(labels) = child_mut(service, "labels").and_then(Node::as_mapping_mut) {
-        for entry in std::mem::take(labels).into_entries() {
-            all.insert(entry.key, entry.value);
+    if let Some(own) = child_mut(service, field).and_then(Node::as_mapping_mut) {
+        for entry in std::mem::take(own).into_entries() {
+            values.insert(entry.key, entry.value);
         }
     }
-    set(service, "labels", Value::Mapping(all));
+    set(service, field, Value::Mapping(values));
 }
 
 /// What a file of `KEY=value` lines says; what is wrong with it is reported at the place that
