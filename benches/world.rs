@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nanny_lib::backend::{
-    BackendInfo, ContainerInfo, ContainerSpec, ContainerState, Event, EventKind, ImageInfo,
+    BackendInfo, Capabilities, ContainerInfo, ContainerSpec, ContainerState, Event, EventKind,
+    ImageInfo,
 };
 use nanny_lib::gpu::Exclusive;
 use nanny_lib::journal::Journal;
@@ -40,10 +41,12 @@ impl Town {
     /// One with so many services, all of which have been seen.
     #[must_use]
     pub fn new(services: usize) -> Self {
+        let mut able = Capabilities::default();
+        able.images = true;
         let world = World::new(
             Settings::default(),
             Arc::new(Exclusive),
-            [BackendInfo::new("bench", "")],
+            [(BackendInfo::new("bench", ""), able)],
             Journal::default(),
             String::new(),
         );

@@ -63,6 +63,7 @@ impl DockerBackend {
     pub fn new(config: DockerConfig) -> Result<Self> {
         let connection = Arc::new(Connection::new(config)?);
         let mut capabilities = Capabilities::default();
+        capabilities.images = true;
         capabilities.separate_stderr = true;
         capabilities.health_checks = true;
         capabilities.gpus = true;

@@ -88,7 +88,7 @@ mod problem;
 
 pub use files::{DiskFiles, Files};
 pub use load::{
-    DEFAULT_NAMES, Loaded, OVERRIDE_NAMES, Request, default_files, load, override_file,
+    DEFAULT_NAMES, Loaded, OVERRIDE_NAMES, Request, default_files, load, override_file, parse_bytes,
 };
 pub use model::Project;
 pub use problem::{Problem, Problems, brief};

@@ -1,38 +1,67 @@
 //! From configuration to backends: the one place that knows which engines there are.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use nanny_lib::backend::{BackendError, ContainerBackend};
 
 /// Which engines, and where they are.
 #[derive(Debug, Clone, Default, Args)]
 #[non_exhaustive]
 pub struct EngineArgs {
+    /// Use only this backend, and prefer those named first; may be repeated. [default: all of this
+    /// build's]
+    #[arg(
+        long = "backend",
+        env = "NANNY_BACKEND",
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(KNOWN.iter().map(|(name, _)| *name))
+    )]
+    pub backends: Vec<String>,
     /// Where the Docker Engine is. [default: $DOCKER_HOST, or the usual socket]
     #[cfg(feature = "docker")]
     #[arg(long, env = "NANNY_DOCKER_HOST", value_name = "URL")]
     pub docker_host: Option<String>,
 }
 
-/// A backend for each engine that this build knows, in order of preference. None is asked for a
-/// sign of life: an engine may come later.
+/// Sets a backend up. What it must keep, it keeps beneath the state directory.
+type SetUp = fn(&EngineArgs, &Path) -> Result<Arc<dyn ContainerBackend>, BackendError>;
+
+/// The backends of this build, by name, in the order in which they are preferred.
+const KNOWN: &[(&str, SetUp)] = &[
+    #[cfg(feature = "docker")]
+    ("docker", docker),
+];
+
+/// A backend for each engine that is to be used, in order of preference. None is asked for a sign
+/// of life: an engine may come later.
 ///
 /// # Errors
 ///
 /// If what is configured cannot be an engine's address.
-pub fn backends(args: &EngineArgs) -> Result<Vec<Arc<dyn ContainerBackend>>, BackendError> {
-    let set_up: [SetUp; _] = [
-        #[cfg(feature = "docker")]
-        docker,
-    ];
-    set_up.into_iter().map(|set_up| set_up(args)).collect()
+pub fn backends(
+    args: &EngineArgs,
+    state_dir: &Path,
+) -> Result<Vec<Arc<dyn ContainerBackend>>, BackendError> {
+    let mut wanted: Vec<&str> = Vec::new();
+    for name in &args.backends {
+        if !wanted.contains(&name.as_str()) {
+            wanted.push(name);
+        }
+    }
+    if wanted.is_empty() {
+        wanted.extend(KNOWN.iter().map(|(name, _)| *name));
+    }
+    let known = |name: &str| KNOWN.iter().find(|(known, _)| *known == name);
+    let set_up = wanted.into_iter().filter_map(known);
+    set_up.map(|(_, set_up)| set_up(args, state_dir)).collect()
 }
 
-type SetUp = fn(&EngineArgs) -> Result<Arc<dyn ContainerBackend>, BackendError>;
-
 #[cfg(feature = "docker")]
-fn docker(args: &EngineArgs) -> Result<Arc<dyn ContainerBackend>, BackendError> {
+fn docker(args: &EngineArgs, _: &Path) -> Result<Arc<dyn ContainerBackend>, BackendError> {
     use nanny_backend_docker::{DockerBackend, DockerConfig};
 
     let variable = |name: &str| match &args.docker_host {

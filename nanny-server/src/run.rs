@@ -219,7 +219,7 @@ async fn start(args: &ServeArgs) -> Result<Nanny, ServeError> {
     if let Some(home) = args.home.clone() {
         source = source.home(home);
     }
-    let backends = backends(&args.engines).map_err(ServeError::Engine)?;
+    let backends = backends(&args.engines, &state).map_err(ServeError::Engine)?;
     if let Some(project) = own::project(&backends).await {
         tracing::info!(project, "this is our own project: it will be left alone");
         source = source.protect_project(project);

@@ -35,6 +35,7 @@ use decode::Decoder;
 use layers::{Loader, Scope};
 use normal::Normal;
 use reading::{Reading, Record};
+pub use scalars::parse_bytes;
 
 use crate::dotenv;
 use crate::files::Files;

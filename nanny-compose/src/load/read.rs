@@ -375,7 +375,7 @@ fn size(at: &At<'_>, kind: Size) -> Option<Value> {
         Value::Int(value) if *value < 0 && kind == Size::NotNegative => None,
         Value::Int(value) if kind != Size::Text => Some(*value),
         Value::Float(_) if kind == Size::Any => Some(0),
-        Value::String(text) => scalars::bytes(text).map(i128::from),
+        Value::String(text) => scalars::parse_bytes(text).map(i128::from),
         _ => None,
     };
     let fits = |value: &i128| (i128::from(i64::MIN)..=i128::from(i64::MAX)).contains(value);

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// A size with a binary unit, in bytes: `64m`, `1.5 GiB`, `8gb`, `1024`.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+pub fn parse_bytes(text: &str) -> Option<u64> {
     let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')? + 1;
     let (number, unit) = text.split_at(end);
     let number = number.strip_suffix(' ').unwrap_or(number);
@@ -116,7 +116,7 @@ mod tests {
             ("1.2.3g", None),
             ("8x", None),
         ] {
-            assert_eq!(bytes(text), expected, "{text}");
+            assert_eq!(parse_bytes(text), expected, "{text}");
         }
     }
 

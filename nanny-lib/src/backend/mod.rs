@@ -167,6 +167,9 @@ impl BackendInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Capabilities {
+    /// Runs images. Without it, it runs plain commands: a nanny gives it the services that have
+    /// nothing but a command, and only those.
+    pub images: bool,
     /// Separates stdout from stderr in logs.
     pub separate_stderr: bool,
     /// Runs health checks itself and reports [`EngineHealth`].

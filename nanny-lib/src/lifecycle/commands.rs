@@ -191,7 +191,7 @@ impl World {
         if options.recreate {
             progress.replace = self.services[name].containers.keys().cloned().collect();
         }
-        let containers = self.containers(name);
+        let containers = self.containers_in_play(name);
         let project = &self.services[name].wanted.project;
         let steps = match preview(project, &containers, &progress) {
             Ok(steps) => steps.iter().map(Step::to_string).collect(),
@@ -215,7 +215,8 @@ impl World {
             Some(engine) => Err(self.unavailable(engine)),
             None => Err(Error::EngineUnavailable {
                 engine: service.wanted.manifest.backend.clone().unwrap_or_else(|| "any".to_owned()),
-                reason: "no such engine is configured".to_owned(),
+                reason: "no such engine is configured, or none that can run this service"
+                    .to_owned(),
             }),
         }
     }

@@ -8,10 +8,13 @@ use super::owners::Owners;
 use super::restart::delay;
 use super::world::{Out, Timer, World};
 use super::{Effect, EngineIndex, Now};
-use crate::backend::{BackendError, BackendInfo, ContainerInfo, ErrorKind, Event, EventKind};
+use crate::backend::{
+    BackendError, BackendInfo, Capabilities, ContainerInfo, ErrorKind, Event, EventKind,
+};
 use crate::error::Error;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, EngineState};
+use crate::project::Project;
 
 /// After an engine did not answer, ask again so soon; then slower, up to the relist period.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -20,6 +23,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) info: BackendInfo,
+    able: Capabilities,
     pub(super) state: EngineState,
     /// Why it does not answer.
     pub(super) reason: Option<String>,
@@ -43,9 +47,10 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(info: BackendInfo) -> Self {
+    pub(super) fn new(info: BackendInfo, able: Capabilities) -> Self {
         Self {
             info,
+            able,
             state: EngineState::Absent,
             reason: None,
             down_since: None,
@@ -58,6 +63,12 @@ impl Engine {
             next_list: Duration::ZERO,
             failures: 0,
         }
+    }
+
+    /// Whether a project is of the kind that it runs.
+    pub(super) fn can_run(&self, project: &Project) -> bool {
+        let mut parts = project.parts.values().filter(|part| part.is_wanted);
+        parts.all(|part| part.needs_image() == self.able.images)
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -250,13 +261,13 @@ impl World {
             && let Some(service) = self.services.get_mut(was)
         {
             service.forget(id);
-            service.settle_engine();
+            self.settle_engine(was);
         }
         if let Some(is) = is
             && let Some(service) = self.services.get_mut(is)
         {
             service.containers.insert(id.clone(), index);
-            service.settle_engine();
+            self.settle_engine(is);
         }
     }
 

@@ -26,6 +26,7 @@ impl World {
         let run: Vec<_> = up.iter().map(|c| (c.id.clone(), c.started_at)).collect();
         let all_seen = self.has_looked_around();
         let recorded = self.recorded_on(name);
+        self.settle_engine(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let engine = recorded.or(service.engine);
         let reachable = engine.is_none_or(|engine| self.engines[engine.0].is_up());
@@ -37,7 +38,6 @@ impl World {
             self.adopt_claim(name, out);
             return;
         }
-        service.settle_engine();
         service.seen_up = run.iter().map(|(id, _)| id.clone()).collect();
         if run.is_empty() && all_seen {
             service.seen_down = Some(now.mono);

@@ -95,14 +95,6 @@ impl ServiceState {
         }
     }
 
-    /// Settles on the engine its containers are on, unless something is being done on another.
-    pub(super) fn settle_engine(&mut self) {
-        let there = self.containers.values().any(|engine| Some(*engine) == self.engine);
-        if !there && matches!(self.work, Work::None) && self.calls.is_empty() {
-            self.engine = self.containers.values().next().copied();
-        }
-    }
-
     /// Whether `container` is one of its own, whoever made it.
     pub(super) fn owns(&self, container: &ContainerInfo) -> bool {
         self.wanted.project.owns(container)

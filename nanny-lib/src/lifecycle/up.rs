@@ -46,7 +46,7 @@ impl World {
             return;
         }
         self.ledger.advance(name, ClaimPhase::Starting);
-        let containers = self.containers(name);
+        let containers = self.containers_in_play(name);
         let Work::Up(up) = &self.services[name].work else { return };
         if let Some(reason) = self.name_taken(name, engine) {
             if up.patience.failures == 0 {

@@ -24,7 +24,7 @@ impl World {
         };
         service.shown = Some((status, state_since));
         let service = &self.services[name];
-        let containers = self.containers(name);
+        let containers = self.containers_in_play(name);
         let claim = self.ledger.get(name);
         let engine = self.engine_of(service).map(|index| &self.engines[index.0]);
         let running = containers.iter().filter(|container| container.state.holds());

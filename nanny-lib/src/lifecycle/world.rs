@@ -8,11 +8,11 @@ use super::engines::Engine;
 use super::owners::Owners;
 use super::service::{Desired, Down, Rollback, RollbackId, ServiceState, Work};
 use super::{CallId, Command, Effect, EngineIndex, Input, Now, RequestId};
-use crate::backend::{BackendInfo, ContainerInfo};
+use crate::backend::{BackendInfo, Capabilities, ContainerInfo};
 use crate::gpu::{GpuPolicy, Ledger};
 use crate::journal::{Entry, Journal};
 use crate::manifest::Problem;
-use crate::name::ServiceName;
+use crate::name::{ContainerId, ServiceName};
 use crate::nanny::EngineState;
 use crate::project::{Step, Subject};
 
@@ -112,7 +112,7 @@ impl World {
     pub fn new(
         settings: Settings,
         policy: Arc<dyn GpuPolicy>,
-        engines: impl IntoIterator<Item = BackendInfo>,
+        engines: impl IntoIterator<Item = (BackendInfo, Capabilities)>,
         journal: Journal,
         boot: String,
     ) -> Self {
@@ -124,7 +124,7 @@ impl World {
         Self {
             settings,
             policy,
-            engines: engines.into_iter().map(Engine::new).collect(),
+            engines: engines.into_iter().map(|(info, able)| Engine::new(info, able)).collect(),
             services: BTreeMap::new(),
             owners: Owners::default(),
             ledger: Ledger::default(),
@@ -265,18 +265,62 @@ impl World {
         (self.engines[index].state == EngineState::Absent).then_some(EngineIndex(index))
     }
 
-    /// The engine a service is on: where it was recorded to be, or its containers are, else the one its
-    /// manifest asks for, else the first that answers, else the first.
+    /// The engine a service is on: where it was recorded to be, or has settled, else the one its
+    /// manifest asks for, else of those that can run it the first that answers, else the first.
     pub(super) fn engine_of(&self, service: &ServiceState) -> Option<EngineIndex> {
         let name = &service.wanted.manifest.name;
         if let Some(engine) = self.recorded_on(name).or(service.engine) {
             return Some(engine);
         }
-        if let Some(wanted) = &service.wanted.manifest.backend {
-            return self.engines.iter().position(|e| e.info.name == *wanted).map(EngineIndex);
+        if service.wanted.manifest.backend.is_some() {
+            return self.engine_asked_for(service);
         }
-        let up = self.engines.iter().position(Engine::is_up);
-        up.or(if self.engines.is_empty() { None } else { Some(0) }).map(EngineIndex)
+        let project = &service.wanted.project;
+        let mut able =
+            self.engines.iter().enumerate().filter(|(_, engine)| engine.can_run(project));
+        let first = able.clone().next();
+        able.find(|(_, engine)| engine.is_up()).or(first).map(|(index, _)| EngineIndex(index))
+    }
+
+    /// The engine that a service's manifest names, if there is such a one.
+    fn engine_asked_for(&self, service: &ServiceState) -> Option<EngineIndex> {
+        let wanted = service.wanted.manifest.backend.as_ref()?;
+        self.engines.iter().position(|engine| engine.info.name == *wanted).map(EngineIndex)
+    }
+
+    /// Settles a service on the engine where something of it runs, else on the one its manifest asks
+    /// for, else where it has containers; unless something is being done on another.
+    pub(super) fn settle_engine(&mut self, name: &ServiceName) {
+        let Some(service) = self.services.get(name) else { return };
+        if !matches!(service.work, Work::None) || !service.calls.is_empty() {
+            return;
+        }
+        let runs = |(id, engine): &(&ContainerId, &EngineIndex)| {
+            self.engines[engine.0].containers.get(id).is_some_and(|found| found.state.holds())
+        };
+        let on = |found: &mut dyn Iterator<Item = EngineIndex>| {
+            let found: BTreeSet<_> = found.collect();
+            service.engine.filter(|engine| found.contains(engine)).or(found.first().copied())
+        };
+        let running = on(&mut service.containers.iter().filter(runs).map(|(_, engine)| *engine));
+        let engine = running
+            .or_else(|| self.engine_asked_for(service))
+            .or_else(|| on(&mut service.containers.values().copied()));
+        if let Some(service) = self.services.get_mut(name) {
+            service.engine = engine;
+        }
+    }
+
+    /// The containers of a service that matter on the engine that it is on: what was left behind on
+    /// another does not, unless it runs.
+    pub(super) fn containers_in_play(&self, name: &ServiceName) -> Vec<&ContainerInfo> {
+        let Some(service) = self.services.get(name) else { return Vec::new() };
+        let engine = self.engine_of(service);
+        let mut containers = self.containers(name);
+        containers.retain(|container| {
+            container.state.holds() || service.containers.get(&container.id).copied() == engine
+        });
+        containers
     }
 
     /// Whether anything of a service runs, or may.

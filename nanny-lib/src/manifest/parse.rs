@@ -142,15 +142,18 @@ fn fill_ours(manifest: &mut Manifest, fields: &mut Fields<'_>, report: &mut Repo
     if fields.entry("gpus").is_some() && fields.entry("gpu_required").is_none() {
         manifest.gpu_required = true;
     }
-    manifest.gpus = gpus(fields, report);
-    manifest.health = health(fields, report);
     manifest.command = fields.read("command", report, scalar::command);
+    manifest.gpus = gpus(fields, manifest.command.is_some(), report);
+    manifest.health = health(fields, report);
     set(&mut manifest.env, fields.read("env", report, scalar::environment));
 }
 
-fn gpus(fields: &mut Fields<'_>, report: &mut Report<'_>) -> GpuDemand {
+fn gpus(fields: &mut Fields<'_>, is_command: bool, report: &mut Report<'_>) -> GpuDemand {
     let mut fields = fields.nested("gpus", "gpus.", report);
     for key in ["count", "devices"] {
+        if key == "devices" && is_command {
+            continue;
+        }
         if let Some(entry) = fields.entry(key) {
             let at = (entry.key.line, entry.key.column);
             report.hint(at, format!("'gpus.{key}' is read and does not act yet"));
@@ -184,6 +187,9 @@ fn fill_later(manifest: &mut Manifest, fields: &mut Fields<'_>, report: &mut Rep
     for key in
         ["depends_on", "dependencies", "autostart", "idle_timeout", "resources", "scheduling"]
     {
+        if key == "resources" && manifest.command.is_some() {
+            continue;
+        }
         if let Some(entry) = fields.entry(key) {
             let at = (entry.key.line, entry.key.column);
             report.hint(at, format!("'{key}' is read and does not act yet"));
@@ -194,8 +200,8 @@ fn fill_later(manifest: &mut Manifest, fields: &mut Fields<'_>, report: &mut Rep
     }
     let mut limits = fields.nested("resources", "resources.", report);
     manifest.resources = ResourceLimits {
-        cpu: limits.read("cpu_limit", report, scalar::some_text).flatten(),
-        memory: limits.read("memory_limit", report, scalar::some_text).flatten(),
+        nano_cpus: limits.read("cpu_limit", report, scalar::processors),
+        memory_bytes: limits.read("memory_limit", report, scalar::bytes),
     };
     limits.hint_at_unknown(report);
     let mut scheduling = fields.nested("scheduling", "scheduling.", report);

@@ -125,13 +125,35 @@ pub(super) fn interval(node: &Node) -> Result<Duration, Fault> {
     Err(Fault { at: place(node), message: "must be at least 100ms".to_owned() })
 }
 
-/// A program and its arguments: a list, or a line that is split as a shell splits it.
+/// Memory in bytes: `4G`, `512m`.
+pub(super) fn bytes(node: &Node) -> Result<u64, Fault> {
+    let found = nanny_compose::parse_bytes(&text(node)?).filter(|bytes| *bytes > 0);
+    found.ok_or_else(|| Fault {
+        at: place(node),
+        message: "must be an amount of memory; write it as in 4G or 512m".to_owned(),
+    })
+}
+
+/// Processors, in billionths: `2`, `0.5`.
+pub(super) fn processors(node: &Node) -> Result<u64, Fault> {
+    let found = text(node)?.parse::<f64>().ok().filter(|number| (0.001..1e6).contains(number));
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within a range that fits"
+    )]
+    let billionths = found.map(|number| (number * 1e9).round() as u64);
+    billionths.ok_or_else(|| Fault {
+        at: place(node),
+        message: "must be a number of processors; write it as in 2 or 0.5".to_owned(),
+    })
+}
+
+/// A program and its arguments: a list, or a line for the shell.
 pub(super) fn command(node: &Node) -> Result<Vec<String>, Fault> {
     let words = match &node.value {
-        Value::String(line) => shell_words::split(line).map_err(|error| Fault {
-            at: place(node),
-            message: format!("cannot be split into words: {error}; write it as a list"),
-        })?,
+        Value::String(line) if line.trim().is_empty() => Vec::new(),
+        Value::String(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
         _ => texts(node)?,
     };
     if words.is_empty() {
@@ -244,10 +266,10 @@ mod tests {
 
     #[test]
     fn a_command_is_a_line_or_a_list() {
-        let words = Ok(vec!["sh".to_owned(), "-c".to_owned(), "a b".to_owned()]);
-        assert_eq!(command(&node("sh -c 'a b'")), words);
-        assert_eq!(command(&node("[sh, -c, a b]")), words);
-        assert!(command(&node("sh 'a")).is_err());
+        let words = Ok(["/bin/sh", "-c", "a b | c"].map(str::to_owned).to_vec());
+        assert_eq!(command(&node("a b | c")), words);
+        assert_eq!(command(&node("[/bin/sh, -c, a b | c]")), words);
+        assert!(command(&node("' '")).is_err());
         assert!(command(&node("[]")).is_err());
     }
 

@@ -50,7 +50,7 @@ pub struct Manifest {
     pub stop_timeout: Option<Duration>,
     /// How its health is asked.
     pub health: HealthSettings,
-    /// What a service of the `process` backend runs.
+    /// What a service runs that needs no container: a program and its arguments.
     pub command: Option<Vec<String>>,
     /// Its variables, on top of ours; the values never show.
     pub env: Environment,
@@ -60,7 +60,8 @@ pub struct Manifest {
     pub autostart: Option<bool>,
     /// How long nobody may use it before it is stopped. Does not act yet.
     pub idle_timeout: Option<Duration>,
-    /// Limits beside the GPU. Does not act yet.
+    /// Limits beside the GPU. They act on a service that is a command; those of a Compose file are in
+    /// that file.
     pub resources: ResourceLimits,
     /// It may be looked at only, and why: our own container is part of it.
     pub protected: Option<String>,
@@ -134,7 +135,7 @@ pub struct GpuDemand {
     pub count: Option<u32>,
     /// Video memory on each, in GB.
     pub vram_gb: Option<serde_json::Number>,
-    /// Only on these, by index or UUID.
+    /// Only on these, by index or UUID. Acts on a service that is a command.
     pub devices: Vec<String>,
 }
 
@@ -195,12 +196,12 @@ impl ServiceDependency {
     }
 }
 
-/// Limits beside the GPU, as the manifest writes them.
+/// Limits beside the GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ResourceLimits {
-    /// Processors, such as `2` or `0.5`.
-    pub cpu: Option<String>,
-    /// Memory, such as `4G`.
-    pub memory: Option<String>,
+    /// Processor time, in billionths of a processor.
+    pub nano_cpus: Option<u64>,
+    /// Memory, in bytes.
+    pub memory_bytes: Option<u64>,
 }

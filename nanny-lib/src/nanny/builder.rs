@@ -171,9 +171,10 @@ impl Builder {
             State::Store(store) => Some(store),
         };
         let journal = store.as_ref().map_or_else(Journal::default, |store| store.read());
-        let infos: Vec<_> = self.backends.iter().map(|backend| backend.info().clone()).collect();
+        let engines = self.backends.iter();
+        let engines = engines.map(|engine| (engine.info().clone(), engine.capabilities().clone()));
         let boot = self.boot.unwrap_or_else(journal::boot_id);
-        let world = World::new(self.settings, self.policy, infos, journal, boot);
+        let world = World::new(self.settings, self.policy, engines, journal, boot);
         let (requests, inbox) = mpsc::channel(INBOX);
         let (pings, pinged) = mpsc::channel(1);
         let (snapshot, readers) = watch::channel(Arc::new(Snapshot::default()));

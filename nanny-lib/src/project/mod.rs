@@ -197,6 +197,11 @@ impl Part {
         }
     }
 
+    /// Whether it runs an image, rather than a plain command.
+    pub(crate) fn needs_image(&self) -> bool {
+        self.spec.image.is_some() || self.build.is_some()
+    }
+
     /// Whether it comes after `other`: it depends on it, or shares a namespace with it.
     #[must_use]
     pub fn needs(&self, other: &str) -> bool {

@@ -33,6 +33,7 @@ const NOTICED: Duration = Duration::from_secs(60);
 impl SimBackend {
     pub(super) fn new(stage: Stage, engine: usize, epoch: u32) -> Self {
         let mut capabilities = Capabilities::default();
+        capabilities.images = true;
         capabilities.health_checks = true;
         capabilities.gpus = true;
         capabilities.survives_restart = true;

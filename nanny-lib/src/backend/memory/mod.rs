@@ -78,6 +78,7 @@ impl MemoryBackend {
         Self {
             info: BackendInfo::new("memory", "in this process"),
             capabilities: Capabilities {
+                images: true,
                 separate_stderr: true,
                 health_checks: true,
                 gpus: true,

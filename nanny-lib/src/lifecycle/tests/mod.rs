@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use self::engine::Engine;
 use super::Settings;
-use crate::backend::BackendInfo;
-use crate::backend::{BackendError, ErrorKind, ImageInfo};
+use crate::backend::{BackendError, BackendInfo, Capabilities, ErrorKind, ImageInfo};
 use crate::error::Error;
 use crate::gpu::ClaimPhase;
 use crate::gpu::Exclusive;
@@ -22,7 +21,8 @@ use crate::nanny::{StartOptions, StopOptions};
 use crate::project::Step;
 
 fn world(journal: Journal) -> World {
-    let engines = [BackendInfo::new("one", ""), BackendInfo::new("two", "")];
+    let able = Capabilities { images: true, ..Capabilities::default() };
+    let engines = ["one", "two"].map(|name| (BackendInfo::new(name, ""), able.clone()));
     World::new(Settings::default(), Arc::new(Exclusive), engines, journal, "boot".to_owned())
 }
 

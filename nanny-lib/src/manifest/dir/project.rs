@@ -7,7 +7,7 @@ use nanny_compose::{DiskFiles, Request, dotenv};
 
 use super::scan::{COMPOSE_NAMES, Found};
 use super::{Paths, Settings, clean};
-use crate::backend::ContainerSpec;
+use crate::backend::{ContainerSpec, Environment, GpuDevices, Limits};
 use crate::manifest::parse::{Files, Placed};
 use crate::manifest::{Manifest, Problem};
 use crate::project::{Project, from_compose, labels, spec_hash};
@@ -32,15 +32,18 @@ pub(super) fn load(
     files: &Files,
 ) -> Option<Project> {
     let working_dir = loading.working_dir(files.working_dir.as_ref())?;
-    let is_process = manifest.backend.as_deref() == Some("process");
+    let may_be_process = manifest.backend.as_deref().is_none_or(|backend| backend == "process");
     let compose_file = match &files.compose_file {
         Some(named) => loading.named_file("compose_file", named, &working_dir)?,
-        None if is_process && manifest.command.is_some() => {
-            return Some(process(manifest, &working_dir));
-        }
         None => match loading.standard_file(&working_dir) {
+            found if manifest.command.is_some() && (may_be_process || found.is_none()) => {
+                if let (Some(file), Some(at)) = (found, files.process_at) {
+                    loading.pass_over(&file, at);
+                }
+                let variables = loading.env_files(&files.env_files, &working_dir)?;
+                return Some(process(manifest, variables, &working_dir));
+            }
             Some(file) => loading.inside(&file, "compose_file", (1, 1)).then_some(file)?,
-            None if manifest.command.is_some() => return Some(process(manifest, &working_dir)),
             None => {
                 let name = working_dir.join(COMPOSE_NAMES[0]);
                 let name = loading.paths.shown(&name);
@@ -55,10 +58,11 @@ pub(super) fn load(
         },
     };
     if let Some(at) = files.process_at {
-        let message = "'command' and 'env' are for processes and do nothing here: \
-                       the Compose file says what runs";
-        let problem = Problem::new(&loading.origin, &loading.manifest_file, at, message);
-        loading.found.problems.push(problem.as_hint());
+        loading.hint(
+            at,
+            "'command' and 'env' are for plain processes and do nothing here: \
+             the Compose file says what runs",
+        );
     }
     let variables = loading.env_files(&files.env_files, &working_dir)?;
     loading.compose(manifest, &compose_file, &variables)
@@ -72,16 +76,33 @@ pub(super) fn without_parts(directory: &Path, manifest: &Manifest) -> Option<Pro
     from_compose(&nanny_compose::Project::new(name, directory), manifest).ok()
 }
 
-/// A project of one plain process.
-fn process(manifest: &Manifest, working_dir: &Path) -> Project {
-    let spec = ContainerSpec {
+/// A project of one plain process. `variables` are those of its `env_file`s.
+fn process(
+    manifest: &Manifest,
+    variables: BTreeMap<String, String>,
+    working_dir: &Path,
+) -> Project {
+    let mut environment = Environment::default();
+    environment.0.extend(variables.into_iter().map(|(name, value)| (name, Some(value))));
+    environment.0.extend(manifest.env.0.clone());
+    let limit = |limit: Option<u64>| limit.and_then(|n| i64::try_from(n).ok()).unwrap_or_default();
+    let mut spec = ContainerSpec {
         name: manifest.name.as_str().to_owned(),
         command: manifest.command.clone(),
-        environment: manifest.env.clone(),
+        environment,
         working_dir: Some(working_dir.to_string_lossy().into_owned()),
         stop_grace: manifest.stop_timeout,
+        limits: Limits {
+            nano_cpus: limit(manifest.resources.nano_cpus),
+            memory: limit(manifest.resources.memory_bytes),
+            ..Limits::default()
+        },
         ..ContainerSpec::default()
     };
+    if manifest.gpu_required && !manifest.gpus.devices.is_empty() {
+        let device_ids = manifest.gpus.devices.clone();
+        spec.gpus.push(GpuDevices { device_ids, ..GpuDevices::default() });
+    }
     let mut project = Project::single(manifest.name.as_str(), spec);
     for part in project.parts.values_mut() {
         let hash = spec_hash(&part.spec);
@@ -267,6 +288,24 @@ impl Loading<'_> {
             problem.origin.clone_from(&self.origin);
             self.found.problems.push(problem);
         }
+    }
+
+    /// Says that the Compose file beside a command is of no use.
+    fn pass_over(&mut self, file: &Path, at: (usize, usize)) {
+        let file = self.paths.shown(file);
+        self.hint(
+            at,
+            format!(
+                "'command' says what runs, as a plain process, and {} does nothing; take one of \
+                 them out, or name the file with 'compose_file'",
+                file.display()
+            ),
+        );
+    }
+
+    fn hint(&mut self, at: (usize, usize), message: impl Into<String>) {
+        let problem = Problem::new(&self.origin, &self.manifest_file, at, message);
+        self.found.problems.push(problem.as_hint());
     }
 
     fn error(&mut self, at: (usize, usize), message: impl Into<String>) {

@@ -107,12 +107,6 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
         if settings.protected.contains(&project.name) {
             manifest.protected = Some("the nanny itself runs in its project".to_owned());
         }
-        if manifest.backend.is_none()
-            && !project.parts.is_empty()
-            && project.parts.values().all(|part| part.spec.image.is_none())
-        {
-            manifest.backend = Some("process".to_owned());
-        }
         let service = Service::new(manifest, Arc::new(project), origin.clone());
         match fault {
             None => service,

@@ -254,16 +254,42 @@ async fn a_command_needs_no_compose_file() {
 }
 
 #[tokio::test]
-async fn a_command_is_for_the_process_backend_and_does_nothing_beside_a_compose_file() {
+async fn a_command_goes_before_a_compose_file_that_nobody_asks_for() {
+    let image = |discovery: &Discovery| {
+        let mut parts = discovery.services[0].project.parts.values();
+        parts.next().expect("it has one").spec.image.is_some()
+    };
     let alone = root(&[("chat/service.yaml", "command: python serve.py")]);
     let discovery = source(&alone).discover().await;
-    assert_eq!(discovery.problems, []);
-    assert_eq!(discovery.services[0].manifest.backend.as_deref(), Some("process"));
+    assert_eq!((discovery.problems.len(), image(&discovery)), (0, false));
 
     write(&alone, "chat/compose.yaml", COMPOSE);
-    let discovery = source(&alone).discover().await;
-    assert_eq!(discovery.services[0].manifest.backend, None);
-    assert_eq!(discovery.problems[0].severity, Severity::Hint);
+    for (asks, has_image) in [
+        ("", false),
+        ("backend: process", false),
+        ("backend: x", true),
+        ("compose_file: compose.yaml", true),
+    ] {
+        write(&alone, "chat/service.yaml", &format!("command: python serve.py\n{asks}"));
+        let discovery = source(&alone).discover().await;
+        assert_eq!(image(&discovery), has_image, "{asks}");
+        let said: Vec<_> = discovery.problems.iter().map(|p| (p.line, p.severity)).collect();
+        assert_eq!(said, [(1, Severity::Hint)], "{asks}: {:?}", discovery.problems);
+    }
+}
+
+#[tokio::test]
+async fn a_command_has_what_its_manifest_gives_it() {
+    let manifest = "command: [serve]\nenv: {PORT: 8000, HOME: }\nenv_file: more.env\ngpu_required: true\n\
+                    gpus: {devices: [GPU-1]}\nresources: {cpu_limit: 0.5, memory_limit: 1G}";
+    let root = root(&[("chat/service.yaml", manifest), ("chat/more.env", "PORT=1\nMODEL=small\n")]);
+    let discovery = source(&root).discover().await;
+    assert_eq!(discovery.problems, []);
+    let spec = &discovery.services[0].project.parts["main"].spec;
+    let value = |name: &str| spec.environment.0[name].as_deref();
+    assert_eq!((value("PORT"), value("MODEL"), value("HOME")), (Some("8000"), Some("small"), None));
+    assert_eq!(spec.gpus[0].device_ids, ["GPU-1"]);
+    assert_eq!((spec.limits.nano_cpus, spec.limits.memory), (500_000_000, 1 << 30));
 }
 
 #[tokio::test]

@@ -101,13 +101,14 @@ resources: {cpu_limit: 1.50, memory_limit: 4G}
         successes: 2,
     };
     assert_eq!(manifest.health, health);
-    assert_eq!(manifest.command.unwrap(), ["python", "my server.py"]);
+    assert_eq!(manifest.command.unwrap(), ["/bin/sh", "-c", "python 'my server.py'"]);
     assert_eq!(manifest.env.0["PORT"].as_deref(), Some("8000"));
     let optional = ServiceDependency { required: false, ..ServiceDependency::new("cache") };
     assert_eq!(manifest.depends_on, [ServiceDependency::new("db"), optional]);
     assert_eq!(manifest.autostart, Some(true));
     assert_eq!(manifest.idle_timeout, Some(Duration::from_secs(600)));
-    assert_eq!(manifest.resources.cpu.as_deref(), Some("1.50"));
+    assert_eq!(manifest.resources.nano_cpus, Some(1_500_000_000));
+    assert_eq!(manifest.resources.memory_bytes, Some(4 << 30));
     assert!(manifest.extra.is_empty());
 }
 
