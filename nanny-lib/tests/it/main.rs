@@ -9,3 +9,4 @@ mod images;
 mod lifecycle;
 mod notes;
 mod outage;
+mod routing;

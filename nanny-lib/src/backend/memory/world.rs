@@ -4,6 +4,7 @@
 //! while) is a due time on the container, and [`World::settle`] carries out whatever is due.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -37,10 +38,15 @@ pub(super) struct World {
     pub(super) down: bool,
     /// Counts outages: a stream of events that sees another number has to say `Resync`.
     pub(super) connection: u64,
+    /// Tells its containers from those of other engines.
+    engine: u64,
     next_number: u64,
     next_event: u64,
     events: VecDeque<Event>,
 }
+
+/// Counts engines.
+static ENGINES: AtomicU64 = AtomicU64::new(0);
 
 /// How a container of one name behaves.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +108,7 @@ impl World {
             pull_takes: Duration::ZERO,
             down: false,
             connection: 1,
+            engine: ENGINES.fetch_add(1, Ordering::Relaxed),
             next_number: 1,
             next_event: 0,
             events: VecDeque::new(),
@@ -169,7 +176,7 @@ impl World {
                 return fail(ErrorKind::NotFound, format!("no such volume: {name}"));
             }
         }
-        let id = ContainerId::new(format!("mem{:09}", self.next_number));
+        let id = ContainerId::new(format!("mem{:04}{:09}", self.engine, self.next_number));
         self.next_number += 1;
         let mut info =
             ContainerInfo::new(id.clone(), &spec.name, spec.image.clone().unwrap_or_default());

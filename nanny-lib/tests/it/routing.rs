@@ -1,0 +1,158 @@
+//! Which backend a service goes to, and what one backend is to the services of another.
+
+use std::sync::Arc;
+
+use nanny_lib::backend::{Capabilities, ContainerSpec, MemoryBackend};
+use nanny_lib::manifest::{FixedSource, Manifest, Service};
+use nanny_lib::project::Project;
+use nanny_lib::{Error, Nanny, StartOptions, Status, StopOptions};
+
+use crate::house::{cpu, gpu, name};
+
+/// Two engines for images and, between them, one for commands.
+struct Engines {
+    first: MemoryBackend,
+    commands: MemoryBackend,
+    second: MemoryBackend,
+}
+
+impl Engines {
+    fn new() -> Self {
+        let engine = |name: &str| MemoryBackend::new().with_name(name);
+        let plain = Capabilities::default();
+        Self {
+            first: engine("first"),
+            commands: engine("commands").with_capabilities(plain),
+            second: engine("second"),
+        }
+    }
+
+    async fn nanny(&self, services: impl IntoIterator<Item = Service>) -> Nanny {
+        let mut builder = Nanny::builder().source(FixedSource::new(services));
+        for engine in [&self.commands, &self.first, &self.second] {
+            builder = builder.backend(Arc::new(engine.clone()));
+        }
+        builder.start().await.expect("a nanny starts")
+    }
+
+    fn running(&self) -> [Vec<String>; 3] {
+        [&self.first, &self.commands, &self.second].map(MemoryBackend::running)
+    }
+}
+
+/// A service that is a plain command.
+fn command(service: &str, needs_gpu: bool) -> Service {
+    let mut spec = ContainerSpec::default();
+    spec.name = service.to_owned();
+    spec.command = Some(vec!["serve".to_owned()]);
+    let mut manifest = Manifest::new(name(service));
+    manifest.gpu_required = needs_gpu;
+    Service::new(manifest, Project::single(service, spec), service)
+}
+
+/// The same service, asking for a backend.
+fn on(backend: &str, service: Service) -> Service {
+    let mut manifest = (*service.manifest).clone();
+    manifest.backend = Some(backend.to_owned());
+    Service::new(manifest, service.project, service.origin)
+}
+
+async fn start(nanny: &Nanny, service: &str) {
+    nanny.start(service, StartOptions::default()).await.expect("it starts");
+}
+
+fn backend(nanny: &Nanny, service: &str) -> Option<String> {
+    nanny.snapshot().services[service].backend.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_goes_where_its_manifest_says_else_to_the_first_that_runs_its_kind() {
+    let engines = Engines::new();
+    let services = [cpu("a"), on("second", cpu("b")), command("c", false)];
+    let nanny = engines.nanny(services).await;
+    for service in ["a", "b", "c"] {
+        start(&nanny, service).await;
+    }
+    assert_eq!(engines.running(), [["a-main-1"], ["c"], ["b-main-1"]]);
+    let told = ["a", "b", "c"].map(|service| backend(&nanny, service).unwrap());
+    assert_eq!(told, ["first", "second", "commands"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_engines_the_one_that_answers_is_used() {
+    let engines = Engines::new();
+    engines.first.go_down();
+    let nanny = engines.nanny([cpu("a"), on("first", cpu("b"))]).await;
+    start(&nanny, "a").await;
+    assert_eq!(engines.second.running(), ["a-main-1"]);
+    let error = nanny.start("b", StartOptions::default()).await.unwrap_err();
+    assert!(matches!(&error, Error::EngineUnavailable { engine, .. } if engine == "first"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_backend_can_run_is_not_started_and_said() {
+    let commands = MemoryBackend::new().with_capabilities(Capabilities::default());
+    let builder = Nanny::builder().backend(Arc::new(commands)).source(FixedSource::new([cpu("a")]));
+    let nanny = builder.start().await.unwrap();
+    let error = nanny.start("a", StartOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("none that can run this service"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gpu_is_one_whatever_runs_its_services() {
+    let engines = Engines::new();
+    let services = [gpu("a"), on("second", gpu("b")), command("c", true)];
+    let nanny = engines.nanny(services).await;
+    start(&nanny, "a").await;
+    for other in ["b", "c"] {
+        let error = nanny.start(other, StartOptions::default()).await.unwrap_err();
+        assert_eq!(error.to_string(), "GPU service 'a' is already running");
+    }
+    for (newcomer, leaves) in [("c", "a"), ("b", "c"), ("a", "b")] {
+        let started = nanny.start(newcomer, StartOptions::forced()).await.unwrap();
+        assert_eq!(started.stopped, [name(leaves)]);
+        assert_eq!(engines.running().concat().len(), 1, "{:?}", engines.running());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_goes_down_keeps_its_claim_and_nobody_elses_services() {
+    let engines = Engines::new();
+    let services = [gpu("a"), command("b", false), command("c", true)];
+    let nanny = engines.nanny(services).await;
+    start(&nanny, "a").await;
+    engines.first.go_down();
+    nanny.wait_until(|seen| seen.services["a"].status == Status::Unknown).await.unwrap();
+    start(&nanny, "b").await;
+    nanny.stop("b", StopOptions::default()).await.unwrap();
+    let error = nanny.start("c", StartOptions::forced()).await.unwrap_err();
+    assert!(matches!(&error, Error::EngineUnavailable { engine, .. } if engine == "first"));
+    assert!(engines.commands.running().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_at_rest_moves_with_its_manifest_and_what_it_leaves_is_in_nobodys_way() {
+    let engines = Engines::new();
+    let nanny = engines.nanny([on("second", cpu("a"))]).await;
+    start(&nanny, "a").await;
+    drop(nanny);
+
+    // What runs stays where it is.
+    let nanny = engines.nanny([on("first", cpu("a"))]).await;
+    assert_eq!(backend(&nanny, "a").as_deref(), Some("second"));
+    start(&nanny, "a").await;
+    assert_eq!(engines.running(), [vec![], vec![], vec!["a-main-1".to_owned()]]);
+
+    nanny.stop("a", StopOptions::default()).await.unwrap();
+    start(&nanny, "a").await;
+    assert_eq!(engines.running(), [vec!["a-main-1".to_owned()], vec![], vec![]]);
+    assert_eq!(engines.second.runs("a-main-1"), 1);
+    let view = nanny.snapshot().services["a"].clone();
+    assert_eq!((view.containers.len(), view.backend.as_deref()), (1, Some("first")));
+
+    let mut down = StopOptions::default();
+    down.remove = true;
+    nanny.stop("a", down).await.unwrap();
+    let left = [&engines.first, &engines.second].map(|engine| engine.id_of("a-main-1"));
+    assert_eq!(left, [None, None], "whoever is to be gone is gone everywhere");
+}
