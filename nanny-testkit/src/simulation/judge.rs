@@ -203,6 +203,13 @@ impl Play {
         self.ensure(waited <= 60_000, "L5", || format!("{ask:?} is answered after {waited} ms"));
         let excused = match (ask, answer) {
             (_, Ok(_)) => true,
+            (
+                Ask::Start(name, _)
+                | Ask::Stop(name, _)
+                | Ask::Restart(name, _)
+                | Ask::Plan(name, _),
+                Err(Error::EngineUnavailable { engine, .. }),
+            ) => self.asks_for(name) == Some(engine.as_str()),
             (Ask::Start(..) | Ask::Restart(..), Err(error)) => matches!(
                 error,
                 Error::GpuConflict { .. }
@@ -214,6 +221,11 @@ impl Play {
             (_, Err(_)) => false,
         };
         self.ensure(excused, "L5", || format!("{ask:?} fails without a cause: {words}"));
+    }
+
+    /// The engine that a service asks for as its files are now.
+    fn asks_for(&self, name: &str) -> Option<&'static str> {
+        self.catalogue.get(name).and_then(|variant| services::backend(name, *variant))
     }
 
     fn is_late(&self, at: u64) -> bool {
@@ -241,7 +253,7 @@ impl Play {
         if let Some(engine) = seen.engines.iter().find(|engine| engine.state != EngineState::Up) {
             return Some(format!("the engine {} is said to be {:?}", engine.name, engine.state));
         }
-        for (_, held) in self.held().filter(|(_, held)| old(held.changed)) {
+        for (engine, held) in self.held().filter(|(_, held)| old(held.changed)) {
             let (info, runs) = (&held.info, held.info.state.holds());
             let name = services::of(info);
             let Some(service) = name.and_then(|name| seen.services.get(name)) else {
@@ -251,6 +263,11 @@ impl Play {
                 }
                 continue;
             };
+            // What a service has left behind on another engine is of no interest.
+            let here = service.backend.as_deref() == Some(seen.engines[engine].name.as_str());
+            if !runs && !here {
+                continue;
+            }
             let shown = service.containers.iter().find(|shown| shown.id == info.id);
             if shown.map(|shown| shown.state) != Some(info.state) {
                 let shown = shown.map(|shown| shown.state);

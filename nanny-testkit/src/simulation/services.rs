@@ -55,13 +55,22 @@ pub(super) fn follows(name: &str) -> bool {
     matches!(name, "e" | "g")
 }
 
+/// Which engine its manifest asks for in this version.
+pub(super) fn backend(name: &str, variant: u64) -> Option<&'static str> {
+    match (name, variant) {
+        ("a", 2) | ("c", 3) | ("d", 1) => Some("two"),
+        ("a" | "d", 3) => Some("one"),
+        _ => None,
+    }
+}
+
 /// A network that is the service's own is told from a stranger's by these.
 pub(super) fn identity(name: &str) -> Labels {
     [(PROJECT.to_owned(), name.to_owned())].into()
 }
 
 /// Each variant is another version of the files; variant 2 of `d` and `g` has one part less, with
-/// variant 3 `e` needs a GPU and `b` is pinned.
+/// variant 3 `e` needs a GPU and `b` is pinned; some ask for an engine by name.
 pub(super) fn service(name: &str, variant: u64) -> Service {
     let mut project = Project::new(name);
     project.selector = identity(name);
@@ -135,5 +144,6 @@ pub(super) fn service(name: &str, variant: u64) -> Service {
         manifest = manifest.with_gpu(8);
     }
     manifest.pinned = is_pinned(name, variant);
+    manifest.backend = backend(name, variant).map(str::to_owned);
     Service::new(manifest, project, name)
 }
