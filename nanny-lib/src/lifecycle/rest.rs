@@ -11,7 +11,6 @@ use crate::backend::{ContainerInfo, RestartPolicy};
 use crate::error::Error;
 use crate::gpu::{ClaimPhase, Placement};
 use crate::journal::Entry;
-use crate::manifest::RestartMode;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, StartOptions};
 use crate::project::{Goal, exit_reason, giving_way, labels};
@@ -201,7 +200,8 @@ impl World {
             service.failure = Some(reason.to_owned());
             service.desired = Desired::Stopped;
         } else if !holds {
-            // It ran to its end.
+            // It ran to its end, whatever came of it before.
+            service.failure = None;
             service.desired = Desired::Stopped;
         }
     }
@@ -416,12 +416,13 @@ impl ServiceState {
     }
 
     fn asks_us_to_restart(&self, container: &ContainerInfo, code: Option<i64>) -> bool {
-        let manifest = &self.wanted.manifest;
         let part = self.wanted.project.part_of(container);
         let part = part.and_then(|key| self.wanted.project.parts.get(key));
-        manifest.gpu_required
-            && manifest.restart == RestartMode::Nanny
-            && container.restart == RestartPolicy::No
-            && part.is_some_and(|part| part.restart.answers(code, self.restarts.count()))
+        container.restart == RestartPolicy::No
+            && part.is_some_and(|part| {
+                // The engine was not told what the file asks for.
+                part.spec.restart.unwrap_or_default() == RestartPolicy::No
+                    && part.restart.answers(code, self.restarts.count())
+            })
     }
 }

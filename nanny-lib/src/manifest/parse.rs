@@ -15,6 +15,7 @@ use super::service::{
     GpuDemand, HealthSettings, Manifest, ResourceLimits, RestartMode, ServiceDependency,
 };
 use super::{Problem, Severity};
+use crate::backend::RestartPolicy;
 use crate::name::ServiceName;
 use crate::probe::Endpoint;
 
@@ -38,7 +39,7 @@ pub(super) struct Files {
     pub(super) compose_file: Option<Placed>,
     pub(super) working_dir: Option<Placed>,
     pub(super) env_files: Vec<Placed>,
-    /// Where it says what a process runs, with `command` or `env`.
+    /// Where it says what a process runs, with `command`, `env` or `restart`.
     pub(super) process_at: Option<(usize, usize)>,
 }
 
@@ -145,6 +146,7 @@ fn fill_ours(manifest: &mut Manifest, fields: &mut Fields<'_>, report: &mut Repo
     manifest.command = fields.read("command", report, scalar::command);
     manifest.gpus = gpus(fields, manifest.command.is_some(), report);
     manifest.health = health(fields, report);
+    set(&mut manifest.on_exit, fields.read("restart", report, on_exit));
     set(&mut manifest.env, fields.read("env", report, scalar::environment));
 }
 
@@ -228,7 +230,7 @@ fn named_files(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Files {
                 _ => Ok(placed(node)?.into_iter().collect()),
             })
             .unwrap_or_default(),
-        process_at: ["command", "env"].into_iter().find_map(|key| {
+        process_at: ["command", "env", "restart"].into_iter().find_map(|key| {
             let key = &fields.entry(key)?.key;
             Some((key.line, key.column))
         }),
@@ -290,6 +292,24 @@ fn restart_mode(node: &Node) -> Result<RestartMode, Fault> {
                 .to_owned(),
         }),
     }
+}
+
+/// Compose's words.
+fn on_exit(node: &Node) -> Result<RestartPolicy, Fault> {
+    let text = scalar::text(node)?;
+    match text.as_str() {
+        "no" | "false" | "" => return Ok(RestartPolicy::No),
+        "always" => return Ok(RestartPolicy::Always),
+        "unless-stopped" => return Ok(RestartPolicy::UnlessStopped),
+        "on-failure" => return Ok(RestartPolicy::OnFailure { max_retries: None }),
+        _ => {}
+    }
+    let limit = text.strip_prefix("on-failure:").and_then(|limit| limit.parse().ok());
+    limit.map(|limit| RestartPolicy::OnFailure { max_retries: Some(limit) }).ok_or_else(|| Fault {
+        at: place(node),
+        message: "must be 'no', 'always', 'unless-stopped', 'on-failure' or 'on-failure:3'"
+            .to_owned(),
+    })
 }
 
 /// Names of services, or mappings as in `{service: db, required: false}`.

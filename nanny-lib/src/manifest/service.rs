@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::backend::Environment;
+use crate::backend::{Environment, RestartPolicy};
 use crate::name::ServiceName;
 
 /// A service's manifest, checked and with every default filled in.
@@ -52,6 +52,8 @@ pub struct Manifest {
     pub health: HealthSettings,
     /// What a service runs that needs no container: a program and its arguments.
     pub command: Option<Vec<String>>,
+    /// Whether the nanny runs that command again when it ends.
+    pub on_exit: RestartPolicy,
     /// Its variables, on top of ours; the values never show.
     pub env: Environment,
     /// Services that must be ready before it. Does not act yet.
@@ -94,6 +96,7 @@ impl Manifest {
             stop_timeout: None,
             health: HealthSettings::default(),
             command: None,
+            on_exit: RestartPolicy::default(),
             env: Environment::default(),
             depends_on: Vec::new(),
             autostart: None,

@@ -160,8 +160,8 @@ pub struct Part {
     pub spec: ContainerSpec,
     /// What must be so before it starts.
     pub depends_on: Vec<Dependency>,
-    /// What the file asks for on an exit. The engine is told this, unless the service needs a GPU:
-    /// then the engine is told nothing and the nanny does it.
+    /// What the file asks for on an exit. Where the engine is told nothing of it, as for services that
+    /// need a GPU and for plain commands, the nanny does it.
     pub restart: RestartPolicy,
     /// Whether there is to be a container of it at all.
     pub is_wanted: bool,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nanny_lib::backend::{Capabilities, ContainerSpec, MemoryBackend};
+use nanny_lib::backend::{Capabilities, ContainerSpec, MemoryBackend, RestartPolicy};
 use nanny_lib::manifest::{FixedSource, Manifest, Service};
 use nanny_lib::project::Project;
 use nanny_lib::{Error, Nanny, StartOptions, Status, StopOptions};
@@ -48,6 +48,24 @@ fn command(service: &str, needs_gpu: bool) -> Service {
     let mut manifest = Manifest::new(name(service));
     manifest.gpu_required = needs_gpu;
     Service::new(manifest, Project::single(service, spec), service)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_ends_is_run_again_as_its_manifest_says() {
+    let engines = Engines::new();
+    let mut service = command("c", false);
+    let mut project = (*service.project).clone();
+    let part = project.parts.get_mut("main").expect("it has one part");
+    part.restart = RestartPolicy::OnFailure { max_retries: None };
+    service.project = project.into();
+    let nanny = engines.nanny([service]).await;
+    start(&nanny, "c").await;
+    engines.commands.exit("c", 1);
+    nanny.wait_until(|_| engines.commands.runs("c") == 2).await.unwrap();
+    nanny.wait_until(|seen| seen.services["c"].status == Status::Running).await.unwrap();
+    engines.commands.exit("c", 0);
+    nanny.wait_until(|seen| seen.services["c"].status == Status::Stopped).await.unwrap();
+    assert_eq!(engines.commands.runs("c"), 2);
 }
 
 /// The same service, asking for a backend.

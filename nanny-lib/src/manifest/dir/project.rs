@@ -60,7 +60,7 @@ pub(super) fn load(
     if let Some(at) = files.process_at {
         loading.hint(
             at,
-            "'command' and 'env' are for plain processes and do nothing here: \
+            "'command', 'env' and 'restart' are for plain processes and do nothing here: \
              the Compose file says what runs",
         );
     }
@@ -105,6 +105,7 @@ fn process(
     }
     let mut project = Project::single(manifest.name.as_str(), spec);
     for part in project.parts.values_mut() {
+        part.restart = manifest.on_exit;
         let hash = spec_hash(&part.spec);
         part.spec.labels.insert(labels::SPEC_HASH.to_owned(), hash);
     }

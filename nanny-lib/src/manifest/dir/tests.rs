@@ -5,6 +5,7 @@ use futures_util::StreamExt as _;
 use tempfile::TempDir;
 
 use super::*;
+use crate::backend::RestartPolicy;
 use crate::manifest::Severity;
 
 /// A root with these files in it, by path.
@@ -280,12 +281,15 @@ async fn a_command_goes_before_a_compose_file_that_nobody_asks_for() {
 
 #[tokio::test]
 async fn a_command_has_what_its_manifest_gives_it() {
-    let manifest = "command: [serve]\nenv: {PORT: 8000, HOME: }\nenv_file: more.env\ngpu_required: true\n\
+    let manifest = "command: [serve]\nrestart: on-failure:2\nenv: {PORT: 8000, HOME: }\nenv_file: more.env\ngpu_required: true\n\
                     gpus: {devices: [GPU-1]}\nresources: {cpu_limit: 0.5, memory_limit: 1G}";
     let root = root(&[("chat/service.yaml", manifest), ("chat/more.env", "PORT=1\nMODEL=small\n")]);
     let discovery = source(&root).discover().await;
     assert_eq!(discovery.problems, []);
-    let spec = &discovery.services[0].project.parts["main"].spec;
+    let part = &discovery.services[0].project.parts["main"];
+    let spec = &part.spec;
+    assert_eq!(part.restart, RestartPolicy::OnFailure { max_retries: Some(2) });
+    assert_eq!(spec.restart, None, "no engine is told");
     let value = |name: &str| spec.environment.0[name].as_deref();
     assert_eq!((value("PORT"), value("MODEL"), value("HOME")), (Some("8000"), Some("small"), None));
     assert_eq!(spec.gpus[0].device_ids, ["GPU-1"]);
