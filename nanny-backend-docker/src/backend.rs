@@ -69,6 +69,7 @@ impl DockerBackend {
         capabilities.gpus = true;
         capabilities.ports = true;
         capabilities.survives_restart = true;
+        capabilities.restarts = true;
         capabilities.files = true;
         capabilities.builds = true;
         let stops = Arc::<Stops>::default();

@@ -180,6 +180,8 @@ pub struct Capabilities {
     pub ports: bool,
     /// Containers outlive the nanny and can be adopted by its next run.
     pub survives_restart: bool,
+    /// Starts containers again by itself, as their restart policies say.
+    pub restarts: bool,
     /// Puts files into containers.
     pub files: bool,
     /// Builds images.

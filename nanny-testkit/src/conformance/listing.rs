@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nanny_lib::backend::{ContainerInfo, ContainerState, Labels, RestartPolicy, Selector};
 
-use super::context::{Context, Outcome, Stop, fail};
+use super::context::{Context, Outcome, Stop, fail, skip};
 use super::{Program, cases};
 
 cases![
@@ -178,6 +178,9 @@ async fn variables_arrive_as_they_were(context: Arc<Context>) -> Outcome {
 }
 
 async fn restart_policies_come_back(context: Arc<Context>) -> Outcome {
+    if !context.backend.capabilities().restarts {
+        return Err(skip("starts nothing by itself"));
+    }
     let policies = [
         RestartPolicy::No,
         RestartPolicy::Always,

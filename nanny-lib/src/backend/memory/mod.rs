@@ -84,6 +84,7 @@ impl MemoryBackend {
                 gpus: true,
                 ports: true,
                 survives_restart: false,
+                restarts: true,
                 files: true,
                 builds: true,
             },
