@@ -1,0 +1,278 @@
+//! The directory of one container, and what it says about the container now.
+//!
+//! | file | written by | |
+//! |---|---|---|
+//! | `spec` | the nanny, once | what to run; mode 0600, since the environment may hold secrets |
+//! | `name` | the nanny | what it is called |
+//! | `run` | who holds the lock | the record of its last run |
+//! | `lock` | | held by the shim for as long as it lives |
+//! | `control` | the nanny | a pipe by which the shim is told to end it |
+//! | `log-N` | the shim | its log; the last two of them |
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nanny_lib::ContainerId;
+use nanny_lib::backend::{ContainerInfo, ContainerState, Exit};
+
+use crate::kernel::{self, Process};
+use crate::record::{Ended, Phase, Record, Slots};
+use crate::spec::{MARK, Saved};
+
+/// The directory of one container.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    pub(crate) id: ContainerId,
+    pub(crate) path: PathBuf,
+}
+
+/// A container at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Sight {
+    pub(crate) record: Record,
+    pub(crate) life: Life,
+}
+
+/// What lives of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Nothing.
+    None,
+    /// Its shim, which knows better than we do.
+    Shim,
+    /// Its first process lives, and its shim does not.
+    Orphan,
+    /// What its first process left behind lives, and its shim does not.
+    Remains,
+}
+
+/// What the shim is told through the pipe `control`, a line each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Send the signal, wait so long, kill.
+    Stop {
+        signal: i32,
+        grace: Duration,
+    },
+    Kill,
+}
+
+impl Home {
+    pub(crate) fn new(root: &Path, id: &ContainerId) -> Self {
+        Self { id: id.clone(), path: root.join(id.as_str()) }
+    }
+
+    /// Fills a new directory.
+    pub(crate) fn furnish(&self, name: &str, saved: &Saved) -> io::Result<()> {
+        create_private(&self.path)?;
+        write_new(&self.path.join("spec"), &serde_json::to_vec(saved)?)?;
+        write_new(&self.path.join("name"), name.as_bytes())?;
+        write_new(&self.path.join("lock"), b"")?;
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, self.path.join("control"), mode)?;
+        Slots::create(&self.path.join("run"))
+    }
+
+    pub(crate) fn saved(&self) -> io::Result<Saved> {
+        Ok(serde_json::from_slice(&fs::read(self.path.join("spec"))?)?)
+    }
+
+    pub(crate) fn name(&self) -> io::Result<String> {
+        fs::read_to_string(self.path.join("name"))
+    }
+
+    /// Gives it another name: from one moment to the next, whoever is killed.
+    pub(crate) fn rename(&self, name: &str) -> io::Result<()> {
+        let new = self.path.join("name.new");
+        let _ = fs::remove_file(&new);
+        write_new(&new, name.as_bytes())?;
+        fs::rename(new, self.path.join("name"))
+    }
+
+    pub(crate) fn slots(&self) -> io::Result<Slots> {
+        Slots::open(&self.path.join("run"))
+    }
+
+    /// The right to write the record and to start it; `None` if somebody else has it.
+    pub(crate) fn try_lock(&self) -> io::Result<Option<File>> {
+        let path = self.path.join("lock");
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // The container may have been removed between the two, and the lock with it.
+        let (ours, theirs) = (file.metadata()?, fs::metadata(&path)?);
+        let is_same = (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino());
+        is_same.then_some(Some(file)).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Tells the shim; one that is gone hears nothing.
+    pub(crate) fn tell(&self, request: Request) -> io::Result<()> {
+        use rustix::fs::OFlags;
+        let mut options = OpenOptions::new();
+        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+        options
+            .write(true)
+            .custom_flags(nonblocking)
+            .open(self.path.join("control"))?
+            .write_all(request.to_line().as_bytes())
+    }
+
+    /// What stands in the environment of all its processes.
+    pub(crate) fn mark(&self) -> String {
+        format!("{MARK}={}", self.id)
+    }
+
+    /// What lives of it, if its shim does not.
+    pub(crate) fn orphans(&self, record: &Record) -> Vec<Process> {
+        let main = record.main.filter(|_| record.world == kernel::world());
+        kernel::orphans(main, &self.mark())
+    }
+
+    /// The container as it is now. A run whose end nobody recorded is recorded as ended.
+    pub(crate) fn look(&self) -> io::Result<Sight> {
+        let slots = self.slots()?;
+        let record = slots.read()?;
+        if let Some(record) = record.as_ref().and_then(settled) {
+            return Ok(record);
+        }
+        // Nobody there, as it seems; but the shim may live in another world, or be just starting.
+        let Some(_lock) = self.try_lock()? else {
+            let record = record.unwrap_or_else(unreadable);
+            return Ok(Sight { record, life: Life::Shim });
+        };
+        let mut record = slots.read()?.unwrap_or_else(unreadable);
+        if let Some(sight) = settled(&record) {
+            return Ok(sight);
+        }
+        let is_here = record.world == kernel::world();
+        if is_here && record.main.is_some_and(|main| main.lives()) {
+            return Ok(Sight { record, life: Life::Orphan });
+        }
+        if !self.orphans(&record).is_empty() {
+            return Ok(Sight { record, life: Life::Remains });
+        }
+        let error =
+            (record.phase == Phase::Starting).then(|| "the start was interrupted".to_owned());
+        record.end(Ended { at: Some(Timestamp::now()), error, ..Ended::default() });
+        // If it cannot be written, the next look comes to the same end.
+        let _ = slots.write(&mut record);
+        Ok(Sight { record, life: Life::None })
+    }
+
+    /// What is told of it.
+    pub(crate) fn info(&self, sight: &Sight, saved: Option<&Saved>) -> io::Result<ContainerInfo> {
+        let mut info = ContainerInfo::new(self.id.clone(), self.name()?, String::new());
+        if let Some(saved) = saved {
+            info.labels.clone_from(&saved.labels);
+            info.uses_gpu = saved.uses_gpu;
+        }
+        info.state = sight.state();
+        info.started_at = sight.record.started_at;
+        if !info.state.holds() {
+            info.exit = sight.record.ended.as_ref().map(Ended::to_exit);
+        }
+        Ok(info)
+    }
+}
+
+impl Sight {
+    pub(crate) fn state(&self) -> ContainerState {
+        match (self.record.phase, self.life) {
+            (Phase::Created, _) => ContainerState::Created,
+            // As before: nothing runs yet.
+            (Phase::Starting, Life::Shim | Life::None) if self.record.run <= 1 => {
+                ContainerState::Created
+            }
+            (Phase::Ended, _) | (Phase::Starting, Life::Shim) | (_, Life::None) => {
+                ContainerState::Exited
+            }
+            (Phase::Stopping, _) => ContainerState::Stopping,
+            (Phase::Running | Phase::Starting, _) => ContainerState::Running,
+        }
+    }
+}
+
+impl Request {
+    pub(crate) fn to_line(self) -> String {
+        match self {
+            Self::Stop { signal, grace } => format!("stop {signal} {}\n", grace.as_millis()),
+            Self::Kill => "kill\n".to_owned(),
+        }
+    }
+
+    pub(crate) fn from_line(line: &str) -> Option<Self> {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        match words[..] {
+            ["stop", signal, grace] => Some(Self::Stop {
+                signal: signal.parse().ok()?,
+                grace: Duration::from_millis(grace.parse().ok()?),
+            }),
+            ["kill"] => Some(Self::Kill),
+            _ => None,
+        }
+    }
+}
+
+impl Record {
+    pub(crate) fn kill_main(&self) {
+        if let Some(main) = self.main.filter(|_| self.world == kernel::world()) {
+            main.signal(rustix::process::Signal::KILL);
+        }
+    }
+
+    pub(crate) fn end(&mut self, ended: Ended) {
+        self.phase = Phase::Ended;
+        (self.shim, self.main) = (None, None);
+        self.ended = Some(ended);
+    }
+}
+
+impl Ended {
+    fn to_exit(&self) -> Exit {
+        let mut exit = Exit::default();
+        exit.code = self.code;
+        exit.out_of_memory = self.out_of_memory;
+        exit.error.clone_from(&self.error);
+        exit.at = self.at;
+        exit
+    }
+}
+
+/// What a record says, if it needs no closer look.
+fn settled(record: &Record) -> Option<Sight> {
+    let life = match record.phase {
+        Phase::Created | Phase::Ended => Life::None,
+        Phase::Starting | Phase::Running | Phase::Stopping => {
+            let is_here = record.world == kernel::world();
+            is_here.then_some(record.shim?).filter(|shim| shim.lives())?;
+            Life::Shim
+        }
+    };
+    Some(Sight { record: record.clone(), life })
+}
+
+/// What is assumed where no record can be read: that it runs, until it is seen that nothing does.
+fn unreadable() -> Record {
+    let mut record = Record::default();
+    (record.phase, record.run) = (Phase::Running, 1);
+    record
+}
+
+/// A new file that only its owner may read.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+}
+
+/// A new directory that only its owner may enter.
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)
+}

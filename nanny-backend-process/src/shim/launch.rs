@@ -1,0 +1,129 @@
+//! Getting a shim away from the nanny, and what it answers.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Call;
+use crate::config::ProcessConfig;
+use crate::kernel::uptime;
+
+/// What a shim answers to who launched it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// Its program runs.
+    Started,
+    /// It holds nothing that it could start: another shim is there.
+    Busy,
+    /// The container was removed.
+    Gone,
+    /// Its program does not run, and this is why.
+    Failed(String),
+}
+
+/// No answer is longer.
+const REPLY_BYTES: u64 = 4096;
+
+impl Reply {
+    pub(super) fn to_text(&self) -> String {
+        match self {
+            Self::Started => "started\n".to_owned(),
+            Self::Busy => "busy\n".to_owned(),
+            Self::Gone => "gone\n".to_owned(),
+            Self::Failed(why) => format!("failed {why}\n"),
+        }
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let line = text.strip_suffix('\n')?;
+        match line {
+            "started" => Some(Self::Started),
+            "busy" => Some(Self::Busy),
+            "gone" => Some(Self::Gone),
+            _ => line.strip_prefix("failed ").map(|why| Self::Failed(why.to_owned())),
+        }
+    }
+}
+
+/// Starts the program of the container in `directory`. `None` is no answer: what happened is in its
+/// record. Blocks, and no longer than `limit`.
+pub(crate) fn launch(
+    config: &ProcessConfig,
+    directory: &Path,
+    limit: Duration,
+) -> io::Result<Option<Reply>> {
+    let mut command = Command::new(&config.program);
+    command.args(&config.arguments).arg("launch").arg(directory).current_dir("/");
+    for (name, _) in std::env::vars_os() {
+        if is_ours(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    let (reader, writer) = io::pipe()?;
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    // With its copies of our end of the pipe, which would never close otherwise.
+    drop(command);
+    let reply = read_reply(OwnedFd::from(reader), limit);
+    // It ends at once; the shim is its child and not ours.
+    child.wait()?;
+    reply
+}
+
+/// What only we were meant to see, or what speaks of us as a process.
+fn is_ours(variable: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "LISTEN_FDS",
+        "LISTEN_FDNAMES",
+        "LISTEN_PID",
+        "LISTEN_PIDFDID",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+    ];
+    variable.starts_with("NANNY_") || NAMES.contains(&variable)
+}
+
+fn read_reply(pipe: OwnedFd, limit: Duration) -> io::Result<Option<Reply>> {
+    let deadline = uptime() + limit;
+    let mut pipe = File::from(pipe);
+    let mut text = String::new();
+    loop {
+        let left = deadline.saturating_sub(uptime());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let mut bytes = [0; 1024];
+        let read = pipe.read(&mut bytes)?;
+        text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        if read == 0 || text.ends_with('\n') || text.len() as u64 > REPLY_BYTES {
+            return Ok(Reply::from_text(&text));
+        }
+    }
+}
+
+/// The stage `launch`: starts `run` in a session without a terminal, and leaves it to itself.
+pub(super) fn main(call: &Call) -> ExitCode {
+    // Descriptors that whoever started the nanny left open are nobody's business further down.
+    close_fds::set_fds_cloexec(3, &[]);
+    // It fails only if there is such a session already.
+    let _ = rustix::process::setsid();
+    let mut run = call.next("run");
+    run.stdin(Stdio::null()).stderr(Stdio::null());
+    match run.spawn() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            super::keeper::answer(&Reply::Failed(format!("the shim cannot be started: {error}")));
+            ExitCode::FAILURE
+        }
+    }
+}
