@@ -49,7 +49,11 @@ const SOON: Duration = Duration::from_millis(10);
 impl ProcessBackend {
     /// A backend on the directory that `config` names. Nothing is touched yet.
     #[must_use]
-    pub fn new(config: ProcessConfig) -> Self {
+    pub fn new(mut config: ProcessConfig) -> Self {
+        // The shim works elsewhere.
+        if let Ok(absolute) = std::path::absolute(&config.directory) {
+            config.directory = absolute;
+        }
         let mut capabilities = Capabilities::default();
         capabilities.separate_stderr = true;
         capabilities.gpus = true;

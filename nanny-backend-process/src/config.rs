@@ -30,8 +30,7 @@ impl ProcessConfig {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
-            // Whatever is at our path by now.
-            program: PathBuf::from("/proc/self/exe"),
+            program: PathBuf::from(shim::SELF),
             arguments: vec![OsString::from(shim::WORD)],
             log_bytes: 20 << 20,
             gpu_signs: ["/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg"]

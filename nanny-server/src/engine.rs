@@ -34,6 +34,8 @@ type SetUp = fn(&EngineArgs, &Path) -> Result<Arc<dyn ContainerBackend>, Backend
 const KNOWN: &[(&str, SetUp)] = &[
     #[cfg(feature = "docker")]
     ("docker", docker),
+    #[cfg(feature = "process")]
+    ("process", process),
 ];
 
 /// A backend for each engine that is to be used, in order of preference. None is asked for a sign
@@ -69,4 +71,11 @@ fn docker(args: &EngineArgs, _: &Path) -> Result<Arc<dyn ContainerBackend>, Back
         _ => std::env::var(name).ok(),
     };
     Ok(Arc::new(DockerBackend::new(DockerConfig::from_lookup(&variable)?)?))
+}
+
+#[cfg(feature = "process")]
+fn process(_: &EngineArgs, state_dir: &Path) -> Result<Arc<dyn ContainerBackend>, BackendError> {
+    use nanny_backend_process::{ProcessBackend, ProcessConfig};
+
+    Ok(Arc::new(ProcessBackend::new(ProcessConfig::new(state_dir.join("processes")))))
 }

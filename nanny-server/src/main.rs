@@ -7,7 +7,12 @@ use nanny_server::config::{Cli, Command};
 use nanny_server::{check, compose, telemetry};
 
 fn main() -> ExitCode {
-    // First of all, and the only one: rustls panics where two could be meant. It can fail only if
+    // What stays with a process is this program, too, and nothing of what follows is its business.
+    #[cfg(feature = "process")]
+    if nanny_backend_process::shim::is_asked() {
+        return nanny_backend_process::shim::main();
+    }
+    // The first one, and the only one: rustls panics where two could be meant. It can fail only if
     // there is one already.
     #[cfg(feature = "tls")]
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Call;
+use super::{Call, SELF};
 use crate::config::ProcessConfig;
 use crate::kernel::uptime;
 
@@ -58,6 +59,9 @@ pub(crate) fn launch(
     limit: Duration,
 ) -> io::Result<Option<Reply>> {
     let mut command = Command::new(&config.program);
+    if let Some(name) = std::env::args_os().next().filter(|_| config.program == Path::new(SELF)) {
+        command.arg0(name);
+    }
     command.args(&config.arguments).arg("launch").arg(directory).current_dir("/");
     for (name, _) in std::env::vars_os() {
         if is_ours(&name.to_string_lossy()) {

@@ -28,13 +28,17 @@ mod program;
 
 use std::env;
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 pub(crate) use self::launch::{Reply, launch};
 
 /// The argument by which a program is asked to be a shim.
 pub const WORD: &str = "process-shim";
+
+/// The program that runs now, whatever is at its path by now.
+pub(crate) const SELF: &str = "/proc/self/exe";
 
 /// Whether this program was started to be a shim: its first argument is [`WORD`].
 ///
@@ -84,10 +88,9 @@ impl Call {
         })
     }
 
-    /// The next stage: the very program that runs now, whatever is at its path by now.
-    fn next(&self, stage: &str) -> std::process::Command {
-        use std::os::unix::process::CommandExt as _;
-        let mut command = std::process::Command::new("/proc/self/exe");
+    /// The next stage.
+    fn next(&self, stage: &str) -> Command {
+        let mut command = Command::new(SELF);
         command.arg0(&self.program).args(&self.leading).arg(stage).arg(&self.directory);
         command.current_dir("/");
         command
