@@ -44,6 +44,9 @@ fn j2_systemd_finds_nothing_wrong_with_the_units() {
         let unit_of_here = shipped.replace("/usr/local/bin/nanny", env!("CARGO_BIN_EXE_nanny"));
         fs::write(directory.path().join(unit), unit_of_here).unwrap();
     }
+    let more = directory.path().join("nanny.service.d");
+    fs::create_dir(&more).unwrap();
+    fs::copy(units().join("plain-processes.conf"), more.join("plain-processes.conf")).unwrap();
     let verify = ["verify", "--man=no", "./nanny.service", "./nanny.socket"];
     let Some(output) = analyze(&verify, directory.path()) else { return };
     assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
@@ -53,6 +56,9 @@ fn j2_systemd_finds_nothing_wrong_with_the_units() {
     fs::write(path, odd).unwrap();
     let output = analyze(&verify, directory.path()).expect("it was there just now");
     assert!(text(&output.stderr).contains("KilMode"), "{}", text(&output.stderr));
+    fs::write(more.join("plain-processes.conf"), "[Service]\nDelgate=yes\n").unwrap();
+    let output = analyze(&verify, directory.path()).expect("it was there just now");
+    assert!(text(&output.stderr).contains("Delgate"), "{}", text(&output.stderr));
 }
 
 #[test]
