@@ -16,14 +16,15 @@ use nanny_lib::backend::{
 };
 use rustix::process::Signal;
 
+use crate::cgroup::Group;
 use crate::config::ProcessConfig;
 use crate::error::{conflict, from_io, not_found, timed_out};
 use crate::home::{Home, Life, Request, Sight};
 use crate::record::Phase;
-use crate::shim::{Reply, launch};
+use crate::shim::{Purpose, Reply, launch};
 use crate::spec::{GRACE, check_name, to_saved};
 use crate::store::{Found, Store};
-use crate::{events, kernel, logs, orphan, signal};
+use crate::{events, kernel, logs, signal};
 
 /// Plain processes, as containers.
 ///
@@ -40,6 +41,8 @@ pub struct ProcessBackend {
 const LOOK: Duration = Duration::from_secs(5);
 /// How long a start may take.
 const START: Duration = Duration::from_secs(45);
+/// How long it may take until a process has a shim again.
+const ADOPT: Duration = Duration::from_secs(2);
 /// Added to the time that a process may take to obey.
 const STOP: Duration = Duration::from_secs(15);
 const REMOVE: Duration = Duration::from_secs(30);
@@ -99,16 +102,43 @@ impl ProcessBackend {
         self.blocking(operation, id.as_str(), LOOK, move |store| store.find(operation, &home)).await
     }
 
-    /// Starts a shim for the container.
-    async fn launch(&self, home: &Home) -> Result<Option<Reply>> {
+    /// Launches a shim for the container.
+    async fn launch(
+        &self,
+        operation: &'static str,
+        home: &Home,
+        purpose: Purpose,
+    ) -> Result<Option<Reply>> {
         let (config, path) = (Arc::clone(&self.config), home.path.clone());
         let id = home.id.to_string();
-        let limit = START + LOOK;
-        self.blocking("start", home.id.as_str(), limit, move |_| {
-            launch(&config, &path, START)
-                .map_err(|error| from_io("start", &id, "the shim cannot be started", &error))
+        let limit = if purpose == Purpose::Start { START } else { ADOPT };
+        self.blocking(operation, home.id.as_str(), limit + LOOK, move |_| {
+            launch(&config, &path, purpose, limit)
+                .map_err(|error| from_io(operation, &id, "the shim cannot be started", &error))
         })
         .await
+    }
+
+    /// Gives those a new shim that have lost theirs: nobody reads what they print, and they wait.
+    async fn adopt(&self, found: &[Found]) {
+        for orphan in found.iter().filter(|found| found.life == Life::Orphaned) {
+            let id = &orphan.info.id;
+            let Ok(home) = self.store.home("list", id) else { continue };
+            match self.launch("adopt", &home, Purpose::Adopt).await {
+                Ok(_) => tracing::warn!(container = %id, "a process had lost its shim"),
+                Err(error) => tracing::warn!(container = %id, %error, "a process is without shim"),
+            }
+        }
+    }
+
+    /// Kills the first process of the container, by which all the others end.
+    async fn kill_first(&self, operation: &'static str, home: &Home) -> Result<()> {
+        let record = self.look(operation, home).await?.record;
+        // It is one only in the phases in which the program runs, or is about to.
+        if let Some(main) = record.main.filter(|_| record.main_lives()) {
+            main.signal(Signal::KILL);
+        }
+        Ok(())
     }
 
     /// Whether there are GPUs, for who asked for one: without, it would run on the processor.
@@ -124,34 +154,39 @@ impl ProcessBackend {
             Request::Stop { grace, .. } => grace,
             Request::Kill => Duration::ZERO,
         };
-        let mut is_told = false;
+        if request == Request::Kill {
+            // Whatever its shim is doing.
+            self.kill_first(operation, home).await?;
+        }
+        let mut told = None;
         let ended = async {
             loop {
                 let sight = self.look(operation, home).await?;
                 match (sight.record.phase, sight.life) {
                     _ if sight.record.run != first => return Ok(()),
                     (Phase::Created | Phase::Ended, _) | (_, Life::None) => {
-                        return if is_told { left_behind(operation, home, &sight) } else { Ok(()) };
+                        return if told.is_some() {
+                            left_behind(operation, home, &sight)
+                        } else {
+                            Ok(())
+                        };
                     }
                     // It is not known yet what there is to be ended.
                     (Phase::Starting, Life::Shim) => {}
-                    (_, Life::Shim) if is_told => {}
+                    // Another one than was told may be there by now.
+                    (_, Life::Shim) if told == Some(sight.record.shim) => {}
                     (_, Life::Shim) => {
                         // One that is just ending hears nothing, and is seen to end.
                         let _ = home.tell(request);
-                        is_told = true;
-                        if request == Request::Kill {
-                            sight.record.kill_main();
-                        }
+                        told = Some(sight.record.shim);
                     }
-                    (_, Life::Orphan | Life::Remains) => {
-                        if request == Request::Kill {
-                            for process in home.orphans(&sight.record) {
-                                process.identity.signal(Signal::KILL);
-                            }
-                        }
-                        if let Some(lock) = lock(operation, home)? {
-                            orphan::end(operation, home, request, lock).await?;
+                    (_, Life::Orphaned) => {
+                        let reply = self.launch(operation, home, Purpose::Adopt).await?;
+                        if let Some(Reply::Failed(why)) = reply
+                            && self.look(operation, home).await?.life == Life::Orphaned
+                        {
+                            let error = BackendError::new(ErrorKind::Other, operation, why);
+                            return Err(error.on(&home.id));
                         }
                     }
                 }
@@ -183,9 +218,11 @@ impl ContainerBackend for ProcessBackend {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         let saved = to_saved(spec, self.config.log_bytes)?;
-        if saved.bounds.need_group() {
-            let message = "limits on memory, processors and processes take a control group";
-            return Err(BackendError::new(ErrorKind::Unsupported, "create", message).on(&spec.name));
+        if let Some(group) = Group::of("", &saved.bounds) {
+            group.check().map_err(|why| {
+                let message = format!("limits on memory, processors or processes: {why}");
+                BackendError::new(ErrorKind::Unsupported, "create", message).on(&spec.name)
+            })?;
         }
         let names = self.store.names("create", &spec.name).await?;
         let name = spec.name.clone();
@@ -216,7 +253,8 @@ impl ContainerBackend for ProcessBackend {
             loop {
                 let found = self.find("start", id).await?;
                 match found.info.state {
-                    ContainerState::Running => return Ok(()),
+                    // Without a shim it gets one, or a new start if only a part of it is left.
+                    ContainerState::Running if found.life == Life::Shim => return Ok(()),
                     ContainerState::Stopping => {
                         return Err(conflict("start", id.as_str(), "it is being stopped"));
                     }
@@ -231,8 +269,8 @@ impl ContainerBackend for ProcessBackend {
                     let message = "it asks for a GPU, and there is no NVIDIA driver here";
                     return Err(BackendError::new(ErrorKind::Unsupported, "start", message).on(id));
                 }
-                match self.launch(&home).await? {
-                    Some(Reply::Started) => return Ok(()),
+                match self.launch("start", &home, Purpose::Start).await? {
+                    Some(Reply::Runs) => return Ok(()),
                     Some(Reply::Busy) => tokio::time::sleep(SOON).await,
                     Some(Reply::Gone) => return Err(not_found("start", id)),
                     Some(Reply::Failed(why)) => {
@@ -311,6 +349,7 @@ impl ContainerBackend for ProcessBackend {
         let selector = selector.clone();
         let found =
             self.blocking("list", "", LOOK, move |store| store.list("list", &selector)).await?;
+        self.adopt(&found).await;
         Ok(found.into_iter().map(|found| found.info).collect())
     }
 
@@ -358,6 +397,7 @@ fn stats(home: &Home, found: &Found) -> Stats {
         stats.cpu += process.cpu();
         stats.memory_bytes += process.memory_bytes();
     }
+    stats.memory_limit_bytes = found.memory_limit_bytes;
     stats
 }
 

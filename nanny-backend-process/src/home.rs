@@ -7,6 +7,7 @@
 //! | `run` | who holds the lock | the record of its last run |
 //! | `lock` | | held by the shim for as long as it lives |
 //! | `control` | the nanny | a pipe by which the shim is told to end it |
+//! | `stdout`, `stderr` | the program | pipes, which the shim reads |
 //! | `log-N` | the shim | its log; the last two of them |
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -18,8 +19,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{ContainerInfo, ContainerState, Exit};
+use rustix::fs::OFlags;
 
-use crate::kernel::{self, Process};
+use crate::kernel::{self, Identity, Process};
 use crate::record::{Ended, Phase, Record, Slots};
 use crate::spec::{MARK, Saved};
 
@@ -29,6 +31,11 @@ pub(crate) struct Home {
     pub(crate) id: ContainerId,
     pub(crate) path: PathBuf,
 }
+
+/// The pipes in it.
+pub(crate) const CONTROL: &str = "control";
+pub(crate) const STDOUT: &str = "stdout";
+pub(crate) const STDERR: &str = "stderr";
 
 /// A container at one moment.
 #[derive(Debug, Clone)]
@@ -44,10 +51,8 @@ pub(crate) enum Life {
     None,
     /// Its shim, which knows better than we do.
     Shim,
-    /// Its first process lives, and its shim does not.
-    Orphan,
-    /// What its first process left behind lives, and its shim does not.
-    Remains,
+    /// Its first process lives, or what that left behind, and its shim does not.
+    Orphaned,
 }
 
 /// What the shim is told through the pipe `control`, a line each.
@@ -72,8 +77,10 @@ impl Home {
         write_new(&self.path.join("spec"), &serde_json::to_vec(saved)?)?;
         write_new(&self.path.join("name"), name.as_bytes())?;
         write_new(&self.path.join("lock"), b"")?;
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mkfifoat(rustix::fs::CWD, self.path.join("control"), mode)?;
+        for pipe in [CONTROL, STDOUT, STDERR] {
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mkfifoat(rustix::fs::CWD, self.path.join(pipe), mode)?;
+        }
         Slots::create(&self.path.join("run"))
     }
 
@@ -112,16 +119,19 @@ impl Home {
         is_same.then_some(Some(file)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Opens one of the pipes, from both ends: it never ends, and breaks for nobody.
+    pub(crate) fn open_pipe(&self, pipe: &str, flags: OFlags) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let flags = i32::try_from(flags.bits()).unwrap_or_default();
+        options.read(true).write(true).custom_flags(flags).open(self.path.join(pipe))
+    }
+
     /// Tells the shim; one that is gone hears nothing.
     pub(crate) fn tell(&self, request: Request) -> io::Result<()> {
-        use rustix::fs::OFlags;
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
         let mut options = OpenOptions::new();
-        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-        options
-            .write(true)
-            .custom_flags(nonblocking)
-            .open(self.path.join("control"))?
-            .write_all(request.to_line().as_bytes())
+        let mut control = options.write(true).custom_flags(flags).open(self.path.join(CONTROL))?;
+        control.write_all(request.to_line().as_bytes())
     }
 
     /// What stands in the environment of all its processes.
@@ -151,12 +161,8 @@ impl Home {
         if let Some(sight) = settled(&record) {
             return Ok(sight);
         }
-        let is_here = record.world == kernel::world();
-        if is_here && record.main.is_some_and(|main| main.lives()) {
-            return Ok(Sight { record, life: Life::Orphan });
-        }
-        if !self.orphans(&record).is_empty() {
-            return Ok(Sight { record, life: Life::Remains });
+        if record.main_lives() || !self.orphans(&record).is_empty() {
+            return Ok(Sight { record, life: Life::Orphaned });
         }
         let error =
             (record.phase == Phase::Starting).then(|| "the start was interrupted".to_owned());
@@ -221,10 +227,8 @@ impl Request {
 }
 
 impl Record {
-    pub(crate) fn kill_main(&self) {
-        if let Some(main) = self.main.filter(|_| self.world == kernel::world()) {
-            main.signal(rustix::process::Signal::KILL);
-        }
+    pub(crate) fn main_lives(&self) -> bool {
+        self.world == kernel::world() && self.main.is_some_and(Identity::lives)
     }
 
     pub(crate) fn end(&mut self, ended: Ended) {

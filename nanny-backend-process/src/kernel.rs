@@ -22,7 +22,7 @@ pub(crate) struct Process {
     pub(crate) identity: Identity,
     pub(crate) parent: i32,
     pub(crate) group: i32,
-    session: i32,
+    pub(crate) session: i32,
     is_dead: bool,
     /// Processor time of its own, in ticks.
     own_ticks: u64,

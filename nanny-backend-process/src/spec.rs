@@ -40,13 +40,6 @@ pub(crate) struct Bounds {
     pub(crate) oom_score_adj: Option<i64>,
 }
 
-impl Bounds {
-    /// Whether they take a control group.
-    pub(crate) fn need_group(&self) -> bool {
-        self.memory_bytes.is_some() || self.nano_cpus.is_some() || self.pids.is_some()
-    }
-}
-
 /// Tells the processes of one container from all others, wherever they have gone.
 pub(crate) const MARK: &str = "NANNY_PROCESS_ID";
 /// By which programs choose GPUs.

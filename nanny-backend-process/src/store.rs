@@ -12,7 +12,7 @@ use nanny_lib::ContainerId;
 use nanny_lib::backend::{BackendError, ContainerInfo, Result, Selector};
 
 use crate::error::{conflict, from_io, not_found, timed_out};
-use crate::home::{Home, Sight, create_private};
+use crate::home::{Home, Life, Sight, create_private};
 use crate::record::Record;
 use crate::spec::Saved;
 
@@ -29,6 +29,8 @@ pub(crate) struct Store {
 pub(crate) struct Found {
     pub(crate) info: ContainerInfo,
     pub(crate) record: Record,
+    pub(crate) life: Life,
+    pub(crate) memory_limit_bytes: Option<u64>,
 }
 
 /// How long names may be in somebody else's hands.
@@ -103,7 +105,8 @@ impl Store {
             io::ErrorKind::NotFound => not_found(operation, &home.id),
             _ => from_io(operation, home.id.as_str(), "its name", &error),
         })?;
-        Ok(Found { info, record: sight.record })
+        let memory_limit_bytes = saved.and_then(|saved| saved.bounds.memory_bytes);
+        Ok(Found { info, record: sight.record, life: sight.life, memory_limit_bytes })
     }
 
     pub(crate) fn list(&self, operation: &'static str, selector: &Selector) -> Result<Vec<Found>> {

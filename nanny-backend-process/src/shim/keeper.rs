@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,13 +16,15 @@ use jiff::Timestamp;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::LogStream;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::process::{Signal, WaitOptions, WaitStatus};
 use signal_hook::consts;
 
-use super::{Call, Reply};
+use super::{Call, Purpose, Reply};
+use crate::cgroup::Group;
 use crate::error::one_line;
-use crate::home::{Home, Request};
-use crate::kernel::{self, Identity, uptime};
+use crate::home::{CONTROL, Home, Request, STDERR, STDOUT};
+use crate::kernel::{self, Identity, Process, uptime};
 use crate::lines::Cutter;
 use crate::logfiles::LogFiles;
 use crate::record::{Ended, Phase, Record, Slots};
@@ -35,22 +36,24 @@ const EXEC: Duration = Duration::from_secs(30);
 const LOCK: Duration = Duration::from_millis(500);
 /// Between two looks at what should be gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Between two looks at a program that is not our child.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long what was killed may take to be gone; the kernel may be busy with it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to write what could not be written.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 const CHUNK_BYTES: usize = 64 * 1024;
 
-pub(super) fn main(call: &Call) -> ExitCode {
+pub(super) fn main(call: &Call, purpose: Purpose) -> ExitCode {
     let _ = rustix::process::setsid();
     // What its descendants leave behind becomes its child, and cannot get away.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let _ = fs::write("/proc/self/comm", "nanny-shim");
     let id = call.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let home = Home { id: ContainerId::new(id), path: call.directory.clone() };
-    match Keeper::begin(call, &home) {
+    match Keeper::begin(call, home, purpose) {
         Ok(keeper) => {
-            answer(&Reply::Started);
+            answer(&Reply::Runs);
             keeper.keep();
             ExitCode::SUCCESS
         }
@@ -70,20 +73,28 @@ pub(super) fn answer(reply: &Reply) {
 }
 
 struct Keeper {
+    home: Home,
     saved: Saved,
     slots: Slots,
     record: Record,
     main: Identity,
-    /// How the program ended.
+    /// Whether the program is our child; if not, another shim began it.
+    is_parent: bool,
+    /// The program has ended.
+    has_ended: bool,
+    /// How it ended, as its parent is told.
     status: Option<WaitStatus>,
-    /// There are processes to wait for.
-    has_children: bool,
-    output: [Option<(OwnedFd, Cutter)>; 2],
+    /// There are processes that must end before all has ended.
+    has_others: bool,
+    output: [(File, Cutter); 2],
     log: LogFiles,
     control: File,
     half_request: Vec<u8>,
     signals: Signals,
     ending: Option<Ending>,
+    group: Option<Group>,
+    /// Kills for want of memory in the group, before this run.
+    old_kills: u64,
     /// For as long as it lives.
     _lock: File,
 }
@@ -94,6 +105,8 @@ struct Ending {
     /// Then, by the uptime, whoever is left is killed.
     deadline: Duration,
     signalled: BTreeSet<Identity>,
+    /// When it was last seen who is left.
+    looked: Option<Duration>,
 }
 
 struct Signals {
@@ -102,70 +115,86 @@ struct Signals {
 }
 
 impl Keeper {
-    fn begin(call: &Call, home: &Home) -> Result<Self, Reply> {
+    fn begin(call: &Call, home: Home, purpose: Purpose) -> Result<Self, Reply> {
         let failed = |what: &str, error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => Reply::Gone,
             io::ErrorKind::WouldBlock => Reply::Busy,
             _ => Reply::Failed(one_line(&format!("{what}: {error}"))),
         };
-        let lock = lock(home).map_err(|error| failed("its lock cannot be taken", error))?;
+        let lock = lock(&home).map_err(|error| failed("its lock cannot be taken", error))?;
         let saved = home.saved().map_err(|error| failed("its spec cannot be read", error))?;
         let slots = home.slots().map_err(|error| failed("its record cannot be read", error))?;
         let last = slots.read().map_err(|error| failed("its record cannot be read", error))?;
-        let mut record = last.unwrap_or_default();
-        if matches!(record.phase, Phase::Running | Phase::Stopping) {
-            let is_here = record.world == kernel::world();
-            if is_here && record.main.is_some_and(Identity::lives) {
-                return Err(Reply::Busy);
-            }
-        }
-        kill_remains(home, &record)?;
-        let control = open_control(home).map_err(|error| failed("no requests", error))?;
+        let mut record = last.unwrap_or_else(|| found(&home));
+        let pipe = |pipe| home.open_pipe(pipe, OFlags::NONBLOCK);
+        let pipe = |it| pipe(it).map_err(|error| failed("its pipes cannot be opened", error));
+        let mut control = pipe(CONTROL)?;
         let signals = Signals::catch().map_err(|error| failed("no signals", error))?;
+        let output = [
+            (pipe(STDOUT)?, Cutter::new(LogStream::Stdout)),
+            (pipe(STDERR)?, Cutter::new(LogStream::Stderr)),
+        ];
         let log = LogFiles::open(&home.path, saved.log_bytes, record.lost_lines);
-
-        record.run += 1;
+        let group = Group::of(home.id.as_str(), &saved.bounds);
+        let old_kills = group.as_ref().map(Group::memory_kills).unwrap_or_default();
+        let is_parent = !record.main_lives();
+        if is_parent {
+            kill_remains(&home, &record)?;
+            empty(&mut control);
+            if purpose == Purpose::Adopt {
+                let why = "it has ended".to_owned();
+                record.end(Ended { at: Some(Timestamp::now()), ..Ended::default() });
+                let _ = slots.write(&mut record);
+                return Err(Reply::Failed(why));
+            }
+            record.run += 1;
+            record.phase = Phase::Starting;
+            kernel::world().clone_into(&mut record.world);
+            (record.main, record.is_unwanted) = (None, false);
+        }
+        if record.phase == Phase::Stopping {
+            // Whoever asked has to ask again: how long it had is not known any more.
+            record.phase = Phase::Running;
+        }
         record.lost_lines = 0;
-        record.phase = Phase::Starting;
-        kernel::world().clone_into(&mut record.world);
         record.shim = Identity::own();
-        (record.main, record.is_unwanted) = (None, false);
         let written = slots.write(&mut record);
         written.map_err(|error| failed("its record cannot be written", error))?;
-        match start(call, &slots, &mut record) {
-            Ok((child, main)) => {
-                let pipe = |pipe: Option<OwnedFd>, stream| Some((pipe?, Cutter::new(stream)));
-                Ok(Self {
-                    output: [
-                        pipe(child.stdout.map(OwnedFd::from), LogStream::Stdout),
-                        pipe(child.stderr.map(OwnedFd::from), LogStream::Stderr),
-                    ],
-                    saved,
-                    slots,
-                    record,
-                    main,
-                    status: None,
-                    has_children: true,
-                    log,
-                    control,
-                    half_request: Vec::new(),
-                    signals,
-                    ending: None,
-                    _lock: lock,
-                })
+        if is_parent && let Err(why) = start(call, &home, &slots, &mut record) {
+            let why = one_line(&why);
+            let error = Some(why.clone());
+            record.end(Ended { at: Some(Timestamp::now()), error, ..Ended::default() });
+            let _ = slots.write(&mut record);
+            if let Some(group) = group {
+                group.remove();
             }
-            Err(why) => {
-                let why = one_line(&why);
-                let at = Some(Timestamp::now());
-                record.end(Ended { at, error: Some(why.clone()), ..Ended::default() });
-                let _ = slots.write(&mut record);
-                Err(Reply::Failed(why))
-            }
+            return Err(Reply::Failed(why));
         }
+        let main = record.main.ok_or_else(|| Reply::Failed("it is nowhere".to_owned()))?;
+        Ok(Self {
+            home,
+            saved,
+            slots,
+            record,
+            main,
+            is_parent,
+            has_ended: false,
+            status: None,
+            has_others: true,
+            output,
+            log,
+            control,
+            half_request: Vec::new(),
+            signals,
+            ending: None,
+            group,
+            old_kills,
+            _lock: lock,
+        })
     }
 
     fn keep(mut self) {
-        while self.has_children && !self.has_lost_patience() {
+        while self.has_others && !self.has_lost_patience() {
             self.wait();
             self.signals.clear();
             self.reap();
@@ -180,23 +209,28 @@ impl Keeper {
         while self.slots.write(&mut self.record).is_err() {
             pause(TRY_AGAIN);
         }
+        if let Some(group) = self.group {
+            group.remove();
+        }
     }
 
     /// Until there is something to do.
     fn wait(&mut self) {
         let timeout = match &self.ending {
-            Some(ending) => {
-                let left = ending.deadline.saturating_sub(uptime());
-                Some(if left.is_zero() || self.status.is_some() { LOOK_AGAIN } else { left })
-            }
+            Some(_) if self.has_ended => Some(LOOK_AGAIN),
+            Some(ending) => Some(ending.deadline.saturating_sub(uptime()).max(LOOK_AGAIN)),
             None if self.log.lost_lines() > 0 => Some(TRY_AGAIN),
             None => None,
         };
+        // Nobody tells us of the end of what is not our child.
+        let timeout =
+            if self.is_parent { timeout } else { Some(timeout.unwrap_or(LOOK).min(LOOK)) };
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let outputs = self.output.iter().flatten().map(|(pipe, _)| pipe.as_fd());
-        let others = [self.control.as_fd(), self.signals.wakes.as_fd()];
+        let [(stdout, _), (stderr, _)] = &self.output;
+        let sources = [stdout.as_fd(), stderr.as_fd(), self.control.as_fd()];
+        let sources = sources.into_iter().chain([self.signals.wakes.as_fd()]);
         let mut polled: Vec<_> =
-            outputs.chain(others).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+            sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
         // Interrupted or not: there is a look at everything now.
         let _ = poll(&mut polled, timeout.as_ref());
         self.log.confess();
@@ -204,20 +238,33 @@ impl Keeper {
 
     /// Waits for those who have ended, so that they are gone.
     fn reap(&mut self) {
-        loop {
+        let has_children = loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
                     if pid.as_raw_nonzero().get() == self.main.pid {
                         self.status = Some(status);
                     }
                 }
-                Ok(None) => break,
+                Ok(None) => break true,
                 Err(rustix::io::Errno::INTR) => {}
-                Err(_) => {
-                    self.has_children = false;
-                    break;
-                }
+                Err(_) => break false,
             }
+        };
+        if self.is_parent {
+            self.has_ended = self.status.is_some();
+            self.has_others = has_children;
+        } else {
+            self.has_ended = !self.main.lives();
+            self.has_others = !self.has_ended || !self.family().is_empty();
+        }
+    }
+
+    /// All processes of the container.
+    fn family(&self) -> Vec<Process> {
+        if self.is_parent {
+            kernel::descendants(rustix::process::getpid().as_raw_nonzero().get())
+        } else {
+            self.home.orphans(&self.record)
         }
     }
 
@@ -246,7 +293,7 @@ impl Keeper {
             Some(ending) => ending.deadline = ending.deadline.min(deadline),
             None => self.ending = Some(Ending::new(Signal::from_named_raw(signal), deadline)),
         }
-        if self.status.is_none() && self.record.phase == Phase::Running {
+        if !self.has_ended && self.record.phase == Phase::Running {
             self.record.phase = Phase::Stopping;
             self.record.is_unwanted = true;
             let _ = self.slots.write(&mut self.record);
@@ -255,11 +302,17 @@ impl Keeper {
 
     /// What the program leaves behind ends with it: at once, or within the grace of a stop.
     fn see_to_the_end(&mut self) {
-        if self.status.is_some() && self.ending.is_none() {
+        if self.has_ended && self.ending.is_none() {
             self.ending = Some(Ending::new(None, uptime()));
         }
-        if let Some(ending) = self.ending.as_mut().filter(|_| self.has_children) {
-            ending.go_on(self.main, self.status.is_some());
+        if let Some(mut ending) = self.ending.take() {
+            // Not for every line that it prints meanwhile.
+            let is_due = |looked: Duration| uptime() >= looked.saturating_add(LOOK_AGAIN);
+            if self.has_others && ending.looked.is_none_or(is_due) {
+                ending.looked = Some(uptime());
+                ending.go_on(&self.family(), self.main, self.has_ended);
+            }
+            self.ending = Some(ending);
         }
     }
 
@@ -271,33 +324,19 @@ impl Keeper {
     /// Reads what there is, a chunk of each stream; answers whether there was any.
     fn read_output(&mut self) -> bool {
         let mut any = false;
-        for output in &mut self.output {
-            let Some((pipe, cutter)) = output else { continue };
-            let mut ready = [PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)];
-            if !matches!(poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..)) {
-                continue;
-            }
+        for (pipe, cutter) in &mut self.output {
             let mut bytes = vec![0; CHUNK_BYTES];
-            let mut records = Vec::new();
-            let at = self.log.now();
-            let lines = match rustix::io::read(&*pipe, &mut bytes) {
-                Ok(read @ 1..) => {
-                    any = true;
-                    cutter.cut(&bytes[..read], at, &mut records)
-                }
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => 0,
-                Ok(0) | Err(_) => {
-                    let lines = cutter.finish(at, &mut records);
-                    *output = None;
-                    lines
-                }
-            };
-            self.log.append(&records, lines);
+            if let Ok(read @ 1..) = pipe.read(&mut bytes) {
+                any = true;
+                let (at, mut records) = (self.log.now(), Vec::new());
+                let lines = cutter.cut(&bytes[..read], at, &mut records);
+                self.log.append(&records, lines);
+            }
         }
         any
     }
 
-    /// What is in the pipes, and the last lines of streams that somebody else still holds open.
+    /// What is in the pipes, and the last lines, which may be without an end.
     fn finish_log(&mut self) {
         let full_pipes = 256;
         for _ in 0..full_pipes {
@@ -305,7 +344,7 @@ impl Keeper {
                 break;
             }
         }
-        for (_, mut cutter) in self.output.iter_mut().filter_map(Option::take) {
+        for (_, cutter) in &mut self.output {
             let mut records = Vec::new();
             let lines = cutter.finish(self.log.now(), &mut records);
             self.log.append(&records, lines);
@@ -313,39 +352,36 @@ impl Keeper {
     }
 
     fn ended(&self) -> Ended {
-        let mut ended = Ended { at: Some(self.log_time()), ..Ended::default() };
+        let began = self.record.started_at.unwrap_or(Timestamp::MIN);
+        let mut ended = Ended { at: Some(Timestamp::now().max(began)), ..Ended::default() };
         if let Some(status) = self.status {
             let signal = status.terminating_signal().map(|signal| 128 + signal);
             ended.code = status.exit_status().or(signal).map(i64::from);
         }
-        if self.has_children {
-            let left = kernel::descendants(rustix::process::getpid().as_raw_nonzero().get());
+        let kills = self.group.as_ref().map(Group::memory_kills).unwrap_or_default();
+        ended.out_of_memory = kills > self.old_kills && ended.code != Some(0);
+        if self.has_others {
+            let left = self.family();
             ended.left = left.iter().take(16).map(|process| process.identity.pid).collect();
         }
         ended
-    }
-
-    fn log_time(&self) -> Timestamp {
-        Timestamp::now().max(self.record.started_at.unwrap_or(Timestamp::MIN))
     }
 }
 
 impl Ending {
     fn new(signal: Option<Signal>, deadline: Duration) -> Self {
-        Self { signal, deadline, signalled: BTreeSet::new() }
+        Self { signal, deadline, signalled: BTreeSet::new(), looked: None }
     }
 
-    fn go_on(&mut self, main: Identity, main_has_ended: bool) {
-        let own = rustix::process::getpid().as_raw_nonzero().get();
-        let descendants = kernel::descendants(own);
+    fn go_on(&mut self, family: &[Process], main: Identity, main_has_ended: bool) {
         if uptime() >= self.deadline {
-            for process in descendants {
+            for process in family {
                 process.identity.signal(Signal::KILL);
             }
             return;
         }
         let Some(signal) = self.signal else { return };
-        for process in descendants {
+        for process in family {
             // Those outside the group are the program's to end, as long as it is there.
             let is_meant = main_has_ended || process.group == main.pid;
             if is_meant && self.signalled.insert(process.identity) {
@@ -411,25 +447,34 @@ fn kill_remains(home: &Home, record: &Record) -> Result<(), Reply> {
     }
 }
 
-/// Both ends are ours, so that it never ends.
-fn open_control(home: &Home) -> io::Result<File> {
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let mut options = OpenOptions::new();
-    let mut control =
-        options.read(true).write(true).custom_flags(nonblocking).open(home.path.join("control"))?;
-    // What was said to another shim.
+/// What can be told of a container whose record is lost.
+fn found(home: &Home) -> Record {
+    let mut record = Record::default();
+    let left = home.orphans(&record);
+    let leaders = left.iter().filter(|process| process.session == process.identity.pid);
+    record.main = leaders.map(|process| process.identity).min_by_key(|leader| leader.began);
+    if record.main.is_some() {
+        (record.run, record.phase) = (1, Phase::Running);
+        record.started_at = Some(Timestamp::now());
+        kernel::world().clone_into(&mut record.world);
+    }
+    record
+}
+
+/// Takes out what was said to another shim.
+fn empty(pipe: &mut File) {
     let mut bytes = [0; 512];
-    while let Ok(1..) = control.read(&mut bytes) {}
-    Ok(control)
+    while let Ok(1..) = pipe.read(&mut bytes) {}
 }
 
 /// Starts the program: it becomes what it is to be only once it is written down that it exists.
-fn start(call: &Call, slots: &Slots, record: &mut Record) -> Result<(Child, Identity), String> {
+fn start(call: &Call, home: &Home, slots: &Slots, record: &mut Record) -> Result<(), String> {
     let say = |error: io::Error| format!("it cannot be started: {error}");
     let (mut ours, theirs) = UnixStream::pair().map_err(say)?;
     ours.set_read_timeout(Some(EXEC)).map_err(say)?;
     let mut command = call.next("exec");
-    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let pipe = |pipe| home.open_pipe(pipe, OFlags::empty()).map_err(say);
+    command.stdin(OwnedFd::from(theirs)).stdout(pipe(STDOUT)?).stderr(pipe(STDERR)?);
     let child = command.spawn().map_err(say)?;
     drop(command);
     let main = i32::try_from(child.id()).ok().and_then(kernel::process);
@@ -450,8 +495,7 @@ fn start(call: &Call, slots: &Slots, record: &mut Record) -> Result<(Child, Iden
     record.phase = Phase::Running;
     record.started_at = Some(Timestamp::now().max(record.started_at.unwrap_or(Timestamp::MIN)));
     record.ended = None;
-    slots.write(record).map_err(say).map_err(end)?;
-    Ok((child, main))
+    slots.write(record).map_err(say).map_err(end)
 }
 
 /// Does nothing for so long.

@@ -14,12 +14,21 @@ use super::{Call, SELF};
 use crate::config::ProcessConfig;
 use crate::kernel::uptime;
 
+/// What a shim is launched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To start the program, if it does not run.
+    Start,
+    /// To take the place of a shim that is gone.
+    Adopt,
+}
+
 /// What a shim answers to who launched it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// Its program runs.
-    Started,
-    /// It holds nothing that it could start: another shim is there.
+    /// It is there, and the program runs.
+    Runs,
+    /// Another shim is there.
     Busy,
     /// The container was removed.
     Gone,
@@ -33,7 +42,7 @@ const REPLY_BYTES: u64 = 4096;
 impl Reply {
     pub(super) fn to_text(&self) -> String {
         match self {
-            Self::Started => "started\n".to_owned(),
+            Self::Runs => "runs\n".to_owned(),
             Self::Busy => "busy\n".to_owned(),
             Self::Gone => "gone\n".to_owned(),
             Self::Failed(why) => format!("failed {why}\n"),
@@ -43,7 +52,7 @@ impl Reply {
     fn from_text(text: &str) -> Option<Self> {
         let line = text.strip_suffix('\n')?;
         match line {
-            "started" => Some(Self::Started),
+            "runs" => Some(Self::Runs),
             "busy" => Some(Self::Busy),
             "gone" => Some(Self::Gone),
             _ => line.strip_prefix("failed ").map(|why| Self::Failed(why.to_owned())),
@@ -51,18 +60,19 @@ impl Reply {
     }
 }
 
-/// Starts the program of the container in `directory`. `None` is no answer: what happened is in its
+/// Launches a shim for the container in `directory`. `None` is no answer: what happened is in its
 /// record. Blocks, and no longer than `limit`.
 pub(crate) fn launch(
     config: &ProcessConfig,
     directory: &Path,
+    purpose: Purpose,
     limit: Duration,
 ) -> io::Result<Option<Reply>> {
     let mut command = Command::new(&config.program);
     if let Some(name) = std::env::args_os().next().filter(|_| config.program == Path::new(SELF)) {
         command.arg0(name);
     }
-    command.args(&config.arguments).arg("launch").arg(directory).current_dir("/");
+    command.args(&config.arguments).arg(purpose.stage()).arg(directory).current_dir("/");
     for (name, _) in std::env::vars_os() {
         if is_ours(&name.to_string_lossy()) {
             command.env_remove(name);
@@ -115,13 +125,22 @@ fn read_reply(pipe: OwnedFd, limit: Duration) -> io::Result<Option<Reply>> {
     }
 }
 
-/// The stage `launch`: starts `run` in a session without a terminal, and leaves it to itself.
-pub(super) fn main(call: &Call) -> ExitCode {
+impl Purpose {
+    fn stage(self) -> &'static str {
+        match self {
+            Self::Start => "launch",
+            Self::Adopt => "relaunch",
+        }
+    }
+}
+
+/// The stages `launch` and `relaunch`: start `run` or `adopt` in a session without a terminal, and leaves it to itself.
+pub(super) fn main(call: &Call, next: &str) -> ExitCode {
     // Descriptors that whoever started the nanny left open are nobody's business further down.
     close_fds::set_fds_cloexec(3, &[]);
     // It fails only if there is such a session already.
     let _ = rustix::process::setsid();
-    let mut run = call.next("run");
+    let mut run = call.next(next);
     run.stdin(Stdio::null()).stderr(Stdio::null());
     match run.spawn() {
         Ok(_) => ExitCode::SUCCESS,

@@ -20,7 +20,10 @@
 //! There are three stages, each a process: `launch` gets away from the nanny and its terminal and
 //! ends at once, so that `run` is nobody's child; `run` stays; and `exec` becomes the program that
 //! was asked for, once `run` has written down that it exists. If `run` is killed before that, `exec`
-//! ends, and if after, the record is there: no process is ever without one.
+//! ends, and if after, the record is there: no process is ever without one. The program's output
+//! goes through named pipes, of which it holds both ends: if `run` is killed, it may have to wait
+//! until there is another, which goes on where the first one was, but nothing breaks. What `run` was
+//! just about to write is lost then, and so is the program's exit code: nobody but a parent is told.
 
 mod keeper;
 mod launch;
@@ -32,7 +35,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-pub(crate) use self::launch::{Reply, launch};
+pub(crate) use self::launch::{Purpose, Reply, launch};
 
 /// The argument by which a program is asked to be a shim.
 pub const WORD: &str = "process-shim";
@@ -56,8 +59,10 @@ pub fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     match call.stage.to_str() {
-        Some("launch") => launch::main(&call),
-        Some("run") => keeper::main(&call),
+        Some("launch") => launch::main(&call, "run"),
+        Some("relaunch") => launch::main(&call, "adopt"),
+        Some("run") => keeper::main(&call, Purpose::Start),
+        Some("adopt") => keeper::main(&call, Purpose::Adopt),
         Some("exec") => program::main(&call),
         _ => ExitCode::from(2),
     }

@@ -11,6 +11,7 @@ use nanny_lib::ContainerId;
 use rustix::process::Rlimit;
 
 use super::Call;
+use crate::cgroup::Group;
 use crate::home::Home;
 use crate::spec::{MARK, Saved, resource};
 
@@ -40,7 +41,7 @@ fn become_program(directory: &Path) -> String {
         Ok(saved) => saved,
         Err(error) => return format!("its spec cannot be read: {error}"),
     };
-    if let Err(why) = limit(&saved) {
+    if let Err(why) = limit(home.id.as_str(), &saved) {
         return why;
     }
     let Some((program, arguments)) = saved.command.split_first() else {
@@ -70,12 +71,15 @@ fn become_program(directory: &Path) -> String {
     }
 }
 
-fn limit(saved: &Saved) -> Result<(), String> {
+fn limit(id: &str, saved: &Saved) -> Result<(), String> {
     for (name, soft, hard) in &saved.ulimits {
         let Some(resource) = resource(name) else { continue };
         let limit = Rlimit { current: *soft, maximum: *hard };
         rustix::process::setrlimit(resource, limit)
             .map_err(|error| format!("the ulimit {name} cannot be set: {error}"))?;
+    }
+    if let Some(group) = Group::of(id, &saved.bounds) {
+        group.enter().map_err(|why| format!("it cannot be limited: {why}"))?;
     }
     if let Some(score) = saved.bounds.oom_score_adj {
         fs::write("/proc/self/oom_score_adj", score.to_string())
