@@ -1,0 +1,53 @@
+//! How much of the machine a process may use.
+
+use nanny_lib::ContainerId;
+use nanny_lib::backend::{ContainerBackend as _, ContainerSpec, ErrorKind, Ulimit};
+
+use crate::house::{House, not_tested, spec};
+
+/// Creates it, unless no control groups can be made here.
+async fn created(house: &House, spec: &ContainerSpec) -> Option<ContainerId> {
+    match house.backend.create(spec).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            not_tested(&error.to_string());
+            None
+        }
+        created => Some(created.unwrap()),
+    }
+}
+
+pub(crate) async fn too_much_memory_ends_it_and_that_is_told() {
+    let house = House::new();
+    let mut wanted = spec("a", "head -c 200000000 /dev/zero | tail -n 1");
+    wanted.limits.memory = 16 << 20;
+    let Some(id) = created(&house, &wanted).await else { return };
+    for _ in 0..2 {
+        house.backend.start(&id).await.unwrap();
+        let exit = house.ended(&id).await.exit.unwrap();
+        assert_eq!((exit.code, exit.out_of_memory), (Some(137), true));
+    }
+    // One that ends for another reason does not blame it on memory.
+    let mut wanted = spec("b", "kill -9 $$");
+    wanted.limits.memory = 16 << 20;
+    let id = house.backend.create(&wanted).await.unwrap();
+    house.backend.start(&id).await.unwrap();
+    let exit = house.ended(&id).await.exit.unwrap();
+    assert_eq!((exit.code, exit.out_of_memory), (Some(137), false));
+}
+
+pub(crate) async fn other_limits_are_kept() {
+    let house = House::new();
+    let script = "ulimit -n; cat /proc/self/oom_score_adj; \
+                  for n in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait";
+    let mut wanted = spec("a", script);
+    wanted.ulimits = vec![Ulimit::new("nofile", 77, 99)];
+    wanted.limits.pids = Some(5);
+    wanted.limits.oom_score_adj = 123;
+    wanted.limits.nano_cpus = 500_000_000;
+    let Some(id) = created(&house, &wanted).await else { return };
+    house.backend.start(&id).await.unwrap();
+    house.logged(&id, |line| line.contains("fork")).await;
+    let log = house.log(&id).await;
+    assert_eq!(log[..2], ["77", "123"]);
+    house.backend.kill(&id).await.unwrap();
+}

@@ -1,0 +1,57 @@
+//! One directory in several hands.
+
+use std::fs;
+
+use futures_util::future::join_all;
+use nanny_backend_process::{ProcessBackend, ProcessConfig};
+use nanny_lib::backend::{ContainerBackend as _, ErrorKind, Selector};
+
+use crate::house::{House, leaders, spec};
+
+const SLEEPS: &str = "while :; do sleep 0.1; done";
+
+fn hands(house: &House) -> Vec<ProcessBackend> {
+    let directory = house.directory.path().join("processes");
+    (0..2).map(|_| ProcessBackend::new(ProcessConfig::new(&directory))).collect()
+}
+
+pub(crate) async fn two_backends_create_one_container_of_a_name() {
+    let house = House::new();
+    let hands = hands(&house);
+    let wanted = spec("a", SLEEPS);
+    let created = join_all((0..16).map(|n| hands[n % 2].create(&wanted))).await;
+    let (made, refused): (Vec<_>, Vec<_>) = created.into_iter().partition(Result::is_ok);
+    assert_eq!(made.len(), 1);
+    for error in refused.into_iter().filter_map(Result::err) {
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    }
+}
+
+pub(crate) async fn two_backends_start_one_process() {
+    let house = House::new();
+    let hands = hands(&house);
+    let id = house.created("a", SLEEPS).await;
+    for _ in 0..5 {
+        for started in join_all((0..6).map(|n| hands[n % 2].start(&id))).await {
+            started.unwrap();
+        }
+        assert_eq!(leaders(&id).len(), 1);
+        hands[1].kill(&id).await.unwrap();
+        assert_eq!(leaders(&id).len(), 0);
+    }
+}
+
+pub(crate) async fn names_that_were_half_given_are_free() {
+    let house = House::new();
+    let id = house.created("a", SLEEPS).await;
+    let processes = house.directory.path().join("processes");
+    // As if whoever did it had been killed half-way.
+    let half_made = processes.join(".new-0123456789abcdef0123456789abcdef");
+    fs::create_dir(&half_made).unwrap();
+    fs::write(half_made.join("name"), "b").unwrap();
+    fs::rename(house.home(&id), processes.join(format!(".gone-{id}"))).unwrap();
+    assert_eq!(house.backend.list(&Selector::All).await.unwrap(), []);
+    house.created("a", SLEEPS).await;
+    house.created("b", SLEEPS).await;
+    assert!(!half_made.exists(), "it lies about for ever");
+}

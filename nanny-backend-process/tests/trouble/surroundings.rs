@@ -1,0 +1,103 @@
+//! What a program gets from where it is started.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nanny_lib::backend::{ContainerBackend as _, ContainerState, ErrorKind};
+
+use crate::house::{House, spec};
+use crate::killed::Owner;
+
+pub(crate) async fn a_program_inherits_nothing_of_ours() {
+    let house = House::new();
+    // Not closed when a program is run: as if a shell had left it open.
+    let leak = fs::File::open("/dev/zero").unwrap();
+    let _leak = rustix::io::dup(&leak).unwrap();
+    let script = "ls -l /proc/$$/fd; echo; cat /proc/$$/stat | cut -d' ' -f1,5,6,7; pwd; \
+                  ps -o sid= -p $PPID; env; echo done; while :; do sleep 0.1; done";
+    let stays = house.created("stays", script).await;
+    let comes = house.created("comes", "true").await;
+    let mut owner = Owner::begin_with(&house, |owner: &mut Command| {
+        owner.env("NANNY_TOKEN", "hunter2").env("NOTIFY_SOCKET", "/run/x").env("PLAIN", "yes");
+    });
+    house.logged(&stays, |line| line == "done").await;
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let log = house.log(&stays).await;
+    let blank = log.iter().position(String::is_empty).unwrap();
+    let descriptors: Vec<_> =
+        log[..blank].iter().filter_map(|line| line.split_once(" -> ")).collect();
+    let names: Vec<_> =
+        descriptors.iter().filter_map(|(head, _)| head.rsplit(' ').next()).collect();
+    // The shell keeps the script on one of its own, at most.
+    assert!(names.len() <= 4 && names.starts_with(&["0", "1", "2"]), "{:?}", &log[..blank]);
+    assert!(!log[..blank].iter().any(|line| line.contains("/dev/zero")), "{:?}", &log[..blank]);
+    assert!(descriptors[0].1.ends_with("/dev/null"), "{descriptors:?}");
+    // It leads its group and its session, and has no terminal.
+    let ids: Vec<_> = log[blank + 1].split(' ').collect();
+    assert!(ids[0] == ids[1] && ids[1] == ids[2] && ids[3] == "0", "{ids:?}");
+    assert_eq!(log[blank + 2], "/");
+    let environment = &log[blank + 3..];
+    assert!(environment.contains(&"PLAIN=yes".to_owned()));
+    assert!(environment.contains(&format!("NANNY_PROCESS_ID={stays}")));
+    let ours = |line: &&String| line.contains("hunter2") || line.starts_with("NOTIFY_SOCKET");
+    assert_eq!(environment.iter().find(ours), None);
+    assert_eq!(house.inspect(&stays).await.state, ContainerState::Running);
+    drop(comes);
+}
+
+pub(crate) async fn only_the_owner_may_read_what_is_kept() {
+    let house = House::new();
+    let mut wanted = spec("a", "echo hello");
+    wanted.environment.0.insert("SECRET".to_owned(), Some("hunter2".to_owned()));
+    let id = house.backend.create(&wanted).await.unwrap();
+    house.backend.start(&id).await.unwrap();
+    house.ended(&id).await;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let home = house.home(&id);
+    assert_eq!(mode(&home), 0o700);
+    assert_eq!(mode(home.parent().unwrap()), 0o700);
+    for entry in fs::read_dir(&home).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+pub(crate) async fn why_a_start_failed_is_told_and_kept() {
+    let house = House::new();
+    let mut wanted = spec("a", "true");
+    for (change, expected) in [
+        ("/no/such/program", "there is no program '/no/such/program', or none that could run it"),
+        ("/etc/passwd", "'/etc/passwd' is no program that may be run"),
+        ("", "cannot work in '/no/such/place': No such file or directory (os error 2)"),
+    ] {
+        wanted.name.push('a');
+        if change.is_empty() {
+            wanted.working_dir = Some("/no/such/place".to_owned());
+        } else {
+            wanted.command = Some(vec![change.to_owned()]);
+        }
+        let id = house.backend.create(&wanted).await.unwrap();
+        let error = house.backend.start(&id).await.unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Other, expected));
+        let info = house.inspect(&id).await;
+        assert_eq!(info.state, ContainerState::Exited);
+        assert_eq!(info.exit.unwrap().error.as_deref(), Some(expected));
+    }
+}
+
+pub(crate) async fn no_child_of_ours_is_left() {
+    let house = House::new();
+    let id = house.started("a", "while :; do sleep 0.1; done").await;
+    let pid = std::process::id().to_string();
+    let mut children = Command::new("ps");
+    children.args(["-o", "pid=,stat=,args=", "--ppid", &pid]).stdin(Stdio::null());
+    let children = children.output().unwrap();
+    let children = String::from_utf8_lossy(&children.stdout).into_owned();
+    // Other tests have theirs; what is ours would name the container, or be a zombie of no name.
+    let ours = |line: &&str| line.contains(id.as_str());
+    assert_eq!(children.lines().find(ours), None);
+    house.backend.kill(&id).await.unwrap();
+}
