@@ -1,6 +1,7 @@
 //! What containers write.
 
-use nanny_backend_docker::fuzzing::decode_log;
+use bytes::Bytes;
+use nanny_engine_formats::Decoder;
 use nanny_lib::backend::{LogLine, LogStream};
 
 /// A log as an engine sends it: the first byte says whether from a terminal, the second how the
@@ -33,6 +34,29 @@ pub fn log(data: &[u8]) {
             assert_eq!(written, simply(bytes, kind), "{stream:?}");
         }
     }
+}
+
+/// Decodes a log that comes in `chunks`: its lines, and whether it was one to the end.
+fn decode_log<'a>(
+    terminal: bool,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<LogLine>, bool) {
+    let mut decoder = if terminal { Decoder::for_terminal() } else { Decoder::for_frames() };
+    let mut lines = Vec::new();
+    let mut sound = true;
+    for chunk in chunks {
+        decoder.feed(Bytes::copy_from_slice(chunk));
+        while let Some(line) = decoder.next_line() {
+            match line {
+                Ok(line) => lines.push(line),
+                Err(_) => sound = false,
+            }
+        }
+    }
+    while let Some(line) = decoder.finish() {
+        lines.push(line);
+    }
+    (lines, sound)
 }
 
 const MAX_LINE_BYTES: usize = 16 * 1024;

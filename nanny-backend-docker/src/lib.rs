@@ -37,14 +37,10 @@ mod backend;
 mod build;
 mod config;
 mod connection;
-mod context;
 mod convert;
-mod decoder;
 mod error;
 mod events;
 mod files;
-#[doc(hidden)]
-pub mod fuzzing;
 mod images;
 mod listing;
 mod logs;

@@ -9,9 +9,11 @@ use bytes::{Buf as _, Bytes};
 use jiff::Timestamp;
 use nanny_lib::backend::{LogLine, LogStream};
 
-/// Turns chunks of a log into lines.
+/// Turns chunks of a log into lines, in bounded memory whatever the bytes are.
+///
+/// Feed it a chunk, take lines until there are none, feed the next; at the end, take what is left.
 #[derive(Debug)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     input: Bytes,
     frame: Frame,
     stdout: Line,
@@ -22,7 +24,8 @@ pub(crate) struct Decoder {
 
 /// Why a log cannot be read on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Broken {
+#[non_exhaustive]
+pub enum Broken {
     /// What comes is no log.
     NotFramed,
     /// The engine's own words.
@@ -71,12 +74,12 @@ const MAX_TIME_BYTES: usize = 35;
 
 impl Decoder {
     /// For the log of a container with a terminal.
-    pub(crate) fn for_terminal() -> Self {
+    pub fn for_terminal() -> Self {
         Self::new(Frame::None, LogStream::Terminal)
     }
 
     /// For the log of a container without one.
-    pub(crate) fn for_frames() -> Self {
+    pub fn for_frames() -> Self {
         let header = Frame::Header { bytes: [0; HEADER_BYTES], len: 0 };
         Self::new(header, LogStream::Stdout)
     }
@@ -92,13 +95,13 @@ impl Decoder {
     }
 
     /// Takes the next chunk; the one before must have been read to its end.
-    pub(crate) fn feed(&mut self, chunk: Bytes) {
+    pub fn feed(&mut self, chunk: Bytes) {
         debug_assert!(self.input.is_empty(), "a chunk was left unread");
         self.input = chunk;
     }
 
     /// The next line of what was fed; `None` wants more.
-    pub(crate) fn next(&mut self) -> Option<Result<LogLine, Broken>> {
+    pub fn next_line(&mut self) -> Option<Result<LogLine, Broken>> {
         while !self.input.is_empty() {
             match &mut self.frame {
                 Frame::None => {
@@ -148,7 +151,7 @@ impl Decoder {
     }
 
     /// What is left when the log has ended; call it until it says `None`.
-    pub(crate) fn finish(&mut self) -> Option<LogLine> {
+    pub fn finish(&mut self) -> Option<LogLine> {
         self.stdout.finish().or_else(|| self.stderr.finish())
     }
 

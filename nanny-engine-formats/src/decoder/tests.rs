@@ -18,7 +18,7 @@ fn decode(
     let mut held = 0;
     for chunk in chunks {
         decoder.feed(Bytes::from(chunk));
-        while let Some(line) = decoder.next() {
+        while let Some(line) = decoder.next_line() {
             out.push(line);
         }
         let lines = [&decoder.stdout, &decoder.stderr];

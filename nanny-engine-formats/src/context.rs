@@ -1,6 +1,6 @@
 //! Build contexts: which files of a directory a builder gets to see, and how they are packed.
 //!
-//! All of it blocks. Links are sent as links: none is followed, so nothing outside the directory goes
+//! Reading and packing block. Links are sent as links: none is followed, so nothing outside the directory goes
 //! along.
 
 use std::collections::BTreeSet;
@@ -14,6 +14,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use nanny_lib::backend::{BackendError, BuildSpec, ErrorKind};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 /// No context has more files and directories.
 const MAX_ENTRIES: usize = 200_000;
@@ -28,7 +29,7 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// A context, ready to be packed.
 #[derive(Debug)]
-pub(crate) struct Context {
+pub struct Context {
     root: PathBuf,
     /// Beneath the root, in order.
     entries: Vec<(PathBuf, Metadata)>,
@@ -40,14 +41,23 @@ pub(crate) struct Context {
 
 /// Why a context cannot be sent.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub struct Fault {
     message: String,
     source: Option<io::Error>,
 }
 
 impl Context {
-    /// Looks through the directory of `spec`.
-    pub(crate) fn gather(spec: &BuildSpec) -> Result<Self, Fault> {
+    /// Looks through the directory of `spec`, on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, cannot be read, or is too big.
+    pub async fn gather(spec: BuildSpec) -> Result<Self, Fault> {
+        let gathered = spawn_blocking(move || Self::gather_here(&spec)).await;
+        gathered.unwrap_or_else(|error| Err(Fault::broken(error)))
+    }
+
+    fn gather_here(spec: &BuildSpec) -> Result<Self, Fault> {
         let shown = spec.context.display();
         let root = spec.context.canonicalize();
         let root = root.map_err(Fault::of(format!("the build context {shown} cannot be read")))?;
@@ -65,7 +75,8 @@ impl Context {
     }
 
     /// What the recipe is called within the archive.
-    pub(crate) fn dockerfile(&self) -> &str {
+    #[must_use]
+    pub fn dockerfile(&self) -> &str {
         &self.dockerfile
     }
 
@@ -137,7 +148,7 @@ impl Fault {
         self.source.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    pub(crate) fn new(message: String) -> Self {
+    fn new(message: String) -> Self {
         Self { message, source: None }
     }
 
@@ -149,7 +160,9 @@ impl Fault {
         move |error| Self { message: format!("{message}: {error}"), source: Some(error) }
     }
 
-    pub(crate) fn on(self, name: &str) -> BackendError {
+    /// The same as the error of a build of the image `name`.
+    #[must_use]
+    pub fn on(self, name: &str) -> BackendError {
         let error = BackendError::new(ErrorKind::Invalid, "build", self.message).on(name);
         match self.source {
             Some(source) => error.caused_by(source),
@@ -402,7 +415,7 @@ mod tests {
     fn gather(directory: &TempDir, change: impl FnOnce(&mut BuildSpec)) -> Result<Context, Fault> {
         let mut spec = BuildSpec::new("test:1", directory.path());
         change(&mut spec);
-        Context::gather(&spec)
+        Context::gather_here(&spec)
     }
 
     /// What is in the archive: text, or where a link leads, by path.
@@ -557,7 +570,7 @@ mod tests {
 
     #[test]
     fn a_context_that_is_not_there_is_named() {
-        let fault = Context::gather(&BuildSpec::new("x", "/no/such/directory")).unwrap_err();
+        let fault = Context::gather_here(&BuildSpec::new("x", "/no/such/directory")).unwrap_err();
         assert!(fault.message.contains("/no/such/directory"), "{}", fault.message);
     }
 }
