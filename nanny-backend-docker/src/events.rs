@@ -1,7 +1,6 @@
 //! What happens to containers, as it happens. Spawns nothing: it works within its own polls.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use bollard::query_parameters::EventsOptions;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
+use nanny_engine_formats::delay;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{Event, EventKind, Exit, Result};
 
@@ -56,8 +56,6 @@ const RESYNC: Event = Event { kind: EventKind::Resync, container: None };
 const MAX_SEEN: usize = 512;
 /// An engine that hangs keeps the connection, and is silent.
 const SILENCE: Duration = Duration::from_secs(15);
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-const MAX_DELAY: Duration = Duration::from_secs(5);
 /// The engine does not say when it has begun to report; it is asked for what came just before.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(1);
 const ACTIONS: &[&str] = &[
@@ -235,14 +233,6 @@ pub(crate) async fn is_being_stopped(
     asked.await.is_ok_and(|signals| signals.iter().any(|s| asks_for_the_end(s.as_deref())))
 }
 
-/// Full jitter: anything up to a limit that doubles.
-fn delay(failures: u32) -> Duration {
-    let limit = FIRST_DELAY.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(MAX_DELAY);
-    // Two hashers of one key differ: randomness for those who need no more than that.
-    let random = RandomState::new().hash_one(failures) >> 32;
-    limit.mul_f64(random as f64 / f64::from(u32::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,13 +264,5 @@ mod tests {
         assert_eq!(kill("9"), Some(EventKind::StopRequested));
         assert_eq!(kill("28"), Some(EventKind::StopRequested));
         assert_eq!(kill("1"), Some(EventKind::Changed));
-    }
-
-    #[test]
-    fn delays_grow_up_to_a_limit() {
-        for failures in 0..100 {
-            assert!(delay(failures) <= MAX_DELAY);
-        }
-        assert!(delay(1) <= FIRST_DELAY);
     }
 }

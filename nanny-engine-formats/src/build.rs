@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use nanny_lib::backend::{BackendError, BuildProgress, Result};
@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::context::{Context, Fault};
+use crate::json_lines::JsonLines;
 
 /// So many pieces of the context may wait to be sent.
 const PIECES: usize = 16;
@@ -72,7 +73,7 @@ async fn listen(
     progress: &(dyn for<'a> Fn(BuildProgress) + Send + Sync),
 ) -> Result<()> {
     let (mut told, mut before) = (BuildProgress::default(), BuildProgress::default());
-    let mut lines = Lines::default();
+    let mut lines = JsonLines::new(MAX_LINE_BYTES);
     let mut clock = interval(Duration::from_secs(1));
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -80,9 +81,9 @@ async fn listen(
             said = answer.next() => match said {
                 None => return Ok(()),
                 Some(chunk) => {
-                    for message in lines.feed(&chunk?) {
+                    for message in lines.feed::<Message>(&chunk?) {
                         told.messages += 1;
-                        if let Some(words) = message.failure() {
+                        if let Some(words) = message.ok().and_then(Message::failure) {
                             return Err(judge(&words));
                         }
                     }
@@ -120,57 +121,16 @@ impl Message {
     }
 }
 
-/// Chunks to messages, one a line.
-#[derive(Debug, Default)]
-struct Lines {
-    rest: BytesMut,
-    too_long: bool,
-}
-
-impl Lines {
-    fn feed(&mut self, chunk: &[u8]) -> Vec<Message> {
-        let mut messages = Vec::new();
-        for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
-            self.too_long |= self.rest.len() + piece.len() > MAX_LINE_BYTES;
-            if !self.too_long {
-                self.rest.extend_from_slice(piece);
-            }
-            if piece.ends_with(b"\n") {
-                let message = serde_json::from_slice(self.rest.trim_ascii()).unwrap_or_default();
-                messages.push(message);
-                self.rest.clear();
-                self.too_long = false;
-            }
-        }
-        messages
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_found_however_the_chunks_are_cut() {
-        let said = b"{\"stream\":\"Step 1/2\"}\r\n{\"aux\":\"Cm8K\"}\n\nno json\n\
-                     {\"error\":\"short\",\"errorDetail\":{\"message\":\"it failed\"}}\n";
-        for size in 1..said.len() {
-            let mut lines = Lines::default();
-            let messages: Vec<_> = said.chunks(size).flat_map(|chunk| lines.feed(chunk)).collect();
-            let failures: Vec<_> = messages.into_iter().filter_map(Message::failure).collect();
-            assert_eq!(failures, ["it failed"], "{size}");
-        }
-    }
-
-    #[test]
-    fn a_line_without_end_is_not_kept() {
-        let mut lines = Lines::default();
-        for _ in 0..10 {
-            assert!(lines.feed(&[b'x'; 1 << 20]).is_empty());
-        }
-        assert!(lines.rest.len() <= MAX_LINE_BYTES);
-        lines.feed(b"\n");
-        let failures = lines.feed(b"{\"error\":\"it failed\"}\n").remove(0).failure();
-        assert_eq!(failures.as_deref(), Some("it failed"));
+    fn a_failure_is_told_from_what_is_none() {
+        let failure = |text: &str| serde_json::from_str::<Message>(text).unwrap().failure();
+        assert_eq!(failure(r#"{"stream":"Step 1/2"}"#), None);
+        let both = r#"{"error":"short","errorDetail":{"message":"it failed"}}"#;
+        assert_eq!(failure(both).as_deref(), Some("it failed"));
+        assert_eq!(failure(r#"{"error":"it failed"}"#).as_deref(), Some("it failed"));
     }
 }

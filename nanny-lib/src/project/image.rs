@@ -43,7 +43,8 @@ pub enum PullPolicy {
 
 /// Whether an image of the platform `actual` runs where `wanted` is asked for; both are
 /// `os/architecture[/variant]`.
-pub(crate) fn fits(wanted: &str, actual: &str) -> bool {
+#[must_use]
+pub fn fits(wanted: &str, actual: &str) -> bool {
     let parts = |platform: &str| {
         let mut parts = platform.split('/').map(str::to_ascii_lowercase);
         let (os, architecture) = (parts.next(), parts.next());

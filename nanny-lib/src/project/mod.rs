@@ -15,8 +15,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub(crate) use self::image::fits;
-pub use self::image::{ImageWanted, PullPolicy};
+pub use self::image::{ImageWanted, PullPolicy, fits};
 pub use self::lower::from_compose;
 pub(crate) use self::lower::spec_hash;
 pub use self::namespace::{Join, LateHash, Namespace};

@@ -1,0 +1,114 @@
+//! Building images: the context goes up as a tar archive, and what the builder says comes down.
+
+use std::collections::BTreeMap;
+
+use nanny_engine_formats::{Context, carry_out};
+use nanny_lib::backend::{BackendError, BuildProgress, BuildSpec, ErrorKind, Result};
+
+use crate::connection::Connection;
+use crate::error;
+use crate::wire::Payload;
+
+pub(crate) async fn build(
+    connection: &Connection,
+    spec: &BuildSpec,
+    progress: &(dyn for<'a> Fn(BuildProgress) + Send + Sync),
+) -> Result<()> {
+    let name = spec.tags.first().map_or("", String::as_str);
+    if !spec.unsupported.is_empty() {
+        let message = format!("a build cannot honour {}", spec.unsupported.join(", "));
+        return Err(BackendError::new(ErrorKind::Unsupported, "build", message).on(name));
+    }
+    let context = Context::gather(spec.clone()).await.map_err(|fault| fault.on(name))?;
+    let path = format!("/build?{}", query(spec, context.dockerfile()));
+    let post = |pieces| async move {
+        Ok(connection.upload("build", name, &path, Payload::Archive(pieces)))
+    };
+    let judge = |words: &str| error::said("build", name, 500, words);
+    carry_out(context, name, post, judge, progress).await
+}
+
+/// What is asked of the builder.
+fn query(spec: &BuildSpec, dockerfile: &str) -> String {
+    let json = |value: serde_json::Result<String>| value.unwrap_or_default();
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("dockerfile", dockerfile);
+    query.append_pair("rm", "true").append_pair("forcerm", "true").append_pair("layers", "true");
+    // Docker's format: the other one has no health checks.
+    query.append_pair("outputformat", "application/vnd.docker.distribution.manifest.v2+json");
+    for tag in &spec.tags {
+        query.append_pair("t", tag);
+    }
+    // An argument without a value has the one of the recipe.
+    let values = spec.args.0.iter();
+    let args: BTreeMap<_, _> = values.filter_map(|(n, value)| Some((n, value.as_ref()?))).collect();
+    if !args.is_empty() {
+        query.append_pair("buildargs", &json(serde_json::to_string(&args)));
+    }
+    if !spec.labels.is_empty() {
+        query.append_pair("labels", &json(serde_json::to_string(&spec.labels)));
+    }
+    if !spec.cache_from.is_empty() {
+        query.append_pair("cachefrom", &json(serde_json::to_string(&spec.cache_from)));
+    }
+    if !spec.extra_hosts.is_empty() {
+        query.append_pair("extrahosts", &json(serde_json::to_string(&spec.extra_hosts)));
+    }
+    let shm_size = spec.shm_size.map(|bytes| bytes.to_string());
+    let fields = [
+        ("target", spec.target.as_deref()),
+        ("platform", spec.platform.as_deref()),
+        ("networkmode", spec.network.as_deref()),
+        ("shmsize", shm_size.as_deref()),
+        ("nocache", spec.no_cache.then_some("true")),
+        ("pull", spec.pull.then_some("true")),
+    ];
+    for (field, value) in fields {
+        if let Some(value) = value {
+            query.append_pair(field, value);
+        }
+    }
+    query.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_asked_for() {
+        let mut spec = BuildSpec::new("web:1", "/context");
+        spec.tags.push("other:2".to_owned());
+        spec.args.0.insert("A".to_owned(), Some("x y&z".to_owned()));
+        spec.args.0.insert("B".to_owned(), None);
+        spec.labels.insert("l".to_owned(), "v".to_owned());
+        spec.target = Some("last".to_owned());
+        spec.cache_from = vec!["web:0".to_owned()];
+        spec.platform = Some("linux/amd64".to_owned());
+        spec.network = Some("host".to_owned());
+        spec.extra_hosts = vec!["h:1.2.3.4".to_owned()];
+        (spec.no_cache, spec.pull, spec.shm_size) = (true, true, Some(7));
+        let query = query(&spec, "sub/Dockerfile");
+        let mut pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        pairs.retain(|(name, _)| {
+            !matches!(name.as_str(), "rm" | "forcerm" | "layers" | "outputformat")
+        });
+        pairs.sort();
+        let wanted = [
+            ("buildargs", r#"{"A":"x y&z"}"#),
+            ("cachefrom", r#"["web:0"]"#),
+            ("dockerfile", "sub/Dockerfile"),
+            ("extrahosts", r#"["h:1.2.3.4"]"#),
+            ("labels", r#"{"l":"v"}"#),
+            ("networkmode", "host"),
+            ("nocache", "true"),
+            ("platform", "linux/amd64"),
+            ("pull", "true"),
+            ("shmsize", "7"),
+            ("t", "other:2"),
+            ("t", "web:1"),
+            ("target", "last"),
+        ];
+        assert_eq!(pairs, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+}

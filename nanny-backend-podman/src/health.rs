@@ -1,0 +1,134 @@
+//! Health checks where Podman does not run them: it leaves that to timers of systemd.
+//!
+//! A task for each running container that has a check runs it on its interval, unless somebody else
+//! has. Podman itself keeps the results. The tasks end with their containers, and all of them with
+//! the backend.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nanny_lib::ContainerId;
+use nanny_lib::backend::ErrorKind;
+use tokio::task::AbortHandle;
+
+use crate::backend::inspect;
+use crate::connection::Connection;
+use crate::convert::{Inspected, is_within};
+
+/// The checks that are seen to.
+#[derive(Debug)]
+pub(crate) struct HealthChecks {
+    connection: Arc<Connection>,
+    tended: Mutex<HashMap<ContainerId, Tended>>,
+}
+
+#[derive(Debug)]
+struct Tended {
+    task: AbortHandle,
+    /// How many runs in a row did not come back.
+    stuck: Arc<AtomicU32>,
+    retries: u32,
+}
+
+impl Drop for Tended {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Added to the time that a check may take, after which Podman itself gives it up.
+const SLACK: Duration = Duration::from_secs(10);
+/// Somebody else's result may be so late.
+const LATE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+/// However short an interval is.
+const MIN_WAIT: Duration = Duration::from_millis(200);
+
+impl HealthChecks {
+    pub(crate) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, tended: Mutex::default() }
+    }
+
+    /// Sees to the check of `container` from now on, if it has one and runs.
+    pub(crate) fn see_to(&self, container: &Inspected) {
+        let id = container.id();
+        let mut tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(check) = container.check() else {
+            tended.remove(&id);
+            return;
+        };
+        if tended.get(&id).is_some_and(|tended| !tended.task.is_finished()) {
+            return;
+        }
+        let stuck = Arc::<AtomicU32>::default();
+        let run = tend(Arc::clone(&self.connection), id.clone(), Arc::clone(&stuck));
+        let task = tokio::spawn(run).abort_handle();
+        tended.insert(id, Tended { task, stuck, retries: check.retries });
+    }
+
+    pub(crate) fn forget_all_but(&self, ids: &HashSet<ContainerId>) {
+        let mut tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
+        tended.retain(|id, _| ids.contains(id));
+    }
+
+    /// Whether its checks do not come back, as often as they may fail.
+    pub(crate) fn are_stuck(&self, id: &ContainerId) -> bool {
+        let tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
+        let tended = tended.get(id);
+        tended.is_some_and(|tended| tended.stuck.load(Ordering::Relaxed) >= tended.retries)
+    }
+}
+
+/// Runs the check of `id` until it does not run any more.
+async fn tend(connection: Arc<Connection>, id: ContainerId, stuck: Arc<AtomicU32>) {
+    // The result that we have seen last, and whether it was ours.
+    let mut ours = None;
+    loop {
+        let container = match inspect(&connection, "health check", &id).await {
+            Ok(container) => container,
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(_) => {
+                tokio::time::sleep(SLACK).await;
+                continue;
+            }
+        };
+        let Some(check) = container.check() else { return };
+        let last = container.last_checked();
+        // Whoever made the last one makes the next one.
+        let late = (check.interval / 4).clamp(LATE.0, LATE.1);
+        let wait =
+            check.interval + if last.is_some() && last == ours { Duration::ZERO } else { late };
+        let now = Timestamp::now();
+        if let Some(since) = last.or(container.started_at())
+            && is_within(since, now, wait)
+        {
+            let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+            tokio::time::sleep(wait.saturating_sub(passed).max(MIN_WAIT)).await;
+            continue;
+        }
+        let ran = connection
+            .ask("health check", &id, check.timeout + SLACK, |podman| async move {
+                podman.containers().get(id_of(&container)).healthcheck().await
+            })
+            .await;
+        match ran {
+            Ok(_) => stuck.store(0, Ordering::Relaxed),
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                stuck.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::debug!(container = %id, %error, "a health check could not be run");
+                tokio::time::sleep(check.interval.max(MIN_WAIT)).await;
+                continue;
+            }
+        }
+        let checked = inspect(&connection, "health check", &id).await;
+        ours = checked.ok().and_then(|container| container.last_checked());
+    }
+}
+
+fn id_of(container: &Inspected) -> String {
+    container.id().to_string()
+}

@@ -1,0 +1,86 @@
+//! Service Nanny on Podman, by its own API (libpod), not by the one it has for Docker's clients.
+//!
+//! [`PodmanBackend`] implements [`ContainerBackend`](nanny_lib::backend::ContainerBackend) for Podman
+//! from 4.0 on, with or without root. [`PodmanConfig`] says where its API is; by default it is found
+//! as Podman's own programs find it: `CONTAINER_HOST`, then root's socket or the user's.
+//!
+//! ```no_run
+//! use nanny_backend_podman::{PodmanBackend, PodmanConfig};
+//! use nanny_lib::backend::{ContainerBackend, Selector};
+//!
+//! # async fn run() -> Result<(), nanny_lib::backend::BackendError> {
+//! let podman = PodmanBackend::new(PodmanConfig::from_env())?; // Does not touch the engine.
+//! for container in podman.list(&Selector::All).await? {
+//!     println!("{}: {:?}", container.name, container.state);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Two clients, one seam
+//!
+//! `connection.rs` has two ways to ask. `Connection::ask` hands out the client of the crate
+//! `podman-api`, which makes the typed calls: it pings, starts, stops, kills, renames and removes
+//! containers, runs their health checks, and does all with networks and volumes; the body of a create
+//! request is made with its types. Where it cannot be used, `Connection::get`, `stream` and `send`
+//! ask with a small client of ours (`wire.rs`). Both speak of `/v4.0.0/libpod`, which Podman answers
+//! in that shape from 4.0 on, 5.1 and later included (5.0 does not). These are the cases:
+//!
+//! | what | why not by `podman-api` 0.11 |
+//! |---|---|
+//! | inspect, list | its models fail on any word that is new to them, so that one strange container breaks a list; its inspect always has Podman measure the container's files |
+//! | create | its models for the log and for `no_new_privileges` use names that Podman does not know, and so drops; the body is mended before it is sent |
+//! | events | its model does not know health, and its reader ends with the first word that it does not know |
+//! | logs | its reader panics on a frame of an unknown kind, and borrows the handle it came from |
+//! | statistics | a reading is untyped, and its stream takes each chunk for a whole document |
+//! | pulls, builds | their streams take each chunk for a whole document, too |
+//! | files | it copies single files without owner, and whole directories of ours |
+//! | waiting | it drops the exit code; this crate does not wait, events and inspect have the code |
+//!
+//! Its error `Fault 304` is no error: started already, or stopped already.
+//!
+//! # Where Podman differs
+//!
+//! - It answers 500 to nearly everything, so errors are told apart by their texts, in `error.rs`.
+//! - It forgets why a start failed. This backend remembers, for as long as it lives.
+//! - Health checks run where systemd runs them. Elsewhere this backend does, on their interval, from
+//!   tasks that end with it: a check that has a result of somebody else's is left alone. Podman keeps
+//!   the count and the word (`starting`, `healthy`, `unhealthy`).
+//! - GPUs come by CDI alone: a request becomes `nvidia.com/gpu=<index or UUID>` or `=all` (`amd.com/gpu`
+//!   for the driver `amd`), a name that no file on the engine's host describes fails the start, and an
+//!   annotation says what was asked for, since inspect does not. An unknown `runtime` fails the create;
+//!   Podman itself would use another one and say nothing.
+//! - Where Docker makes the missing source of a bind mount, so does this backend, on its own machine:
+//!   the socket's. An engine elsewhere fails the create instead.
+//! - `shm_size` has no effect with another's IPC namespace, as on Docker; Podman would refuse both.
+//! - The log drivers `json-file` and `local` are Podman's `k8s-file`. It does not rotate, it begins
+//!   anew: `max-size` times `max-file` is how much it keeps.
+//! - A short name such as `ollama/ollama` is what Podman has under it, else Docker Hub's; a base image
+//!   in a recipe is Podman's to find, by its `registries.conf`.
+//! - Memory in statistics includes the page cache.
+//! - Unsupported by name: `domainname`, `links`, ranges of host ports, seccomp profiles, volume
+//!   subpaths and labels, `gw_priority`, link-local addresses and reserved ones, driver options of an
+//!   attachment, `start_interval`, networks without IPv4.
+//! - No TLS, and no `ssh://`: forward the socket.
+//!
+//! The client underneath hands request bodies, environment values included, to the `log` crate
+//! at level `trace`: do not connect `log` to an output at that level.
+
+mod backend;
+mod build;
+mod config;
+mod connection;
+mod convert;
+mod error;
+mod events;
+mod health;
+mod images;
+mod listing;
+mod logs;
+mod networks;
+mod starts;
+mod volumes;
+mod wire;
+
+pub use self::backend::PodmanBackend;
+pub use self::config::PodmanConfig;
