@@ -12,7 +12,7 @@ use nanny_lib::backend::{
     ContainerState, ErrorKind, Event, FileInside, Healthcheck, HealthcheckTest, Images, LogLine,
     LogOptions, MountKind, Networks, Result, Selector, Stats, Volumes,
 };
-use podman_api::opts::{ContainerDeleteOpts, ContainerStopOpts};
+use podman_api::opts::ContainerDeleteOpts;
 use rustix::process::{Resource, getrlimit};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
@@ -25,6 +25,7 @@ use crate::images::{self, PodmanImages};
 use crate::listing::Listing;
 use crate::networks::PodmanNetworks;
 use crate::starts::FailedStarts;
+use crate::stops::Stops;
 use crate::volumes::PodmanVolumes;
 use crate::{events, logs};
 
@@ -38,6 +39,7 @@ pub struct PodmanBackend {
     connection: Arc<Connection>,
     listing: Arc<Listing>,
     starts: Arc<FailedStarts>,
+    stops: Arc<Stops>,
     images: PodmanImages,
     networks: PodmanNetworks,
     volumes: PodmanVolumes,
@@ -78,6 +80,7 @@ impl PodmanBackend {
             capabilities,
             listing: Arc::new(Listing::new(Arc::clone(&connection), Arc::clone(&starts), checks)),
             starts,
+            stops: Arc::default(),
             images: PodmanImages(Arc::clone(&connection)),
             networks: PodmanNetworks(Arc::clone(&connection)),
             volumes: PodmanVolumes(Arc::clone(&connection)),
@@ -234,15 +237,14 @@ impl ContainerBackend for PodmanBackend {
             self.unpause("stop", id).await?;
         }
         let limit = grace.unwrap_or_else(|| container.grace()).saturating_add(STOP);
-        let options = match grace {
-            Some(grace) => ContainerStopOpts::builder().timeout(whole_seconds(grace)).build(),
-            None => ContainerStopOpts::default(),
+        let path = match grace {
+            Some(grace) => format!("/containers/{id}/stop?timeout={}", whole_seconds(grace)),
+            None => format!("/containers/{id}/stop"),
         };
-        self.connection
-            .ask("stop", id, limit, |podman| async move {
-                accept_unchanged(podman.containers().get(id.as_str()).stop(&options).await)
-            })
-            .await
+        if container.state().holds() {
+            self.stops.tell(id);
+        }
+        self.connection.ensure("stop", id, limit, &path).await
     }
 
     async fn kill(&self, id: &ContainerId) -> Result<()> {
@@ -306,7 +308,8 @@ impl ContainerBackend for PodmanBackend {
     }
 
     fn watch(&self) -> BoxStream<'static, Event> {
-        events::watch(Arc::clone(&self.connection), Arc::clone(&self.listing))
+        let stops = self.stops.hear();
+        events::watch(Arc::clone(&self.connection), Arc::clone(&self.listing), stops)
     }
 
     fn logs(&self, id: &ContainerId, options: LogOptions) -> BoxStream<'static, Result<LogLine>> {

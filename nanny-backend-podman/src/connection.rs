@@ -134,6 +134,23 @@ impl Connection {
         })
     }
 
+    /// Asks for something to be so; that it is so already is no failure.
+    pub(crate) async fn ensure(
+        &self,
+        operation: &'static str,
+        subject: impl fmt::Display,
+        limit: Duration,
+        path: &str,
+    ) -> Result<()> {
+        let asked = async {
+            match self.send(Method::POST, path, Payload::None).await {
+                Ok(_) | Err(Fault::Refused { status: 304, .. }) => Ok(()),
+                Err(fault) => Err(fault),
+            }
+        };
+        within(limit, operation, &subject.to_string(), asked).await
+    }
+
     /// Uploads an archive to where nothing is answered but yes or no.
     pub(crate) async fn put(
         &self,

@@ -12,6 +12,7 @@ use nanny_engine_formats::{JsonLines, delay};
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{Event, EventKind, Exit, Result};
 use serde::Deserialize;
+use tokio::sync::broadcast;
 
 use crate::backend::LOOK;
 use crate::connection::Connection;
@@ -22,10 +23,12 @@ use crate::listing::Listing;
 pub(crate) fn watch(
     connection: Arc<Connection>,
     listing: Arc<Listing>,
+    stops: broadcast::Receiver<ContainerId>,
 ) -> BoxStream<'static, Event> {
     let watcher = Watcher {
         connection,
         listing,
+        stops,
         messages: None,
         lines: JsonLines::new(MAX_LINE_BYTES),
         news: VecDeque::new(),
@@ -43,6 +46,8 @@ pub(crate) fn watch(
 struct Watcher {
     connection: Arc<Connection>,
     listing: Arc<Listing>,
+    /// The stops that this backend was asked for, of which the engine tells nothing.
+    stops: broadcast::Receiver<ContainerId>,
     messages: Option<BoxStream<'static, Result<Bytes>>>,
     lines: JsonLines,
     /// What was read and not told yet.
@@ -80,7 +85,13 @@ impl Watcher {
                 self.failures = self.failures.saturating_add(1);
                 continue;
             };
-            match tokio::time::timeout(SILENCE, messages.next()).await {
+            let heard = tokio::select! {
+                Ok(id) = self.stops.recv() => {
+                    return Event { kind: EventKind::StopRequested, container: Some(id) };
+                }
+                heard = tokio::time::timeout(SILENCE, messages.next()) => heard,
+            };
+            match heard {
                 Ok(Some(Ok(chunk))) => {
                     self.failures = 0;
                     // What makes no sense is no event: lists tell the rest.
@@ -175,7 +186,7 @@ fn kind_of(message: &Message, at: Option<Timestamp>) -> Option<EventKind> {
         "create" => Some(EventKind::Created),
         "start" | "restart" => Some(EventKind::Started),
         "remove" => Some(EventKind::Removed),
-        "stop" | "kill" => Some(EventKind::StopRequested),
+        "kill" => Some(EventKind::StopRequested),
         "died" => {
             let mut exit = Exit::default();
             let code = message.actor.attributes.as_ref().and_then(|a| a.get("containerExitCode"));
@@ -213,6 +224,6 @@ mod tests {
             assert_eq!(kind(&DIED.replace("died", word)), None, "{word}");
         }
         assert_eq!(kind(&DIED.replace("died", "health_status")), Some(EventKind::Changed));
-        assert_eq!(kind(&DIED.replace("died", "stop")), Some(EventKind::StopRequested));
+        assert_eq!(kind(&DIED.replace("died", "kill")), Some(EventKind::StopRequested));
     }
 }

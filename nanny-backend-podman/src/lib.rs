@@ -20,7 +20,7 @@
 //! # Two clients, one seam
 //!
 //! `connection.rs` has two ways to ask. `Connection::ask` hands out the client of the crate
-//! `podman-api`, which makes the typed calls: it pings, starts, stops, kills, renames and removes
+//! `podman-api`, which makes the typed calls: it pings, starts, kills, renames and removes
 //! containers, runs their health checks, and does all with networks and volumes; the body of a create
 //! request is made with its types. Where it cannot be used, `Connection::get`, `stream` and `send`
 //! ask with a small client of ours (`wire.rs`). Both speak of `/v4.0.0/libpod`, which Podman answers
@@ -35,14 +35,20 @@
 //! | statistics | a reading is untyped, and its stream takes each chunk for a whole document |
 //! | pulls, builds | their streams take each chunk for a whole document, too |
 //! | files | it copies single files without owner, and whole directories of ours |
+//! | stop | it calls the time to obey by a name that Podman does not know, and so drops |
 //! | waiting | it drops the exit code; this crate does not wait, events and inspect have the code |
 //!
-//! Its error `Fault 304` is no error: started already, or stopped already.
+//! Its error `Fault 304` is no error: started already.
 //!
 //! # Where Podman differs
 //!
 //! - It answers 500 to nearly everything, so errors are told apart by their texts, in `error.rs`.
 //! - It forgets why a start failed. This backend remembers, for as long as it lives.
+//! - It tells nobody that a stop was asked for. Those of this backend are told; a stop by other hands
+//!   shows as an exit, unless a list met it on its way.
+//! - Its `tail` puts lines that were written in pieces together in the wrong order. It is asked only
+//!   where the tail may begin; lines are counted here.
+//! - A network in use can be removed by its identifier, though not by its name: it is asked by name.
 //! - Health checks run where systemd runs them. Elsewhere this backend does, on their interval, from
 //!   tasks that end with it: a check that has a result of somebody else's is left alone. Podman keeps
 //!   the count and the word (`starting`, `healthy`, `unhealthy`).
@@ -79,6 +85,7 @@ mod listing;
 mod logs;
 mod networks;
 mod starts;
+mod stops;
 mod volumes;
 mod wire;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
 use nanny_engine_formats::{Decoder, lines};
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{LogLine, LogOptions, LogStream, Result};
@@ -31,26 +32,61 @@ async fn open(
     options: LogOptions,
 ) -> Result<Option<BoxStream<'static, Result<LogLine>>>> {
     let container = inspect(connection, "logs", id).await?;
-    if !container.ever_ran() || options.tail == Some(0) && !options.follow {
+    if !container.ever_ran() {
         return Ok(None);
     }
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.append_pair("stdout", "true").append_pair("stderr", "true");
-    query.append_pair("timestamps", "true");
-    query.append_pair("follow", if options.follow { "true" } else { "false" });
-    if let Some(lines) = options.tail {
-        query.append_pair("tail", &lines.to_string());
+    let question = Question { connection, id, terminal: container.has_terminal() };
+    let Some(tail) = options.tail else {
+        return Ok(Some(question.ask(options.follow, options.since, None)));
+    };
+    // Podman's own tail puts lines that were written in pieces together backwards. What it shows is
+    // not less than what is wanted, so it tells where to begin; the lines are counted before.
+    let shown = question.ask(false, options.since, Some(tail.max(1))).try_next().await?;
+    let from = shown.and_then(|line| line.at?.checked_sub(RESOLUTION).ok()).max(options.since);
+    let there = question.ask(false, from, None);
+    let count = there.try_fold(0_usize, |count, _| async move { Ok(count + 1) }).await?;
+    let before = count.saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX));
+    if before == count && !options.follow {
+        return Ok(None);
     }
-    if let Some(since) = options.since {
-        query.append_pair("since", &since.to_string());
+    Ok(Some(question.ask(options.follow, from, None).skip(before).boxed()))
+}
+
+/// What a log may be asked.
+struct Question<'a> {
+    connection: &'a Connection,
+    id: &'a ContainerId,
+    terminal: bool,
+}
+
+/// Of a line's time, Podman shows the second.
+const RESOLUTION: SignedDuration = SignedDuration::from_secs(1);
+
+impl Question<'_> {
+    fn ask(
+        &self,
+        follow: bool,
+        since: Option<Timestamp>,
+        tail: Option<u32>,
+    ) -> BoxStream<'static, Result<LogLine>> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("stdout", "true").append_pair("stderr", "true");
+        query.append_pair("timestamps", "true");
+        query.append_pair("follow", if follow { "true" } else { "false" });
+        if let Some(lines) = tail {
+            query.append_pair("tail", &lines.to_string());
+        }
+        if let Some(since) = since {
+            query.append_pair("since", &since.to_string());
+        }
+        let path = format!("/containers/{}/logs?{}", self.id, query.finish());
+        // A container that is silent has an answer that does not even begin.
+        let body = self.connection.stream("logs", self.id, &path);
+        // Podman frames the log of a terminal too.
+        let lines = lines(self.id.clone(), body, Decoder::for_frames());
+        let terminal = self.terminal;
+        lines.map_ok(move |line| if terminal { of_terminal(line) } else { line }).boxed()
     }
-    let path = format!("/containers/{id}/logs?{}", query.finish());
-    // A container that is silent has an answer that does not even begin.
-    let body = connection.stream("logs", id, &path);
-    // Podman frames the log of a terminal too.
-    let lines = lines(id.clone(), body, Decoder::for_frames());
-    let is_terminal = container.has_terminal();
-    Ok(Some(lines.map_ok(move |line| if is_terminal { of_terminal(line) } else { line }).boxed()))
 }
 
 fn of_terminal(line: LogLine) -> LogLine {

@@ -46,13 +46,15 @@ impl Networks for PodmanNetworks {
     }
 
     async fn remove(&self, id: &str) -> Result<()> {
-        if !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) || id.is_empty() {
-            return Ok(()); // No network has such an id.
-        }
+        // By its identifier, Podman would remove one that is in use.
+        let all = self.all("remove network", id, None).await?;
+        let Some(network) = all.into_iter().find(|network| network.id == id) else {
+            return Ok(());
+        };
         let removed = self
             .0
             .ask("remove network", id, CHANGE, |podman| async move {
-                podman.networks().get(id).delete().await.map(|_| ())
+                podman.networks().get(network.name).delete().await.map(|_| ())
             })
             .await;
         match removed {
