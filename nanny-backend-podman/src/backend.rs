@@ -71,6 +71,7 @@ impl PodmanBackend {
         capabilities.gpus = true;
         capabilities.ports = true;
         capabilities.survives_restart = true;
+        capabilities.restarts = true;
         capabilities.files = true;
         capabilities.builds = true;
         let starts = Arc::<FailedStarts>::default();

@@ -25,6 +25,10 @@ pub struct EngineArgs {
     #[cfg(feature = "docker")]
     #[arg(long, env = "NANNY_DOCKER_HOST", value_name = "URL")]
     pub docker_host: Option<String>,
+    /// Where Podman's API is. [default: $CONTAINER_HOST, or the usual socket]
+    #[cfg(feature = "podman")]
+    #[arg(long, env = "NANNY_PODMAN_HOST", value_name = "URL")]
+    pub podman_host: Option<String>,
 }
 
 /// Sets a backend up. What it must keep, it keeps beneath the state directory.
@@ -34,6 +38,8 @@ type SetUp = fn(&EngineArgs, &Path) -> Result<Arc<dyn ContainerBackend>, Backend
 const KNOWN: &[(&str, SetUp)] = &[
     #[cfg(feature = "docker")]
     ("docker", docker),
+    #[cfg(feature = "podman")]
+    ("podman", podman),
     #[cfg(feature = "process")]
     ("process", process),
 ];
@@ -71,6 +77,17 @@ fn docker(args: &EngineArgs, _: &Path) -> Result<Arc<dyn ContainerBackend>, Back
         _ => std::env::var(name).ok(),
     };
     Ok(Arc::new(DockerBackend::new(DockerConfig::from_lookup(&variable)?)?))
+}
+
+#[cfg(feature = "podman")]
+fn podman(args: &EngineArgs, _: &Path) -> Result<Arc<dyn ContainerBackend>, BackendError> {
+    use nanny_backend_podman::{PodmanBackend, PodmanConfig};
+
+    let config = match &args.podman_host {
+        Some(host) => PodmanConfig::new(host),
+        None => PodmanConfig::from_env(),
+    };
+    Ok(Arc::new(PodmanBackend::new(config)?))
 }
 
 #[cfg(feature = "process")]

@@ -204,25 +204,21 @@ pub(crate) fn to_body(spec: &ContainerSpec, around: &Surroundings) -> Result<Vec
         body = body.oom_score_adj(limits.oom_score_adj);
     }
     body = body.resource_limits(convert.resources(limits)?);
-    mended(
-        body.build(),
-        no_new_privileges,
-        &convert.exposed(expose)?,
-        convert.log(logging.as_ref())?,
-    )
-    .map_err(|error| {
+    let (body, expose) = (body.build(), convert.exposed(expose)?);
+    let log = convert.log(logging.as_ref())?;
+    mended(&body, no_new_privileges, &expose, log.as_ref()).map_err(|error| {
         convert.fail(ErrorKind::Invalid, "the spec cannot be put into words").caused_by(error)
     })
 }
 
 /// The body, with what the typed client has wrong names for, or none.
 fn mended(
-    body: ContainerCreateOpts,
+    body: &ContainerCreateOpts,
     no_new_privileges: bool,
     expose: &BTreeMap<u16, String>,
-    log: Option<Value>,
+    log: Option<&Value>,
 ) -> serde_json::Result<Vec<u8>> {
-    let body = serde_json::to_value(&body)?.get_mut("params").map(Value::take);
+    let body = serde_json::to_value(body)?.get_mut("params").map(Value::take);
     let mut body: Map<String, Value> = serde_json::from_value(body.unwrap_or_default())?;
     body.insert("no_new_privileges".to_owned(), json!(no_new_privileges));
     body.insert("expose".to_owned(), json!(expose));
