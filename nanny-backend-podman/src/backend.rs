@@ -66,6 +66,7 @@ impl PodmanBackend {
     pub fn new(config: PodmanConfig) -> Result<Self> {
         let connection = Arc::new(Connection::new(&config)?);
         let mut capabilities = Capabilities::default();
+        capabilities.images = true;
         capabilities.separate_stderr = true;
         capabilities.health_checks = true;
         capabilities.gpus = true;
