@@ -13,7 +13,6 @@ use nanny_lib::backend::{
     LogOptions, MountKind, Networks, Result, Selector, Stats, Volumes,
 };
 use podman_api::opts::ContainerDeleteOpts;
-use rustix::process::{Resource, getrlimit};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
@@ -27,7 +26,7 @@ use crate::networks::PodmanNetworks;
 use crate::starts::FailedStarts;
 use crate::stops::Stops;
 use crate::volumes::PodmanVolumes;
-use crate::{events, logs};
+use crate::{events, limits, logs};
 
 /// Containers of a Podman.
 ///
@@ -114,7 +113,10 @@ impl PodmanBackend {
         let inherits = Some(&HealthcheckTest::Inherit);
         let check = spec.healthcheck.as_ref().map(|Healthcheck { test, .. }| test);
         let health_test = found.health_test().filter(|_| check == inherits);
-        let most = if self.connection.is_local() { most() } else { Most::default() };
+        let most = match self.connection.socket().filter(|_| !spec.ulimits.is_empty()) {
+            Some(socket) => limits::most(socket).await,
+            None => Most::default(),
+        };
         Ok(Surroundings { image: name, health_test, most })
     }
 
@@ -172,7 +174,7 @@ impl ContainerBackend for PodmanBackend {
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         let around = self.surroundings(spec).await?;
         let body = to_body(spec, &around)?;
-        if self.connection.is_local() {
+        if self.connection.socket().is_some() {
             make_sources(spec).await?;
         }
         let path = "/containers/create";
@@ -381,14 +383,6 @@ fn accept_unchanged(answer: podman_api::Result<()>) -> podman_api::Result<()> {
     match answer {
         Err(podman_api::Error::Fault { code, .. }) if code.as_u16() == 304 => Ok(()),
         other => other,
-    }
-}
-
-/// What the machine allows this process, and so most likely the engine too.
-fn most() -> Most {
-    Most {
-        files: getrlimit(Resource::Nofile).maximum,
-        processes: getrlimit(Resource::Nproc).maximum,
     }
 }
 

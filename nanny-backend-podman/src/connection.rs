@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -68,9 +68,12 @@ impl Connection {
         &self.address
     }
 
-    /// Whether the engine is on this machine, as far as an address can tell.
-    pub(crate) fn is_local(&self) -> bool {
-        matches!(self.place, Place::Unix(_))
+    /// The engine's socket, if it has one on this machine.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Unix(path) => Some(path),
+            Place::Tcp(_) => None,
+        }
     }
 
     /// Asks by the typed client, and gives up after `limit`.
@@ -256,8 +259,8 @@ mod tests {
             assert_eq!(refused(host).kind(), ErrorKind::Invalid, "{host}");
         }
         let near = Connection::new(&PodmanConfig::new("unix:///nowhere/podman.sock")).unwrap();
-        assert!(near.is_local());
-        assert!(!Connection::new(&PodmanConfig::new("tcp://far:8080")).unwrap().is_local());
+        assert!(near.socket().is_some());
+        assert!(Connection::new(&PodmanConfig::new("tcp://far:8080")).unwrap().socket().is_none());
     }
 
     #[test]

@@ -81,6 +81,7 @@ mod error;
 mod events;
 mod health;
 mod images;
+mod limits;
 mod listing;
 mod logs;
 mod networks;
