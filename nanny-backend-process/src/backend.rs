@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
+use futures_util::future::join_all;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
     BackendError, BackendInfo, Capabilities, ContainerBackend, ContainerInfo, ContainerSpec,
@@ -38,7 +39,7 @@ pub struct ProcessBackend {
 }
 
 /// How long the file system may take to answer.
-const LOOK: Duration = Duration::from_secs(5);
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
 /// How long a start may take.
 const START: Duration = Duration::from_secs(45);
 /// How long it may take until a process has a shim again.
@@ -121,14 +122,16 @@ impl ProcessBackend {
 
     /// Gives those a new shim that have lost theirs: nobody reads what they print, and they wait.
     async fn adopt(&self, found: &[Found]) {
-        for orphan in found.iter().filter(|found| found.life == Life::Orphaned) {
+        let orphans = found.iter().filter(|found| found.life == Life::Orphaned);
+        join_all(orphans.map(|orphan| async {
             let id = &orphan.info.id;
-            let Ok(home) = self.store.home("list", id) else { continue };
+            let Ok(home) = self.store.home("list", id) else { return };
             match self.launch("adopt", &home, Purpose::Adopt).await {
                 Ok(_) => tracing::warn!(container = %id, "a process had lost its shim"),
                 Err(error) => tracing::warn!(container = %id, %error, "a process is without shim"),
             }
-        }
+        }))
+        .await;
     }
 
     /// Kills the first process of the container, by which all the others end.
@@ -218,15 +221,15 @@ impl ContainerBackend for ProcessBackend {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         let saved = to_saved(spec, self.config.log_bytes)?;
-        if let Some(group) = Group::of("", &saved.bounds) {
-            group.check().map_err(|why| {
-                let message = format!("limits on memory, processors or processes: {why}");
-                BackendError::new(ErrorKind::Unsupported, "create", message).on(&spec.name)
-            })?;
-        }
         let names = self.store.names("create", &spec.name).await?;
         let name = spec.name.clone();
         self.blocking("create", &spec.name, LOOK, move |store| {
+            if let Some(group) = Group::of("", &saved.bounds) {
+                group.check().map_err(|why| {
+                    let message = format!("limits on memory, processors or processes: {why}");
+                    BackendError::new(ErrorKind::Unsupported, "create", message).on(&name)
+                })?;
+            }
             store.tidy(&names);
             store.create(&name, &saved, &names)
         })
@@ -277,7 +280,8 @@ impl ContainerBackend for ProcessBackend {
                         return Err(BackendError::new(ErrorKind::Other, "start", why).on(id));
                     }
                     None => {
-                        let message = "its shim ended before it had begun";
+                        let message = "its shim does not answer; a program that starts processes \
+                                       calls `shim::main` if it is asked to be one";
                         return Err(BackendError::new(ErrorKind::Other, "start", message).on(id));
                     }
                 }

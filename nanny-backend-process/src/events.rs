@@ -1,21 +1,25 @@
 //! What happens to containers, from looking at their records several times a second.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use nanny_lib::ContainerId;
-use nanny_lib::backend::{Event, EventKind, Exit, Selector};
+use nanny_lib::backend::{Event, EventKind, Exit};
 
+use crate::backend::LOOK;
 use crate::record::Phase;
-use crate::store::{Found, Store};
+use crate::store::{Found, Stamp, Store};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Of so many looks, one is at everything.
+const THOROUGH: u32 = 10;
 
 pub(crate) fn watch(store: Arc<Store>) -> BoxStream<'static, Event> {
-    let watching = Watching { store, seen: None, events: VecDeque::new() };
+    let watching = Watching { store, seen: None, looks: 0, events: VecDeque::new() };
     stream::unfold(watching, |mut watching| async move {
         let event = watching.next().await;
         Some((event, watching))
@@ -26,9 +30,14 @@ pub(crate) fn watch(store: Arc<Store>) -> BoxStream<'static, Event> {
 struct Watching {
     store: Arc<Store>,
     /// What was seen last; `None` if nothing could be.
-    seen: Option<BTreeMap<ContainerId, Seen>>,
+    seen: Option<All>,
+    /// How often there was a look.
+    looks: u32,
     events: VecDeque<Event>,
 }
+
+/// What was seen of all containers, and the stamps of the files that it was read from.
+type All = BTreeMap<ContainerId, (Stamp, Seen)>;
 
 /// As much of a container as there are events of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,27 +70,45 @@ impl Watching {
         }
     }
 
-    async fn look(&self) -> Option<BTreeMap<ContainerId, Seen>> {
+    /// Reads what was written about since the last look; now and then everything, since a clock
+    /// may be too coarse to tell.
+    async fn look(&mut self) -> Option<All> {
+        let before = self.seen.clone().unwrap_or_default();
+        let is_thorough = self.looks.is_multiple_of(THOROUGH);
+        self.looks = self.looks.wrapping_add(1);
         let store = Arc::clone(&self.store);
-        let found = tokio::task::spawn_blocking(move || store.list("watch", &Selector::All));
-        let found = found.await.ok()?.ok()?;
-        Some(found.into_iter().map(|found| (found.info.id.clone(), Seen::new(&found))).collect())
+        let look = tokio::task::spawn_blocking(move || {
+            let mut now = All::new();
+            for (home, stamp) in store.stamps()? {
+                let known = before.get(&home.id).filter(|(known, _)| *known == stamp);
+                let seen = match known.filter(|_| !is_thorough) {
+                    Some((_, seen)) => Ok(seen.clone()),
+                    None => store.find("watch", &home).map(|found| Seen::new(&found)),
+                };
+                // One that cannot be read is in no list, either.
+                if let Ok(seen) = seen {
+                    now.insert(home.id, (stamp, seen));
+                }
+            }
+            io::Result::Ok(now)
+        });
+        tokio::time::timeout(LOOK, look).await.ok()?.ok()?.ok()
     }
 
-    fn compare(&mut self, now: BTreeMap<ContainerId, Seen>) {
-        let Some(before) = self.seen.replace(now) else {
+    fn compare(&mut self, now: All) {
+        let Some(before) = &self.seen else {
             self.events.push_back(Event { kind: EventKind::Resync, container: None });
+            self.seen = Some(now);
             return;
         };
-        let now = self.seen.iter().flatten();
-        let told =
-            now.flat_map(|(id, seen)| seen.since(before.get(id)).map(move |kind| (id, kind)));
-        let told: Vec<_> = told.map(|(id, kind)| (id.clone(), kind)).collect();
-        let is_gone =
-            |id: &&ContainerId| self.seen.as_ref().is_some_and(|now| !now.contains_key(*id));
-        let gone = before.keys().filter(is_gone).map(|id| (id.clone(), EventKind::Removed));
-        let all = told.into_iter().chain(gone);
-        self.events.extend(all.map(|(id, kind)| Event { kind, container: Some(id) }));
+        for (id, (_, seen)) in &now {
+            let kinds = seen.since(before.get(id).map(|(_, seen)| seen));
+            self.events.extend(kinds.map(|kind| Event { kind, container: Some(id.clone()) }));
+        }
+        for id in before.keys().filter(|id| !now.contains_key(*id)) {
+            self.events.push_back(Event { kind: EventKind::Removed, container: Some(id.clone()) });
+        }
+        self.seen = Some(now);
     }
 }
 

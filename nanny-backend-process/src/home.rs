@@ -164,9 +164,7 @@ impl Home {
         if record.main_lives() || !self.orphans(&record).is_empty() {
             return Ok(Sight { record, life: Life::Orphaned });
         }
-        let error =
-            (record.phase == Phase::Starting).then(|| "the start was interrupted".to_owned());
-        record.end(Ended { at: Some(Timestamp::now()), error, ..Ended::default() });
+        record.lose();
         // If it cannot be written, the next look comes to the same end.
         let _ = slots.write(&mut record);
         Ok(Sight { record, life: Life::None })
@@ -208,7 +206,10 @@ impl Sight {
 impl Request {
     pub(crate) fn to_line(self) -> String {
         match self {
-            Self::Stop { signal, grace } => format!("stop {signal} {}\n", grace.as_millis()),
+            Self::Stop { signal, grace } => {
+                let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+                format!("stop {signal} {grace}\n")
+            }
             Self::Kill => "kill\n".to_owned(),
         }
     }
@@ -227,6 +228,13 @@ impl Request {
 }
 
 impl Record {
+    /// Ends a run of which nobody can say how it ended.
+    pub(crate) fn lose(&mut self) {
+        let is_start = self.phase == Phase::Starting;
+        let error = is_start.then(|| "the start was interrupted".to_owned());
+        self.end(Ended { at: Some(Timestamp::now()), error, ..Ended::default() });
+    }
+
     pub(crate) fn main_lives(&self) -> bool {
         self.world == kernel::world() && self.main.is_some_and(Identity::lives)
     }

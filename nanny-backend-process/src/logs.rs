@@ -13,7 +13,8 @@ use futures_util::{StreamExt as _, stream};
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{LogLine, LogOptions, Result};
 
-use crate::error::from_io;
+use crate::backend::LOOK;
+use crate::error::{from_io, timed_out};
 use crate::home::Home;
 use crate::lines::{self, RECORD_BYTES};
 use crate::logfiles;
@@ -113,7 +114,9 @@ impl Reader {
             Ok((place, progress))
         });
         let lost = |error| from_io("logs", self.id.as_str(), "its log", &io::Error::other(error));
-        let (place, progress) = read.await.map_err(lost)??;
+        let late = |_| timed_out("logs", self.id.as_str(), "the file system does not answer");
+        let read = tokio::time::timeout(LOOK, read).await.map_err(late)?;
+        let (place, progress) = read.map_err(lost)??;
         self.place = Some(place);
         Ok(progress)
     }

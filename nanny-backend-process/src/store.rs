@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,6 +32,9 @@ pub(crate) struct Found {
     pub(crate) life: Life,
     pub(crate) memory_limit_bytes: Option<u64>,
 }
+
+/// Which file, and when it was written: that of the record, and that of the name.
+pub(crate) type Stamp = ((u64, i64, i64), (u64, i64, i64));
 
 /// How long names may be in somebody else's hands.
 const LOCK: Duration = Duration::from_secs(5);
@@ -87,14 +90,10 @@ impl Store {
 
     /// How `home` is now.
     pub(crate) fn look(&self, operation: &'static str, home: &Home) -> Result<Sight> {
-        let is_there = home.path.join("run").exists();
-        match home.look() {
-            Ok(sight) => Ok(sight),
-            Err(error) if error.kind() == io::ErrorKind::NotFound || !is_there => {
-                Err(not_found(operation, &home.id))
-            }
-            Err(error) => Err(from_io(operation, home.id.as_str(), "its record", &error)),
-        }
+        home.look().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => not_found(operation, &home.id),
+            _ => from_io(operation, home.id.as_str(), "its record", &error),
+        })
     }
 
     /// All that is known of `home` now.
@@ -107,6 +106,19 @@ impl Store {
         })?;
         let memory_limit_bytes = saved.and_then(|saved| saved.bounds.memory_bytes);
         Ok(Found { info, record: sight.record, life: sight.life, memory_limit_bytes })
+    }
+
+    /// All containers, each with what is another value once it was written about.
+    pub(crate) fn stamps(&self) -> io::Result<Vec<(Home, Stamp)>> {
+        let stamp = |home: Home| {
+            let of = |file: &str| {
+                let it = fs::metadata(home.path.join(file)).ok()?;
+                Some((it.ino(), it.mtime(), it.mtime_nsec()))
+            };
+            let stamp = (of("run")?, of("name")?);
+            Some((home, stamp))
+        };
+        Ok(self.homes()?.into_iter().filter_map(stamp).collect())
     }
 
     pub(crate) fn list(&self, operation: &'static str, selector: &Selector) -> Result<Vec<Found>> {

@@ -137,13 +137,14 @@ impl Keeper {
         let log = LogFiles::open(&home.path, saved.log_bytes, record.lost_lines);
         let group = Group::of(home.id.as_str(), &saved.bounds);
         let old_kills = group.as_ref().map(Group::memory_kills).unwrap_or_default();
-        let is_parent = !record.main_lives();
+        // A start that its shim did not see through is undone: it was never said to have worked.
+        let is_parent = !record.main_lives() || record.phase == Phase::Starting;
         if is_parent {
             kill_remains(&home, &record)?;
             empty(&mut control);
             if purpose == Purpose::Adopt {
                 let why = "it has ended".to_owned();
-                record.end(Ended { at: Some(Timestamp::now()), ..Ended::default() });
+                record.lose();
                 let _ = slots.write(&mut record);
                 return Err(Reply::Failed(why));
             }

@@ -36,6 +36,9 @@ pub(crate) enum Reply {
     Failed(String),
 }
 
+/// Set for a program that is to be a shim. If it does not know how, it is as if it had been started
+/// by hand, and must not do the same again.
+const ASKED: &str = "NANNY_PROCESS_SHIM";
 /// No answer is longer.
 const REPLY_BYTES: u64 = 4096;
 
@@ -68,6 +71,9 @@ pub(crate) fn launch(
     purpose: Purpose,
     limit: Duration,
 ) -> io::Result<Option<Reply>> {
+    if std::env::var_os(ASKED).is_some() {
+        return Err(io::Error::other("this program was asked to be a shim, and is none"));
+    }
     let mut command = Command::new(&config.program);
     if let Some(name) = std::env::args_os().next().filter(|_| config.program == Path::new(SELF)) {
         command.arg0(name);
@@ -78,6 +84,7 @@ pub(crate) fn launch(
             command.env_remove(name);
         }
     }
+    command.env(ASKED, "1");
     let (reader, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
     let mut child = command.spawn()?;
@@ -85,6 +92,9 @@ pub(crate) fn launch(
     drop(command);
     let reply = read_reply(OwnedFd::from(reader), limit);
     // It ends at once; the shim is its child and not ours.
+    if !matches!(reply, Ok(Some(_))) {
+        child.kill()?;
+    }
     child.wait()?;
     reply
 }
@@ -141,7 +151,7 @@ pub(super) fn main(call: &Call, next: &str) -> ExitCode {
     // It fails only if there is such a session already.
     let _ = rustix::process::setsid();
     let mut run = call.next(next);
-    run.stdin(Stdio::null()).stderr(Stdio::null());
+    run.stdin(Stdio::null()).stderr(Stdio::null()).env_remove(ASKED);
     match run.spawn() {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
