@@ -2,6 +2,8 @@
 //!
 //! This program is the shim of its processes, and the nanny that is killed.
 
+#![expect(clippy::unwrap_used, reason = "its functions are tests, if not by attribute")]
+
 mod disk;
 mod forged;
 mod house;
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         surroundings: a_program_inherits_nothing_of_ours,
             only_the_owner_may_read_what_is_kept,
             why_a_start_failed_is_told_and_kept,
+            a_program_that_knows_nothing_of_shims_is_told_so,
             no_child_of_ours_is_left;
     ];
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use nanny_lib::backend::{ContainerBackend as _, ContainerState, ErrorKind};
 
-use crate::house::{House, spec};
-use crate::killed::Owner;
+use crate::house::{House, shims, spec, until};
+use crate::killed::{Owner, WORD};
 
 pub(crate) async fn a_program_inherits_nothing_of_ours() {
     let house = House::new();
@@ -88,16 +88,44 @@ pub(crate) async fn why_a_start_failed_is_told_and_kept() {
     }
 }
 
+pub(crate) async fn a_program_that_knows_nothing_of_shims_is_told_so() {
+    let house = House::with(|config| config.program = "/bin/true".into());
+    let id = house.created("a", "true").await;
+    let error = house.backend.start(&id).await.unwrap_err();
+    assert!(error.message().contains("shim::main"), "{error}");
+    assert_eq!(house.inspect(&id).await.state, ContainerState::Created);
+    // Nor does it start others of its kind without end: this one is asked, and starts a process.
+    let program = std::env::current_exe().unwrap();
+    let house = House::with(|config| {
+        let processes = config.directory.clone();
+        (config.program, config.arguments) = (program, vec![WORD.into(), processes.into()]);
+    });
+    let ids = [house.created("stays", "true").await, house.created("comes", "true").await];
+    let error = house.backend.start(&ids[0]).await.unwrap_err();
+    assert!(error.message().contains("shim::main"), "{error}");
+    assert_eq!(house.inspect(&ids[0]).await.state, ContainerState::Created);
+}
+
 pub(crate) async fn no_child_of_ours_is_left() {
     let house = House::new();
     let id = house.started("a", "while :; do sleep 0.1; done").await;
-    let pid = std::process::id().to_string();
-    let mut children = Command::new("ps");
-    children.args(["-o", "pid=,stat=,args=", "--ppid", &pid]).stdin(Stdio::null());
-    let children = children.output().unwrap();
-    let children = String::from_utf8_lossy(&children.stdout).into_owned();
-    // Other tests have theirs; what is ours would name the container, or be a zombie of no name.
-    let ours = |line: &&str| line.contains(id.as_str());
-    assert_eq!(children.lines().find(ours), None);
+    let [shim] = shims(&id)[..] else { panic!("it has one shim") };
+    assert!(!children().iter().any(|(pid, _)| *pid == shim), "its shim is our child");
+    // Those of other tests come and go.
+    let no_zombie = || !children().iter().any(|(_, state)| state.starts_with('Z'));
+    until("no zombie is left", async || no_zombie().then_some(())).await;
     house.backend.kill(&id).await.unwrap();
+}
+
+/// Our children, and what state they are in.
+fn children() -> Vec<(i32, String)> {
+    let mut list = Command::new("ps");
+    list.args(["-o", "pid=,stat=", "--ppid", &std::process::id().to_string()]);
+    let list = list.stdin(Stdio::null()).output().unwrap();
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let child = |line: &str| {
+        let (pid, state) = line.trim().split_once(' ')?;
+        Some((pid.parse().ok()?, state.trim().to_owned()))
+    };
+    list.lines().filter_map(child).collect()
 }
