@@ -25,9 +25,12 @@
 //! until there is another, which goes on where the first one was, but nothing breaks. What `run` was
 //! just about to write is lost then, and so is the program's exit code: nobody but a parent is told.
 
+mod beginning;
+mod ending;
 mod keeper;
 mod launch;
 mod program;
+mod signals;
 
 use std::env;
 use std::ffi::OsString;
