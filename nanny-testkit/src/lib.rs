@@ -16,7 +16,7 @@
 //!
 //! [`proxy`] stands between a client and its engine, and loses, holds and repeats what a test wants
 //! lost, held and repeated. [`dockerd`] is a Docker Engine that one test owns and may kill, and a
-//! witness of what runs on it. The binary `soak` puts both to use for as long as one likes.
+//! witness of what runs on it; [`podman`] is the same for Podman. The binary `soak` puts both to use for as long as one likes.
 //!
 //! [`simulation`] plays a whole nanny against a world that misbehaves, on paused time; so does the
 //! binary `simulate`.
@@ -24,5 +24,8 @@
 pub mod conformance;
 pub mod dockerd;
 pub mod faulty;
+pub mod podman;
+mod private;
+mod process;
 pub mod proxy;
 pub mod simulation;

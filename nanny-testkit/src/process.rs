@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The children of a process.
-pub(super) fn children(pid: u32) -> io::Result<Vec<u32>> {
+pub(crate) fn children(pid: u32) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
@@ -16,7 +16,7 @@ pub(super) fn children(pid: u32) -> io::Result<Vec<u32>> {
 }
 
 /// Sends a signal to one process; never to a group, nor to everybody.
-pub(super) fn signal(pid: u32, name: &str) -> io::Result<()> {
+pub(crate) fn signal(pid: u32, name: &str) -> io::Result<()> {
     if pid <= 1 {
         return Err(io::Error::other("that is no process of ours"));
     }
@@ -24,7 +24,7 @@ pub(super) fn signal(pid: u32, name: &str) -> io::Result<()> {
 }
 
 /// Runs a command to its end, and returns what it says.
-pub(super) fn run(command: &mut Command) -> io::Result<String> {
+pub(crate) fn run(command: &mut Command) -> io::Result<String> {
     let output = command.output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
@@ -34,13 +34,13 @@ pub(super) fn run(command: &mut Command) -> io::Result<String> {
     Err(io::Error::other(format!("{command:?}: {}: {said}{errors}", output.status)))
 }
 
-pub(super) fn is_there(program: &str) -> bool {
+pub(crate) fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// Removes the control groups that containers have left behind, in whatever hierarchies there are.
-pub(super) fn remove_cgroups(name: &str) {
+pub(crate) fn remove_cgroups(name: &str) {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     for group in hierarchies.map(|path| path.join(name)).chain([root.join(name)]) {

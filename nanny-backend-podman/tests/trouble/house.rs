@@ -1,0 +1,93 @@
+//! A Podman of our own, with an image.
+
+use std::io::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use nanny_backend_podman::{PodmanBackend, PodmanConfig};
+use nanny_lib::ContainerId;
+use nanny_lib::backend::{ContainerBackend as _, ContainerInfo, ContainerSpec};
+use nanny_testkit::podman::Podman;
+use nanny_testkit::proxy::Endpoint;
+
+/// The engine, and what the tests need to know about it.
+#[derive(Debug)]
+pub(crate) struct House {
+    pub(crate) engine: Podman,
+}
+
+const IMAGE: &str = "nanny-test/busybox:1";
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+impl House {
+    /// `None` where there can be none, which is said.
+    pub(crate) fn new() -> Option<Self> {
+        if let Some(trouble) = Podman::unavailable() {
+            let is_set = |name| std::env::var(name).is_ok_and(|set| set == "true" || set == "1");
+            assert!(!is_set("CI") && !is_set("NANNY_TEST_PODMAN"), "{trouble}");
+            let _ = writeln!(std::io::stderr(), "NOT TESTED: {trouble}");
+            return None;
+        }
+        let engine = Podman::start().expect("a private Podman starts");
+        let folder = engine.folder().to_owned();
+        let packed = Command::new("sh").args(["-ec", PACK]).current_dir(&folder).status();
+        assert!(packed.expect("there is a shell").success(), "busybox-static is needed");
+        let archive = folder.join("root.tar").display().to_string();
+        let import = ["import", "--change", "ENV PATH=/bin", &archive, IMAGE];
+        engine.podman(&import).expect("an image can be made");
+        Some(Self { engine })
+    }
+
+    pub(crate) fn backend(&self) -> PodmanBackend {
+        self.backend_at(&Endpoint::unix(self.engine.socket()))
+    }
+
+    /// A backend that finds the engine elsewhere.
+    pub(crate) fn backend_at(&self, endpoint: &Endpoint) -> PodmanBackend {
+        PodmanBackend::new(PodmanConfig::new(endpoint.to_string())).expect("it is an address")
+    }
+
+    pub(crate) fn spec(&self, name: &str) -> ContainerSpec {
+        let mut spec = ContainerSpec::new(name, IMAGE);
+        let script = "trap 'exit 0' TERM; sleep 3600 & wait";
+        spec.command = Some(["sh", "-c", script].map(str::to_owned).to_vec());
+        spec.network_mode = Some("none".to_owned());
+        spec
+    }
+
+    pub(crate) async fn sleeping(&self, podman: &PodmanBackend, name: &str) -> ContainerId {
+        let id = podman.create(&self.spec(name)).await.expect("it is created");
+        podman.start(&id).await.expect("it is started");
+        id
+    }
+
+    /// Kills the process of a container, behind everybody's back.
+    pub(crate) fn kill_process_of(&self, id: &ContainerId) {
+        let pid = self.engine.podman(&["inspect", "--format", "{{.State.Pid}}", id.as_str()]);
+        let pid = pid.expect("it is there").trim().parse().expect("it runs");
+        self.engine.kill_inside(pid).expect("it can be killed");
+    }
+
+    /// Looks until `is_so`.
+    pub(crate) async fn until(
+        &self,
+        podman: &PodmanBackend,
+        id: &ContainerId,
+        is_so: impl Fn(&ContainerInfo) -> bool,
+    ) -> ContainerInfo {
+        for _ in 0..400 {
+            let info = podman.inspect(id).await.expect("it is there");
+            if is_so(&info) {
+                return info;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        panic!("it never was so: {:?}", podman.inspect(id).await)
+    }
+}
+
+/// All that a container here needs.
+const PACK: &str = "mkdir -p root/bin root/dev root/etc root/proc root/sys root/tmp
+cp \"$(command -v busybox)\" root/bin/busybox
+for name in sh sleep; do ln -s busybox root/bin/$name; done
+tar -C root --numeric-owner --owner=0 --group=0 -cf root.tar .";
