@@ -12,15 +12,20 @@ use crate::convert::Most;
 /// For a connection on the same machine.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// The limits of the engine that listens on `socket`; our own where they cannot be seen, which are
-/// most likely the same.
+/// The limits of the engine that listens on `socket`. Where they cannot be seen, our own, which are
+/// most likely the same; but an engine allows itself no more processes than there are numbers for.
 pub(crate) async fn most(socket: &Path) -> Most {
     let connected = tokio::time::timeout(CONNECT, UnixStream::connect(socket)).await;
     let peer = connected.ok().and_then(Result::ok).and_then(|stream| stream.peer_cred().ok());
     let limits = peer.and_then(|peer| peer.pid()).and_then(limits_of);
-    limits.unwrap_or_else(|| Most {
-        files: getrlimit(Resource::Nofile).maximum,
-        processes: getrlimit(Resource::Nproc).maximum,
+    limits.unwrap_or_else(|| {
+        let numbers = fs::read_to_string("/proc/sys/kernel/pid_max").ok();
+        let numbers = numbers.and_then(|text| text.trim().parse().ok());
+        let processes = getrlimit(Resource::Nproc).maximum;
+        Most {
+            files: getrlimit(Resource::Nofile).maximum,
+            processes: processes.into_iter().chain(numbers).min(),
+        }
     })
 }
 

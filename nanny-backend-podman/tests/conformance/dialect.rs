@@ -1,8 +1,484 @@
-//! Where Podman has words of its own.
+//! Where Podman has words and ways of its own, and what the traits cannot ask for.
 
-use libtest_mimic::Trial;
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use libtest_mimic::{Failed, Trial};
 use nanny_backend_podman::{PodmanBackend, PodmanConfig};
+use nanny_lib::ContainerId;
+use nanny_lib::backend::{
+    ContainerBackend as _, ContainerInfo, ContainerSpec, ContainerState, DeviceMapping,
+    EngineHealth, ErrorKind, GpuDevices, Healthcheck, HealthcheckTest, LogOptions, Mount,
+    MountKind, PortMapping, Selector, Ulimit, VolumeSpec,
+};
 
-pub(crate) fn trials(_config: &PodmanConfig, _backend: &PodmanBackend) -> Vec<Trial> {
-    Vec::new()
+use super::cli;
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type Run = fn(Bench) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// Our backend, the command line beside it, and a name that nobody else uses.
+#[derive(Clone)]
+struct Bench {
+    podman: PodmanBackend,
+    config: PodmanConfig,
+    name: String,
+}
+
+const GRACE: Option<Duration> = Some(Duration::from_secs(1));
+/// A bound on waiting, and no measure.
+const SOON: Duration = Duration::from_secs(30);
+
+pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial> {
+    let cases: [(&str, Run); 12] = [
+        ("everything_in_a_spec_reaches_the_engine", |b| Box::pin(everything(b))),
+        ("what_podman_has_not_is_refused_by_name", |b| Box::pin(refusals(b))),
+        ("b11_a_stop_on_its_way_shows_and_a_start_then_is_a_conflict", |b| Box::pin(stopping(b))),
+        ("a_paused_container_can_be_stopped_killed_and_removed", |b| Box::pin(paused(b))),
+        ("a_health_check_goes_up_and_down_without_systemd", |b| Box::pin(health(b))),
+        ("a_health_check_ends_with_its_backend", |b| Box::pin(health_ends(b))),
+        ("an_unknown_cdi_name_fails_the_start_and_is_kept", |b| Box::pin(unknown_cdi(b))),
+        ("a_known_cdi_name_brings_its_devices", |b| Box::pin(known_cdi(b))),
+        ("gpu_containers_of_other_hands_are_told", |b| Box::pin(other_hands(b))),
+        ("images_have_the_names_that_podman_gives_them", |b| Box::pin(names(b))),
+        ("a_line_in_pieces_is_one_line_in_any_tail", |b| Box::pin(pieces(b))),
+        ("an_image_for_another_platform_is_not_taken", |b| Box::pin(platform(b))),
+    ];
+    let trial = |(number, (name, run)): (usize, (&'static str, Run))| {
+        let (config, podman) = (config.clone(), podman.clone());
+        Trial::test(format!("podman::{name}"), move || {
+            let runtime = tokio::runtime::Runtime::new()?;
+            runtime.block_on(async {
+                let name = format!("nanny-conf-{}-podman{number}", std::process::id());
+                let bench = Bench { podman, config, name };
+                let ran = tokio::time::timeout(SOON * 2, run(bench.clone())).await;
+                bench.clean_up().await;
+                match ran {
+                    Ok(ran) => ran.map_err(|error| Failed::from(error.to_string())),
+                    Err(_) => Err("took too long".into()),
+                }
+            })
+        })
+    };
+    cases.into_iter().enumerate().map(trial).collect()
+}
+
+impl Bench {
+    fn spec(&self, script: &str) -> ContainerSpec {
+        let mut spec = ContainerSpec::new(&self.name, super::IMAGE);
+        spec.command = Some(["sh", "-c", script].map(str::to_owned).to_vec());
+        spec
+    }
+
+    async fn start_spec(&self, spec: &ContainerSpec) -> Outcome<ContainerId> {
+        let id = self.podman.create(spec).await?;
+        self.podman.start(&id).await?;
+        Ok(id)
+    }
+
+    async fn started(&self, script: &str) -> Outcome<ContainerId> {
+        self.start_spec(&self.spec(script)).await
+    }
+
+    async fn until(
+        &self,
+        id: &ContainerId,
+        is_so: impl Fn(&ContainerInfo) -> bool,
+    ) -> Outcome<ContainerInfo> {
+        for _ in 0..400 {
+            let info = self.podman.inspect(id).await?;
+            if is_so(&info) {
+                return Ok(info);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(format!("it never was so: {:?}", self.podman.inspect(id).await).into())
+    }
+
+    /// Runs `podman` by hand.
+    async fn by_hand(&self, arguments: &[&str]) -> Outcome<String> {
+        Ok(cli::podman(&self.config, arguments).await?)
+    }
+
+    async fn log(&self, id: &ContainerId, options: LogOptions) -> Outcome<String> {
+        let lines: Vec<_> = self.podman.logs(id, options).try_collect().await?;
+        let texts = lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned());
+        Ok(texts.collect::<Vec<_>>().join("\n"))
+    }
+
+    async fn clean_up(&self) {
+        for info in self.podman.list(&Selector::All).await.unwrap_or_default() {
+            if info.name.starts_with(&self.name) {
+                drop(self.podman.remove(&info.id).await);
+            }
+        }
+        cli::remove_images_and_volumes(&self.config, &self.name).await;
+    }
+}
+
+async fn everything(bench: Bench) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let made = folder.path().join("made/by/us");
+    let volume = VolumeSpec { name: bench.name.clone(), ..VolumeSpec::default() };
+    bench.podman.volumes().ok_or("no volumes")?.create(&volume).await?;
+
+    let mut spec = bench.spec(
+        "grep 'open files' /proc/self/limits; ls -d /made /vol /tmpfs /anon /ro; \
+         grep -E ' (/scratch|/dev/shm) ' /proc/mounts; cat /proc/sys/net/core/somaxconn \
+         /etc/resolv.conf /etc/hosts /sys/class/net/eth0/address; \
+         touch /ro/x 2>/dev/null || echo read-only; hostname; pwd; id -u; id -G; \
+         ls /dev/null2; grep NoNewPrivs /proc/self/status; grep -w Seccomp /proc/self/status; \
+         echo \"given=$GIVEN taken=$PATH\"; sleep 1",
+    );
+    let bind = |source: &Path, create| MountKind::bind(source.display().to_string(), create);
+    let mut read_only = Mount::new("/ro", bind(folder.path(), false));
+    read_only.read_only = true;
+    let fresh = MountKind::Volume { name: bench.name.clone(), no_copy: true, subpath: None };
+    spec.mounts = vec![
+        Mount::new("/made", bind(&made, true)),
+        read_only,
+        Mount::new("/vol", fresh),
+        Mount::new("/anon", MountKind::Anonymous),
+        Mount::new("/tmpfs", MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o700) }),
+    ];
+    spec.tmpfs = [("/scratch".to_owned(), "size=2m".to_owned())].into();
+    spec.ulimits = vec![Ulimit::new("nofile", 600, 700)];
+    spec.sysctls = [("net.core.somaxconn".to_owned(), "1024".to_owned())].into();
+    spec.dns.servers = vec!["9.9.9.9".to_owned()];
+    spec.dns.search = vec!["example.test".to_owned()];
+    spec.extra_hosts = vec!["far:1.2.3.4".to_owned(), "gate:host-gateway".to_owned()];
+    spec.mac_address = Some("02:42:ac:11:65:43".to_owned());
+    spec.shm_size = Some(3 << 20);
+    spec.hostname = Some("somebody".to_owned());
+    spec.working_dir = Some("/tmpfs".to_owned());
+    spec.user = Some("0:0".to_owned());
+    spec.group_add = vec!["4242".to_owned()];
+    spec.devices = vec![DeviceMapping {
+        host: "/dev/null".to_owned(),
+        container: "/dev/null2".to_owned(),
+        permissions: "rw".to_owned(),
+    }];
+    spec.security_opt = vec!["seccomp=unconfined".to_owned(), "no-new-privileges:true".to_owned()];
+    spec.environment.0.insert("GIVEN".to_owned(), Some("a b".to_owned()));
+    spec.environment.0.insert("PATH".to_owned(), Some("/bin:/elsewhere".to_owned()));
+    spec.stop_signal = Some("SIGINT".to_owned());
+    spec.stop_grace = Some(Duration::from_secs(3));
+    spec.limits.memory = 64 << 20;
+    spec.limits.nano_cpus = 500_000_000;
+    spec.limits.pids = Some(99);
+    spec.cap_add = vec!["sys_nice".to_owned()];
+    spec.cap_drop = vec!["MKNOD".to_owned()];
+    spec.init = Some(true);
+    spec.expose = vec!["9000-9001".to_owned()];
+    spec.ports = vec![PortMapping::new(8000)];
+    spec.logging = Some(nanny_lib::backend::Logging {
+        driver: Some("json-file".to_owned()),
+        options: [("max-size", "1m"), ("max-file", "3")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+    });
+    let id = bench.start_spec(&spec).await?;
+    let info = bench.until(&id, |info| !info.state.holds()).await?;
+    assert!(info.volumes.contains_key("/anon"), "{info:?}");
+    assert_eq!(info.volumes.get("/vol"), Some(&bench.name));
+
+    let log = bench.log(&id, LogOptions::default()).await?;
+    for wanted in [
+        "600 700",
+        "/made",
+        "/vol",
+        "/anon",
+        "/ro",
+        "size=2048k",
+        "size=3072k",
+        "1024",
+        "9.9.9.9",
+        "example.test",
+        "1.2.3.4\tfar",
+        "gate",
+        "02:42:ac:11:65:43",
+        "read-only",
+        "somebody",
+        "/tmpfs",
+        "4242",
+        "/dev/null2",
+        "given=a b taken=/bin:/elsewhere",
+    ] {
+        let (log, wanted) = (squeezed(&log), squeezed(wanted));
+        assert!(log.contains(&wanted), "no {wanted:?} in {log}");
+    }
+    assert!(log.contains("NoNewPrivs:\t1") && log.contains("Seccomp:\t0"), "{log}");
+    assert!(made.is_dir(), "the source of a bind mount was not made");
+
+    let format = "{{.Config.StopSignal}} {{.Config.StopTimeout}} {{.HostConfig.Memory}} \
+                  {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}} {{.HostConfig.LogConfig.Type}} \
+                  {{.HostConfig.LogConfig.Size}} {{.EffectiveCaps}} {{.Path}}";
+    let told = bench.by_hand(&["inspect", "--format", format, id.as_str()]).await?;
+    assert!(told.starts_with("2 3 67108864 500000000 99 k8s-file 3.1"), "{told}");
+    assert!(told.contains("CAP_SYS_NICE") && !told.contains("CAP_MKNOD"), "{told}");
+    Ok(())
+}
+
+/// With one space where there are several, or tabs.
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+async fn refusals(bench: Bench) -> Outcome {
+    let refused = async |word: &str, change: &(dyn Fn(&mut ContainerSpec) + Sync)| {
+        let mut spec = bench.spec("sleep 1");
+        change(&mut spec);
+        match bench.podman.create(&spec).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                assert!(error.message().contains(word), "{error} does not name {word}");
+                Ok(())
+            }
+            other => Err(format!("{word}: {other:?}")),
+        }
+    };
+    refused("domainname", &|spec| spec.domainname = Some("d".to_owned())).await?;
+    refused("links", &|spec| spec.links = vec!["a:b".to_owned()]).await?;
+    refused("runtime", &|spec| spec.runtime = Some("nvidia".to_owned())).await?;
+    refused("seccomp", &|spec| spec.security_opt = vec!["seccomp={}".to_owned()]).await?;
+    refused("syslog", &|spec| {
+        let driver = Some("syslog".to_owned());
+        spec.logging = Some(nanny_lib::backend::Logging { driver, ..Default::default() });
+    })
+    .await?;
+    // Nothing is left behind.
+    let all = bench.podman.list(&Selector::All).await?;
+    assert!(all.iter().all(|info| info.name != bench.name), "{all:?}");
+    Ok(())
+}
+
+async fn stopping(bench: Bench) -> Outcome {
+    let id = bench.started("trap '' TERM; while :; do sleep 1; done").await?;
+    // With other hands: what they do is told by the engine alone.
+    let arguments = ["stop", "--time", "3", id.as_str()];
+    let stop = bench.by_hand(&arguments);
+    let meanwhile = async {
+        bench.until(&id, |info| info.state == ContainerState::Stopping).await?;
+        let listed = bench.podman.list(&Selector::All).await?;
+        let listed = listed.into_iter().find(|info| info.id == id).ok_or("it is not listed")?;
+        assert_eq!(listed.state, ContainerState::Stopping);
+        match bench.podman.start(&id).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+            other => Err(format!("a start during a stop: {other:?}").into()),
+        }
+    };
+    let (stopped, met): (_, Outcome) = tokio::join!(stop, meanwhile);
+    stopped?;
+    met?;
+    let info = bench.podman.inspect(&id).await?;
+    assert_eq!((info.state, info.exit.and_then(|e| e.code)), (ContainerState::Exited, Some(137)));
+    Ok(())
+}
+
+async fn paused(bench: Bench) -> Outcome {
+    let id = bench.started("trap 'exit 0' TERM; sleep 100 & wait").await?;
+    let pause = async || bench.by_hand(&["pause", id.as_str()]).await;
+    pause().await?;
+    assert_eq!(bench.podman.inspect(&id).await?.state, ContainerState::Paused);
+    bench.podman.stop(&id, GRACE).await?;
+    assert_eq!(bench.podman.inspect(&id).await?.state, ContainerState::Exited);
+    bench.podman.start(&id).await?;
+    pause().await?;
+    bench.podman.kill(&id).await?;
+    bench.until(&id, |info| info.state == ContainerState::Exited).await?;
+    bench.podman.start(&id).await?;
+    pause().await?;
+    bench.podman.remove(&id).await?;
+    Ok(())
+}
+
+fn checked(script: &str) -> Healthcheck {
+    let mut check = Healthcheck::new(HealthcheckTest::Shell(script.to_owned()));
+    check.interval = Some(Duration::from_millis(500));
+    check.retries = Some(2);
+    check
+}
+
+async fn health(bench: Bench) -> Outcome {
+    let mut spec = bench.spec("touch /tmp/well; trap 'exit 0' TERM; sleep 100 & wait");
+    spec.healthcheck = Some(checked("test -e /tmp/well"));
+    let id = bench.start_spec(&spec).await?;
+    let is = |health| move |info: &ContainerInfo| info.health == Some(health);
+    assert!(is(EngineHealth::Starting)(&bench.podman.inspect(&id).await?));
+    bench.until(&id, is(EngineHealth::Healthy)).await?;
+    bench.by_hand(&["exec", id.as_str(), "rm", "/tmp/well"]).await?;
+    bench.until(&id, is(EngineHealth::Unhealthy)).await?;
+    // Podman itself has kept count, so others see it too.
+    let format = "{{.State.Health.Status}}";
+    let told = bench.by_hand(&["inspect", "--format", format, id.as_str()]).await?;
+    assert_eq!(told.trim(), "unhealthy");
+    bench.podman.stop(&id, GRACE).await?;
+    assert_eq!(bench.podman.inspect(&id).await?.health, None);
+    bench.podman.start(&id).await?;
+    bench.until(&id, is(EngineHealth::Healthy)).await?;
+    Ok(())
+}
+
+async fn health_ends(bench: Bench) -> Outcome {
+    let other = PodmanBackend::new(bench.config.clone())?;
+    let mut spec = bench.spec("trap 'exit 0' TERM; sleep 100 & wait");
+    spec.healthcheck = Some(checked("date >>/tmp/checks"));
+    // No other backend of this process must hear of it: they would see to its health.
+    let id = other.create(&spec).await?;
+    other.start(&id).await?;
+    let count = async || -> Outcome<usize> {
+        let arguments = ["exec", id.as_str(), "sh", "-c", "cat /tmp/checks || true"];
+        Ok(bench.by_hand(&arguments).await?.lines().count())
+    };
+    let begun = async {
+        while other.inspect(&id).await?.health != Some(EngineHealth::Healthy) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    tokio::time::timeout(SOON, begun).await??;
+    drop(other);
+    // One may be on its way.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let then = count().await?;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(then > 0, "no check was run at all");
+    assert_eq!(count().await?, then, "checks went on");
+    Ok(())
+}
+
+fn gpus(driver: &str, ids: &[&str]) -> GpuDevices {
+    GpuDevices {
+        driver: driver.to_owned(),
+        device_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        capabilities: vec!["gpu".to_owned()],
+        ..GpuDevices::default()
+    }
+}
+
+async fn unknown_cdi(bench: Bench) -> Outcome {
+    let mut spec = bench.spec("sleep 1");
+    spec.gpus = vec![gpus("nvidia", &["GPU-00000000-0000-0000-0000-000000000000"])];
+    let id = bench.podman.create(&spec).await?;
+    assert!(bench.podman.inspect(&id).await?.uses_gpu);
+    let error = bench.podman.start(&id).await.expect_err("there is no such GPU");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.message().contains("nvidia.com/gpu=GPU-0000"), "{error}");
+    let info = bench.podman.inspect(&id).await?;
+    assert_eq!(info.state, ContainerState::Created);
+    let kept = info.exit.and_then(|exit| exit.error).unwrap_or_default();
+    assert_eq!(kept, error.message());
+    Ok(())
+}
+
+/// A file in which a GPU is described, where engines look for such.
+struct CdiFile(std::path::PathBuf);
+
+impl CdiFile {
+    fn new(vendor: &str) -> Outcome<Self> {
+        let folder = Path::new("/var/run/cdi");
+        std::fs::create_dir_all(folder)?;
+        let node = r#"{"path": "/dev/nanny-gpu", "hostPath": "/dev/null"}"#;
+        let edits = format!(r#"{{"deviceNodes": [{node}], "env": ["NANNY_GPU=yes"]}}"#);
+        let device = |name: &str| format!(r#"{{"name": "{name}", "containerEdits": {edits}}}"#);
+        let text = format!(
+            r#"{{"cdiVersion": "0.5.0", "kind": "{vendor}/gpu", "devices": [{}, {}]}}"#,
+            device("all"),
+            device("0")
+        );
+        let path = folder.join(format!("{vendor}.json"));
+        std::fs::write(&path, text)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for CdiFile {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+async fn known_cdi(bench: Bench) -> Outcome {
+    // A vendor of our own: a real one's may be there.
+    let vendor = format!("nanny-{}.test", std::process::id());
+    let _file = CdiFile::new(&vendor)?;
+    let mut spec = bench.spec("ls -l /dev/nanny-gpu; echo gpu=$NANNY_GPU; sleep 100");
+    spec.gpus = vec![gpus("cdi", &[&format!("{vendor}/gpu=all")])];
+    let id = bench.start_spec(&spec).await?;
+    let info = bench.podman.inspect(&id).await?;
+    assert!(info.uses_gpu && info.state == ContainerState::Running, "{info:?}");
+    let mut log = bench.podman.logs(&id, LogOptions::default().follow());
+    let mut text = String::new();
+    while !text.contains("gpu=yes") {
+        let line = tokio::time::timeout(SOON, log.next()).await?.ok_or("it ends early")??;
+        text.push_str(&String::from_utf8_lossy(&line.bytes));
+    }
+    assert!(text.contains("/dev/nanny-gpu"), "{text}");
+    let listed = bench.podman.list(&Selector::All).await?;
+    assert!(listed.iter().any(|info| info.id == id && info.uses_gpu));
+    Ok(())
+}
+
+async fn other_hands(bench: Bench) -> Outcome {
+    let make = async |suffix: &str, device: &[&str]| -> Outcome<bool> {
+        let name = format!("{}-{suffix}", bench.name);
+        let mut arguments = vec!["create", "--name", &name];
+        arguments.extend(device);
+        arguments.extend([super::IMAGE, "true"]);
+        let id = bench.by_hand(&arguments).await?;
+        Ok(bench.podman.inspect(&ContainerId::new(id.trim())).await?.uses_gpu)
+    };
+    assert!(make("cdi", &["--device", "nvidia.com/gpu=all"]).await?);
+    assert!(make("cdi2", &["--device=nvidia.com/gpu=0"]).await?);
+    assert!(!make("plain", &[]).await?);
+    assert!(!make("null", &["--device", "/dev/null:/dev/zero2"]).await?);
+    Ok(())
+}
+
+async fn names(bench: Bench) -> Outcome {
+    let images = bench.podman.images().ok_or("no images")?;
+    let short = images.inspect(super::IMAGE).await?.ok_or("the short name is not found")?;
+    let long = images.inspect(&format!("localhost/{}", super::IMAGE)).await?;
+    assert_eq!(Some(&short), long.as_ref());
+    // What is Docker Hub's has no other name in a Compose file.
+    let full = format!("docker.io/{}/{}:1", bench.name, "hub");
+    bench.by_hand(&["tag", super::IMAGE, &full]).await?;
+    let hubs = images.inspect(&format!("{}/hub:1", bench.name)).await;
+    let mut spec = bench.spec("true");
+    spec.image = Some(format!("{}/hub:1", bench.name));
+    let created = bench.podman.create(&spec).await;
+    bench.by_hand(&["untag", &short.id, &full]).await?;
+    assert_eq!(hubs?, Some(short));
+    let image = bench.podman.inspect(&created?).await?.image;
+    assert!(image.ends_with(&format!("{}/hub:1", bench.name)), "{image}");
+    Ok(())
+}
+
+async fn pieces(bench: Bench) -> Outcome {
+    let script = "echo zero; echo one; printf tw; sleep 0.2; printf o; sleep 0.2; echo; \
+                  printf thr; sleep 0.2; echo ee; printf 'the end'; sleep 0.1; printf .";
+    let id = bench.started(script).await?;
+    let followed = bench.log(&id, LogOptions::tail(Some(100)).follow()).await?;
+    bench.until(&id, |info| !info.state.holds()).await?;
+    let all = ["zero", "one", "two", "three", "the end."];
+    assert_eq!(followed, all.join("\n"));
+    for tail in 0..=6_u32 {
+        let log = bench.log(&id, LogOptions::tail(Some(tail))).await?;
+        let wanted = &all[all.len().saturating_sub(tail as usize)..];
+        assert_eq!(log, wanted.join("\n"), "the last {tail}");
+    }
+    Ok(())
+}
+
+async fn platform(bench: Bench) -> Outcome {
+    let mut spec = bench.spec("true");
+    let other = if cfg!(target_arch = "aarch64") { "linux/amd64" } else { "linux/arm64" };
+    spec.platform = Some(other.to_owned());
+    let error = bench.podman.create(&spec).await.expect_err("the image is for this machine");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    let own = bench.podman.images().ok_or("no images")?.inspect(super::IMAGE).await?;
+    spec.platform = own.and_then(|image| image.platform);
+    bench.podman.create(&spec).await?;
+    Ok(())
 }
