@@ -130,6 +130,16 @@ pub(super) fn fails_with<T: fmt::Debug>(what: &str, kind: ErrorKind, result: Res
     }
 }
 
+/// Fails unless `error` says that `what` is unsupported, and names it.
+pub(super) fn is_unsupported(what: &str, error: &BackendError) -> Outcome {
+    let said = error.to_string().to_lowercase();
+    match error.kind() {
+        ErrorKind::Unsupported if said.contains(what) => Ok(()),
+        ErrorKind::Unsupported => fail(format!("{what} is unsupported, but not named: {said}")),
+        kind => fail(format!("{what}: {kind:?} instead of Unsupported: {said}")),
+    }
+}
+
 /// Fails if `future` takes longer than `limit`.
 pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Outcome<T> {
     let late = |_| Stop::Fail(format!("took longer than {limit:?}"));

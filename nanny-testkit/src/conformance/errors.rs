@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nanny_lib::ContainerId;
-use nanny_lib::backend::{ContainerSpec, ErrorKind, GpuDevices};
+use nanny_lib::backend::{
+    BuildSpec, ContainerSpec, ErrorKind, FileInside, GpuDevices, Healthcheck, HealthcheckTest,
+    Mount, MountKind, NetworkAttachment, PortMapping, RestartPolicy,
+};
 
-use super::context::{Context, Outcome, fail, fails_with, within};
+use super::context::{Context, Outcome, fail, fails_with, is_unsupported, within};
 use super::{Program, cases};
 
 cases![
@@ -16,6 +19,7 @@ cases![
     b18_a_missing_program_fails_the_start_and_its_error_is_kept,
     a_gpu_request_is_never_dropped,
     no_wrong_spec_is_dropped_in_silence,
+    what_a_backend_lacks_is_unsupported_and_named,
 ];
 
 async fn is_not_found(context: &Context, id: &ContainerId) -> Outcome {
@@ -84,6 +88,50 @@ async fn a_gpu_request_is_never_dropped(context: Arc<Context>) -> Outcome {
             assert!(context.backend.inspect(&id).await?.uses_gpu, "started without the GPU");
             assert!(context.backend.capabilities().gpus, "a GPU where there are none");
         }
+    }
+    Ok(())
+}
+
+/// What a spec asks for that the backend has no such thing of, by its own word.
+async fn what_a_backend_lacks_is_unsupported_and_named(context: Arc<Context>) -> Outcome {
+    let backend = &context.backend;
+    let can = backend.capabilities();
+    let plain = context.spec(Program::Sleeps)?;
+    type Ask = fn(&mut ContainerSpec);
+    let cases: [(bool, &str, Ask); _] = [
+        (backend.images().is_some(), "image", |spec| spec.image = Some("some/image:1".to_owned())),
+        (backend.networks().is_some(), "network", |spec| {
+            spec.networks = vec![NetworkAttachment::new("some-network", Vec::new())];
+        }),
+        (backend.volumes().is_some(), "mount", |spec| {
+            spec.mounts = vec![Mount::new("/data", MountKind::volume("some-volume"))];
+        }),
+        (can.restarts, "restart", |spec| spec.restart = Some(RestartPolicy::Always)),
+        (can.ports, "port", |spec| spec.ports = vec![PortMapping::new(8000)]),
+        (can.health_checks, "health", |spec| {
+            let test = HealthcheckTest::Command(vec!["true".to_owned()]);
+            spec.healthcheck = Some(Healthcheck::new(test));
+        }),
+    ];
+    let lacking = cases.into_iter().filter(|(has, ..)| !has);
+    for (_, what, ask) in lacking {
+        let mut spec = plain.clone();
+        ask(&mut spec);
+        match backend.create(&spec).await {
+            Err(error) => is_unsupported(what, &error)?,
+            Ok(_) => return fail(format!("{what}: created without")),
+        }
+    }
+    let id = backend.create(&plain).await?;
+    if !can.files {
+        let put = backend.put_files(&id, &[FileInside::new("/x", "x")]).await;
+        fails_with("put files", ErrorKind::Unsupported, put)?;
+    }
+    if !can.builds
+        && let Some(images) = backend.images()
+    {
+        let spec = BuildSpec::new(format!("{}:1", context.name()), "/no/such/directory");
+        fails_with("build", ErrorKind::Unsupported, images.build(&spec, &|_| {}).await)?;
     }
     Ok(())
 }

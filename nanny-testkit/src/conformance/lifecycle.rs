@@ -7,7 +7,8 @@ use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
-    ContainerBackend, ContainerState, ErrorKind, FileInside, LogOptions, Mount, MountKind,
+    ContainerBackend, ContainerInfo, ContainerSpec, ContainerState, ErrorKind, FileInside,
+    LogOptions, Mount, MountKind, Selector,
 };
 use tokio::time::Instant;
 
@@ -17,6 +18,8 @@ use super::{Program, cases};
 cases![
     create_does_not_start,
     create_under_a_taken_name_is_a_conflict_and_changes_nothing,
+    creates_at_once_under_one_name_make_one,
+    a_dropped_create_made_all_of_it_or_nothing,
     start_runs_it,
     start_of_a_running_container_succeeds_and_changes_nothing,
     starts_at_once_start_it_once,
@@ -33,6 +36,7 @@ cases![
     kill_ends_it_at_once,
     kill_of_what_does_not_run_succeeds,
     a_dropped_stop_leaves_nothing_behind,
+    whatever_happens_to_it_at_once_happens_in_some_order,
     remove_takes_a_running_container_away,
     remove_of_what_is_gone_succeeds,
     b10_removes_at_once_succeed,
@@ -67,6 +71,55 @@ async fn create_under_a_taken_name_is_a_conflict_and_changes_nothing(
     fails_with("create", ErrorKind::Conflict, context.backend.create(&other).await)?;
     assert_eq!(context.backend.inspect(&id).await?, before);
     Ok(())
+}
+
+async fn creates_at_once_under_one_name_make_one(context: Arc<Context>) -> Outcome {
+    let spec = context.spec(Program::Sleeps)?;
+    let mut made = Vec::new();
+    for created in join_all((0..4).map(|_| context.backend.create(&spec))).await {
+        match created {
+            Ok(id) => made.push(id),
+            failed => fails_with("create", ErrorKind::Conflict, failed)?,
+        }
+    }
+    assert_eq!(made.len(), 1, "{made:?}");
+    let all = context.backend.list(&Selector::All).await?;
+    let named = all.into_iter().filter(|info| info.name == spec.name);
+    assert_eq!(named.map(|info| info.id).collect::<Vec<_>>(), made);
+    Ok(())
+}
+
+/// The request may have arrived or not, and may be under way still.
+async fn a_dropped_create_made_all_of_it_or_nothing(context: Arc<Context>) -> Outcome {
+    for patience in [0, 1, 3, 10] {
+        let mut spec = context.spec(Program::Sleeps)?;
+        spec.labels.insert("conf.dropped".to_owned(), "yes".to_owned());
+        let create = context.backend.create(&spec);
+        drop(tokio::time::timeout(Duration::from_millis(patience), create).await);
+        let info = the_one_named(&context, &spec).await?;
+        assert_eq!(info.labels.get("conf.dropped").map(String::as_str), Some("yes"));
+        context.backend.start(&info.id).await?;
+        context.backend.remove(&info.id).await?;
+    }
+    Ok(())
+}
+
+/// The container of this name, created if there is none.
+async fn the_one_named(context: &Context, spec: &ContainerSpec) -> Outcome<ContainerInfo> {
+    for _ in 0..200 {
+        match context.backend.create(spec).await {
+            Ok(_) => {}
+            failed => fails_with("create", ErrorKind::Conflict, failed)?,
+        }
+        let mut all = context.backend.list(&Selector::All).await?;
+        all.retain(|info| info.name == spec.name);
+        match all.pop() {
+            Some(info) if all.is_empty() => return Ok(info),
+            Some(_) => return fail("there are two of one name"),
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    fail("the name stays taken by nothing")
 }
 
 async fn start_runs_it(context: Arc<Context>) -> Outcome {
@@ -236,6 +289,36 @@ async fn a_dropped_stop_leaves_nothing_behind(context: Arc<Context>) -> Outcome 
     Ok(())
 }
 
+async fn whatever_happens_to_it_at_once_happens_in_some_order(context: Arc<Context>) -> Outcome {
+    let id = context.started(Program::Sleeps).await?;
+    let backend = &context.backend;
+    for _ in 0..3 {
+        let (started, stopped, killed, again, inspected, listed) = tokio::join!(
+            backend.start(&id),
+            backend.stop(&id, Some(GRACE)),
+            backend.kill(&id),
+            backend.start(&id),
+            backend.inspect(&id),
+            backend.list(&Selector::All),
+        );
+        for started in [started, again] {
+            match started {
+                Ok(()) => {}
+                failed => fails_with("start", ErrorKind::Conflict, failed)?,
+            }
+        }
+        stopped?;
+        killed?;
+        inspected?;
+        assert!(listed?.iter().any(|info| info.id == id), "it was left out of the list");
+    }
+    backend.stop(&id, Some(GRACE)).await?;
+    assert_eq!(backend.inspect(&id).await?.state, ContainerState::Exited);
+    backend.start(&id).await?;
+    assert_eq!(backend.inspect(&id).await?.state, ContainerState::Running);
+    Ok(())
+}
+
 async fn remove_takes_a_running_container_away(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::IgnoresStop).await?;
     within(SOON, context.backend.remove(&id)).await??;
@@ -275,6 +358,7 @@ async fn rename_gives_it_another_name(context: Arc<Context>) -> Outcome {
     let id = context.start_spec(&spec).await?;
     let name = context.name();
     context.backend.rename(&id, &name).await?;
+    // It has the name already.
     context.backend.rename(&id, &name).await?;
     let info = context.backend.inspect(&id).await?;
     assert_eq!((&info.name, info.state), (&name, ContainerState::Running));

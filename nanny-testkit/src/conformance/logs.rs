@@ -17,6 +17,7 @@ cases![
     a_tail_is_the_last_lines,
     since_leaves_out_what_was_before,
     a_log_of_what_never_ran_is_empty,
+    a_log_that_is_not_followed_ends_while_its_container_runs,
     a_followed_log_goes_on_and_ends_with_its_container,
     e10_following_a_silent_container_waits,
     e3_a_long_line_is_split_and_nothing_of_it_is_lost,
@@ -109,6 +110,21 @@ async fn a_log_of_what_never_ran_is_empty(context: Arc<Context>) -> Outcome {
         assert!(within(SOON, lines).await??.is_empty());
     }
     Ok(())
+}
+
+async fn a_log_that_is_not_followed_ends_while_its_container_runs(
+    context: Arc<Context>,
+) -> Outcome {
+    let id = context.started(Program::Sleeps).await?;
+    read(&context, &id).await?;
+    let id = context.started(Program::KeepsPrinting).await?;
+    for _ in 0..200 {
+        if !read(&context, &id).await?.is_empty() {
+            return context.until(&id, "it runs", |info| info.state.holds()).await.map(|_| ());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(Stop::Fail("nothing of what it writes is there".to_owned()))
 }
 
 async fn a_followed_log_goes_on_and_ends_with_its_container(context: Arc<Context>) -> Outcome {

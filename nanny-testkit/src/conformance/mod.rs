@@ -11,6 +11,7 @@
 mod context;
 mod errors;
 mod events;
+mod identity;
 mod lifecycle;
 mod listing;
 mod logs;
@@ -102,6 +103,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 #[must_use]
 pub fn trials(harness: &Arc<dyn Harness>) -> Vec<Trial> {
     let areas = [
+        ("identity", identity::CASES),
         ("lifecycle", lifecycle::CASES),
         ("listing", listing::CASES),
         ("events", events::CASES),
