@@ -35,6 +35,8 @@ pub(super) struct Context {
 
 /// Counts tests of this process.
 static TESTS: AtomicU32 = AtomicU32::new(0);
+/// How long a shell takes to come to its first line, on a machine that has much to do.
+const SHELL: Duration = Duration::from_millis(700);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Context {
@@ -60,7 +62,13 @@ impl Context {
     }
 
     pub(super) async fn started(&self, program: Program) -> Outcome<ContainerId> {
-        self.start_spec(&self.spec(program)?).await
+        let is_deaf = program == Program::IgnoresStop;
+        let id = self.start_spec(&self.spec(program)?).await?;
+        if is_deaf {
+            // A shell hears until it has come to its `trap`, which nobody can see.
+            tokio::time::sleep(SHELL).await;
+        }
+        Ok(id)
     }
 
     pub(super) async fn start_spec(&self, spec: &ContainerSpec) -> Outcome<ContainerId> {
