@@ -46,7 +46,8 @@ pub type Result<T, E = BackendError> = std::result::Result<T, E>;
 ///
 /// # Contract
 ///
-/// Every sentence here has a test in `nanny-testkit`'s conformance suite.
+/// Every sentence here has a test in `nanny-testkit`'s conformance suite, or says there why it has
+/// none.
 ///
 /// *Repeating it.* `start` of a running container, `stop` and `kill` of one that is not running,
 /// and `remove` of one that is gone succeed, and so does `rename` to the name it has. `create` and
@@ -58,10 +59,11 @@ pub type Result<T, E = BackendError> = std::result::Result<T, E>;
 /// *Concurrency.* All operations may run at once, also on one container; the engine orders them.
 ///
 /// *Errors.* An operation on an id that does not exist fails with [`ErrorKind::NotFound`]
-/// (`remove` succeeds). An engine that is out of reach is [`ErrorKind::Unavailable`]: it says
-/// nothing about the containers. [`ErrorKind::Timeout`] means the outcome is unknown. What the
-/// backend cannot honour in a spec is [`ErrorKind::Unsupported`] and named; nothing in a spec is
-/// ever dropped in silence.
+/// (`remove` succeeds). So does a `create` of which the image is not there. What stands in the way
+/// of a start, a port that is taken, is [`ErrorKind::Conflict`]. An engine that is out of reach is
+/// [`ErrorKind::Unavailable`]: it says nothing about the containers. [`ErrorKind::Timeout`] means
+/// the outcome is unknown. What the backend cannot honour in a spec is [`ErrorKind::Unsupported`]
+/// and named; nothing in a spec is ever dropped in silence.
 ///
 /// *Deadlines.* Implementations MUST bound each call to the engine; the driver sets its own
 /// deadline around every call besides.
@@ -90,7 +92,9 @@ pub trait ContainerBackend: fmt::Debug + Send + Sync + 'static {
     /// [`files`](Capabilities::files).
     async fn put_files(&self, id: &ContainerId, files: &[FileInside]) -> Result<()>;
 
-    /// Starts a container. Returns once the engine says it was started; it may have exited since.
+    /// Starts a container, which may have run before. Returns once the engine says it was started;
+    /// it may have exited since. One that fails leaves its reason in the container's
+    /// [`Exit::error`].
     ///
     /// A start that meets a stop under way MUST NOT be swallowed: it fails with
     /// [`ErrorKind::Conflict`], or the container runs.
@@ -112,11 +116,12 @@ pub trait ContainerBackend: fmt::Debug + Send + Sync + 'static {
     async fn inspect(&self, id: &ContainerId) -> Result<ContainerInfo>;
 
     /// All containers that `selector` picks, running or not, each as complete as `inspect`'s answer.
+    /// It is the truth of the moment, whatever a backend remembers.
     ///
     /// A container that vanishes while the list is made is left out; it is not an error.
     async fn list(&self, selector: &Selector) -> Result<Vec<ContainerInfo>>;
 
-    /// What happens to containers, as it happens.
+    /// What happens to containers, as it happens. Every stream tells all of it.
     ///
     /// The stream begins with [`EventKind::Resync`] once it is subscribed, reconnects by itself
     /// and says `Resync` again each time, and ends only when dropped. It SHOULD say `Resync` also
@@ -125,7 +130,8 @@ pub trait ContainerBackend: fmt::Debug + Send + Sync + 'static {
     /// consumers also `list`.
     fn watch(&self) -> BoxStream<'static, Event>;
 
-    /// A container's log, oldest line first.
+    /// A container's log, oldest line first, each from its stream and with its time where the engine
+    /// knows them. `tail` and `since` leave out what is older.
     ///
     /// Lines are split at 16 KiB; whatever bytes the container wrote, memory stays bounded. With
     /// `follow` the stream ends when the container does; without it, at the end of the log. A

@@ -142,7 +142,7 @@ pub trait Images: fmt::Debug + Send + Sync {
     async fn inspect(&self, reference: &str) -> Result<Option<ImageInfo>>;
 
     /// Fetches `reference` from its registry, for `platform` or else the engine's own, calling
-    /// `progress` whenever something moved.
+    /// `progress` whenever something moved. One that is nowhere is an error.
     ///
     /// Dropping the future stops the pull; layers that arrived may be kept.
     async fn pull(

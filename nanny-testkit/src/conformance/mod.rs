@@ -1,14 +1,15 @@
 //! One suite for every backend: what the contract says, as tests.
 //!
 //! A backend comes with a [`Harness`], which knows how its containers are made to do what a test
-//! needs. [`trials`] answers the tests, one per sentence of the contract. What a backend cannot
-//! do, by its [`Capabilities`](nanny_lib::backend::Capabilities) or because the harness knows no
+//! needs. [`trials`] answers the tests; [`contract`] tells which sentence of the contract each of
+//! them proves. What a backend cannot do, by its [`Capabilities`](nanny_lib::backend::Capabilities) or because the harness knows no
 //! such program, is reported as ignored, with the reason.
 //!
 //! All that a test creates carries a prefix of its own and is removed at its end, also when it
 //! fails.
 
 mod context;
+mod contract;
 mod errors;
 mod events;
 mod identity;
@@ -29,6 +30,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use nanny_lib::backend::{ContainerBackend, ContainerSpec};
 
 use self::context::{Context, Outcome, Stop};
+pub use self::contract::{Clause, Proof, contract};
 
 /// What the suite needs to know about a backend.
 #[async_trait]
@@ -102,6 +104,16 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// The whole suite for the backend of `harness`.
 #[must_use]
 pub fn trials(harness: &Arc<dyn Harness>) -> Vec<Trial> {
+    suite().map(|(area, case)| trial(harness, area, case)).collect()
+}
+
+/// What the tests of the suite are called.
+#[must_use]
+pub fn names() -> Vec<String> {
+    suite().map(|(area, (name, _))| format!("{area}::{name}")).collect()
+}
+
+fn suite() -> impl Iterator<Item = (&'static str, Case)> {
     let areas = [
         ("identity", identity::CASES),
         ("lifecycle", lifecycle::CASES),
@@ -111,8 +123,7 @@ pub fn trials(harness: &Arc<dyn Harness>) -> Vec<Trial> {
         ("errors", errors::CASES),
         ("resources", resources::CASES),
     ];
-    let cases = areas.iter().flat_map(|(area, cases)| cases.iter().map(move |case| (area, case)));
-    cases.map(|(area, case)| trial(harness, area, *case)).collect()
+    areas.into_iter().flat_map(|(area, cases)| cases.iter().map(move |case| (area, *case)))
 }
 
 /// One test: its name, and what it does.
