@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The README as a session: every curl of it, against a nanny that serves examples/services.
+# The README as a session: every curl of it, against a nanny that serves examples/services, or
+# against the demo (`nanny demo` says where its services are).
 # Prints each command with its answer, and stops at the first answer that isn't the promised one.
 #
 #   examples/readme_session.sh [URL of the nanny] [the directory it serves]
@@ -11,6 +12,10 @@ second=llm-chat
 nanny=${1:-http://localhost:8080}
 services=${2:-$(dirname "$(realpath "$0")")/services}
 new=$services/my-new-service
+
+# The port at which a service's manifest says that it is asked for its health.
+port() { sed -n 's|^health_endpoint: http://localhost:\([0-9]*\)/.*|\1|p' "$1/service.yaml"; }
+endpoint=http://localhost:$(port "$services/$first")/health
 
 # call STATUS CURL-ARGUMENTS...: the command, its answer, and whether the status is right.
 call() {
@@ -47,12 +52,33 @@ becomes() {
 chapter() { printf '\n## %s\n' "$*"; }
 fail() { printf '\nFAILED: %s\n' "$*"; exit 1; }
 
+# The new service by hand, without the nanny.
+start_by_hand() {
+    if [[ -e $new/docker-compose.yml ]]; then
+        printf '\n$ docker compose up -d\n'
+        docker compose -f "$new/docker-compose.yml" up -d
+    else
+        printf '\n$ PORT=%s nanny demo-service hello &\n' "$(port "$new")"
+        PORT=$(port "$new") "$services/../nanny" demo-service hello &
+        by_hand=$!
+    fi
+}
+stop_by_hand() {
+    if [[ -e $new/docker-compose.yml ]]; then
+        docker compose -f "$new/docker-compose.yml" down
+    elif [[ -n ${by_hand:-} ]]; then
+        kill "$by_hand"
+        wait "$by_hand"
+        by_hand=
+    fi
+}
+
 clean_up() {
     for name in "$first" "$second" my-new-service; do
         curl -s -o /dev/null -X POST "$nanny/services/$name/stop" || true
     done
     if [[ -d $new ]]; then
-        docker compose --progress quiet -f "$new/docker-compose.yml" down || true
+        stop_by_hand || true
         rm -r "$new"
         curl -s -o /dev/null -X POST "$nanny/rediscover" || true
     fi
@@ -70,13 +96,13 @@ call 200 "$nanny/services"
 has '"total": ' "\"name\": \"$first\"" "\"name\": \"$second\"" '"gpu_service_running": null'
 call 200 "$nanny/services/$first"
 has "\"name\": \"$first\"" '"description": "Stable Diffusion image generation"' '"version": "1.0.0"' \
-    '"gpu_required": true' '"vram_gb": 8' '"ports": ["18000:8000"]' \
-    '"health_endpoint": "http://localhost:18000/health"' '"image-generation"' '"status": "stopped"'
+    '"gpu_required": true' '"vram_gb": 8' "\"ports\": [\"$(port "$services/$first"):" \
+    "\"health_endpoint\": \"$endpoint\"" '"image-generation"' '"status": "stopped"'
 
 chapter Service control
 call 200 -X POST "$nanny/services/$first/start"
 has "\"message\": \"Service '$first' started successfully\"" '"status": "running"' \
-    '"health_endpoint": "http://localhost:18000/health"'
+    "\"health_endpoint\": \"$endpoint\""
 call 200 -X POST "$nanny/services/$first/start" -H 'Content-Type: application/json' -d '{"force": true}'
 has "\"message\": \"Service '$first' is already running\"" '"status": "running"'
 call 200 -X POST "$nanny/services/$first/stop"
@@ -90,7 +116,7 @@ becomes '"is_healthy": true' "$nanny/services/$first/status"
 call 200 "$nanny/services/$first/status"
 has "\"name\": \"$first\"" '"status": "running"' '"is_running": true' '"is_healthy": true' '"uptime": "0:0'
 call 200 "$nanny/services/$first/logs?tail=50"
-has "\"service\": \"$first\"" '"logs": "' 'listening on port 8000' '"tail": 50'
+has "\"service\": \"$first\"" '"logs": "' 'listening on port ' '"tail": 50'
 
 chapter System management
 call 200 -X POST "$nanny/rediscover"
@@ -111,12 +137,11 @@ has "\"gpu_service_running\": \"$second\""
 chapter Adding new services
 printf '\n$ cp -r _template my-new-service; cd my-new-service\n'
 cp -r "$services/_template" "$new"
-printf '\n$ docker compose up -d\n'
-docker compose -f "$new/docker-compose.yml" up -d
-becomes ok http://localhost:8001/health
-call 200 http://localhost:8001/health
-printf '\n$ docker compose down\n'
-docker compose -f "$new/docker-compose.yml" down
+start_by_hand
+health=http://localhost:$(port "$new")/health
+becomes ok "$health"
+call 200 "$health"
+stop_by_hand
 call 200 -X POST "$nanny/rediscover"
 call 200 "$nanny/services"
 has '"name": "my-new-service"'
@@ -131,7 +156,7 @@ call 200 "$nanny/services/$second/status"
 has '"is_running": false'
 becomes '"is_healthy": true' "$nanny/services/$first/status"
 call 200 "$nanny/services/$first/status"
-call 200 http://localhost:18000/health
+call 200 "$endpoint"
 call 200 "$nanny/services/$first/logs?tail=50"
 
 printf '\nEverything as the README says.\n'
