@@ -52,6 +52,13 @@ pub enum Command {
     /// Runs the server.
     #[cfg(feature = "rest")]
     Serve(Box<crate::run::ServeArgs>),
+    /// Runs the server on a few services of its own, which need no engine: something to try.
+    #[cfg(all(feature = "rest", feature = "process"))]
+    Demo(Box<crate::demo::DemoArgs>),
+    /// Plays one of the services of `demo`.
+    #[cfg(all(feature = "rest", feature = "process"))]
+    #[command(hide = true)]
+    DemoService(crate::demo::DemoServiceArgs),
     /// Checks service directories and prints what is wrong.
     Check(CheckArgs),
     /// Reads Compose files as the server reads them.

@@ -22,6 +22,8 @@ mod accept;
 mod app;
 #[cfg(feature = "rest")]
 mod body;
+#[cfg(all(feature = "rest", feature = "process"))]
+pub mod demo;
 #[cfg(feature = "rest")]
 mod edge;
 #[cfg(feature = "rest")]

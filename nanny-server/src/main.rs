@@ -36,6 +36,10 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
         match cli.command {
             #[cfg(feature = "rest")]
             Command::Serve(args) => Ok(nanny_server::run::serve(*args, inherited).await?),
+            #[cfg(all(feature = "rest", feature = "process"))]
+            Command::Demo(args) => Ok(nanny_server::demo::demo(*args, inherited).await?),
+            #[cfg(all(feature = "rest", feature = "process"))]
+            Command::DemoService(args) => Ok(nanny_server::demo::play(args).await?),
             Command::Check(args) => Ok(check::check(args).await),
             Command::Compose(command) => Ok(compose::compose(command)),
             command => Err(format!("not in this build: {command:?}").into()),

@@ -18,7 +18,7 @@ use crate::inherited::Inherited;
 use crate::listen::Listener;
 use crate::notify::Notifier;
 use crate::own;
-use crate::serving::{StopSignals, stay};
+use crate::serving::{AtTheEnd, StopSignals, stay};
 use crate::token::{self, Token, UnusableToken};
 
 /// How to serve.
@@ -76,7 +76,7 @@ Exit codes:
 
 /// Reads an address and a port. The one name that is known is `localhost`: what others mean may
 /// change, and which of their addresses was meant cannot be told.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let by_name = || Some((Ipv4Addr::LOCALHOST, text.strip_prefix("localhost:")?.parse().ok()?));
     text.parse().ok().or_else(|| by_name().map(SocketAddr::from)).ok_or_else(|| {
         "expected an IP address and a port, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080; \
@@ -146,9 +146,7 @@ pub enum ServeError {
 ///
 /// If the server cannot start.
 pub async fn serve(args: ServeArgs, inherited: Inherited) -> Result<ExitCode, ServeError> {
-    // What is no text becomes what no token may hold, and is refused as such.
-    let variable = std::env::var_os("NANNY_TOKEN").map(|text| text.to_string_lossy().into_owned());
-    let token = token::configured(args.token_file.as_deref(), variable.as_deref())?;
+    let token = token(args.token_file.as_deref())?;
     let mut stop = StopSignals::listen().map_err(ServeError::Signals)?;
     let (listeners, edge) = doors(&args, inherited, token).await?;
     let nanny = tokio::select! {
@@ -158,12 +156,20 @@ pub async fn serve(args: ServeArgs, inherited: Inherited) -> Result<ExitCode, Se
             return Ok(ExitCode::SUCCESS);
         }
     };
-    Ok(stay(nanny, listeners, edge, &Notifier::from_env(), &mut stop).await)
+    Ok(stay(nanny, listeners, edge, &Notifier::from_env(), &mut stop, AtTheEnd::LeaveServices)
+        .await)
+}
+
+/// The token, from `file` or the environment.
+pub(crate) fn token(file: Option<&Path>) -> Result<Option<Token>, UnusableToken> {
+    // What is no text becomes what no token may hold, and is refused as such.
+    let variable = std::env::var_os("NANNY_TOKEN").map(|text| text.to_string_lossy().into_owned());
+    token::configured(file, variable.as_deref())
 }
 
 /// What is listened on, and whom that lets in. What the service manager opened stands in for what
 /// `args` say, each kind for its own.
-async fn doors(
+pub(crate) async fn doors(
     args: &ServeArgs,
     inherited: Inherited,
     token: Option<Token>,
@@ -209,7 +215,7 @@ async fn doors(
     Ok((listeners, edge))
 }
 
-async fn start(args: &ServeArgs) -> Result<Nanny, ServeError> {
+pub(crate) async fn start(args: &ServeArgs) -> Result<Nanny, ServeError> {
     let places = Places::here();
     let services = places.services(args.services.clone());
     let state = places.state(args.state_dir.clone());

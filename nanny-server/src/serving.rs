@@ -4,7 +4,8 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nanny_lib::Nanny;
+use futures_util::future::join_all;
+use nanny_lib::{Nanny, StopOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,6 +23,7 @@ pub(crate) async fn stay(
     edge: EdgeConfig,
     notifier: &Notifier,
     stop: &mut StopSignals,
+    at_the_end: AtTheEnd,
 ) -> ExitCode {
     let listen = edge.listen;
     let token = edge.token.is_some();
@@ -53,11 +55,15 @@ pub(crate) async fn stay(
         }
         () = notifier.vouch_for(&nanny) => unreachable!("it never ends"),
     };
-    tracing::info!(signal, "shutting down; services go on running");
-    notifier.stopping("shutting down; services go on running");
+    let words = match at_the_end {
+        AtTheEnd::LeaveServices => "shutting down; services go on running",
+        AtTheEnd::StopServices => "shutting down; stopping the services",
+    };
+    tracing::info!(signal, "{words}");
+    notifier.stopping(words);
     let _ = close.send(true);
     tokio::select! {
-        ended = tokio::time::timeout(SHUTDOWN, end(&nanny, &mut servers)) => {
+        ended = tokio::time::timeout(SHUTDOWN, end(&nanny, &mut servers, at_the_end)) => {
             if ended.is_err() {
                 tracing::warn!("not everything ended in time");
             }
@@ -72,17 +78,45 @@ pub(crate) async fn stay(
 
 /// Requests under way may be answered as usual for a while; then the nanny ends, which answers the
 /// rest of them.
-async fn end(nanny: &Nanny, servers: &mut JoinSet<()>) {
+async fn end(nanny: &Nanny, servers: &mut JoinSet<()>, at_the_end: AtTheEnd) {
     let _ = tokio::time::timeout(UNDISTURBED, drained(servers)).await;
+    match at_the_end {
+        AtTheEnd::LeaveServices => {}
+        AtTheEnd::StopServices => stop_all(nanny).await,
+    }
     nanny.shutdown().await;
     drained(servers).await;
+}
+
+async fn stop_all(nanny: &Nanny) {
+    let snapshot = nanny.snapshot();
+    let stops = snapshot.services.keys().map(|name| async move {
+        let stopped = nanny.stop(name.as_str(), StopOptions::default()).await;
+        if let Err(error) = stopped {
+            tracing::warn!(service = %name, %error, "it goes on running");
+        }
+    });
+    // What takes longer than the end may take is asked to end, and not waited for.
+    let _ = tokio::time::timeout(STOP, join_all(stops)).await;
 }
 
 async fn drained(servers: &mut JoinSet<()>) {
     while servers.join_next().await.is_some() {}
 }
 
+/// What becomes of the services when the server ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtTheEnd {
+    /// They go on running: they are not ours.
+    LeaveServices,
+    /// They are there for us, and end with us.
+    #[cfg_attr(not(feature = "process"), expect(dead_code, reason = "only the demo does"))]
+    StopServices,
+}
+
 const UNDISTURBED: Duration = Duration::from_secs(3);
+/// How long all stops at the end may take together.
+const STOP: Duration = Duration::from_secs(5);
 const SHUTDOWN: Duration = Duration::from_millis(9_500);
 /// How long it takes at most to tell those who wait that the nanny has ended by itself.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -92,18 +126,33 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 pub(crate) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
+    /// The end of the terminal, where that is to be an end like the others.
+    hangup: Option<Signal>,
 }
 
 impl StopSignals {
     pub(crate) fn listen() -> io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())?, hangup: None })
+    }
+
+    /// The same, and the end of the terminal.
+    #[cfg_attr(not(feature = "process"), expect(dead_code, reason = "only the demo does"))]
+    pub(crate) fn listen_with_hangup() -> io::Result<Self> {
+        Ok(Self { hangup: Some(signal(SignalKind::hangup())?), ..Self::listen()? })
     }
 
     pub(crate) async fn next(&mut self) -> &'static str {
+        let hung_up = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            () = hung_up => "SIGHUP",
         }
     }
 }

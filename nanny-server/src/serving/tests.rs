@@ -40,7 +40,7 @@ async fn port() -> Listener {
 async fn serve_on(listener: Listener, nanny: Nanny, notifier: Notifier) -> ExitCode {
     let edge = EdgeConfig::new(listener.address().expect("it has one"));
     let mut stop = StopSignals::listen().expect("signals can be waited for");
-    stay(nanny, vec![listener], edge, &notifier, &mut stop).await
+    stay(nanny, vec![listener], edge, &notifier, &mut stop, AtTheEnd::LeaveServices).await
 }
 
 /// The default policy; but while it is told to, it does not return.

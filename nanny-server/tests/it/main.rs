@@ -7,6 +7,8 @@ mod binary;
 mod bombs;
 mod compose;
 mod control;
+#[cfg(feature = "process")]
+mod demo;
 mod edge;
 mod fuzzed;
 mod logs;
