@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run -p nanny-examples --example embed             a nanny inside a program
 //! cargo run -p nanny-examples --example embed_server      the API inside your own axum app
+//! cargo run -p nanny-examples --example processes         services that are plain processes
 //! cargo run -p nanny-examples --example custom_policy     your own GPU policy
 //! cargo run -p nanny-examples --example custom_probe      your own health probe
 //! cargo run -p nanny-examples --example custom_backend    your own engine: [`toy_backend`]
