@@ -262,7 +262,7 @@ impl ContainerBackend for ProcessBackend {
                         return Err(conflict("start", id.as_str(), "it is being stopped"));
                     }
                     // By somebody else.
-                    _ if found.record.phase == Phase::Starting => {
+                    ContainerState::Restarting => {
                         tokio::time::sleep(SOON).await;
                         continue;
                     }
@@ -280,8 +280,13 @@ impl ContainerBackend for ProcessBackend {
                         return Err(BackendError::new(ErrorKind::Other, "start", why).on(id));
                     }
                     None => {
-                        let message = "its shim does not answer; a program that starts processes \
-                                       calls `shim::main` if it is asked to be one";
+                        let has_begun = self.find("start", id).await?.record.run > found.record.run;
+                        let message = if has_begun {
+                            "its shim was killed before it had begun"
+                        } else {
+                            "its shim does not answer; a program that starts processes calls \
+                             `shim::main` if it is asked to be one"
+                        };
                         return Err(BackendError::new(ErrorKind::Other, "start", message).on(id));
                     }
                 }

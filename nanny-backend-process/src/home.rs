@@ -190,13 +190,9 @@ impl Sight {
     pub(crate) fn state(&self) -> ContainerState {
         match (self.record.phase, self.life) {
             (Phase::Created, _) => ContainerState::Created,
-            // As before: nothing runs yet.
-            (Phase::Starting, Life::Shim | Life::None) if self.record.run <= 1 => {
-                ContainerState::Created
-            }
-            (Phase::Ended, _) | (Phase::Starting, Life::Shim) | (_, Life::None) => {
-                ContainerState::Exited
-            }
+            (Phase::Ended, _) | (_, Life::None) => ContainerState::Exited,
+            // It may run by now, and hold what it is started for.
+            (Phase::Starting, Life::Shim) => ContainerState::Restarting,
             (Phase::Stopping, _) => ContainerState::Stopping,
             (Phase::Running | Phase::Starting, _) => ContainerState::Running,
         }

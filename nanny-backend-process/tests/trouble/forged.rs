@@ -1,7 +1,7 @@
 //! Records that do not say what is.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{ContainerBackend as _, ContainerState, Selector};
@@ -29,6 +29,24 @@ fn forge(house: &House, id: &ContainerId, change: impl Fn(&mut Value)) {
     fs::write(path, slot.repeat(2)).unwrap();
 }
 
+/// A process that is none of ours.
+struct Stranger(Child);
+
+impl Stranger {
+    fn new() -> Self {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("1000").stdin(Stdio::null()).stdout(Stdio::null());
+        Self(sleep.spawn().unwrap())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Nothing of `id` is left, and nobody has noticed.
 async fn vanished(house: &House) -> ContainerId {
     let id = house.started("a", SLEEPS).await;
@@ -43,10 +61,10 @@ async fn vanished(house: &House) -> ContainerId {
 pub(crate) async fn a_number_that_another_process_has_by_now_is_nobody() {
     let house = House::new();
     let id = vanished(&house).await;
-    let mut stranger = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+    let mut stranger = Stranger::new();
     forge(&house, &id, |record| {
         for who in ["shim", "main"] {
-            record[who]["pid"] = json!(stranger.id());
+            record[who]["pid"] = json!(stranger.0.id());
         }
     });
     for _ in 0..2 {
@@ -57,32 +75,28 @@ pub(crate) async fn a_number_that_another_process_has_by_now_is_nobody() {
         assert_eq!(info.exit.unwrap().code, None);
     }
     house.backend.remove(&id).await.unwrap();
-    assert_eq!(stranger.try_wait().unwrap(), None, "a stranger was killed");
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    assert_eq!(stranger.0.try_wait().unwrap(), None, "a stranger was killed");
 }
 
 pub(crate) async fn after_a_reboot_everything_has_ended() {
     let house = House::new();
     let id = vanished(&house).await;
-    let mut stranger = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
-    let stat = fs::read_to_string(format!("/proc/{}/stat", stranger.id())).unwrap();
+    let mut stranger = Stranger::new();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", stranger.0.id())).unwrap();
     let began: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
     forge(&house, &id, |record| {
         // The same number, at the same time of another day.
         record["world"] = json!("another-day pid:[4026531836]");
         for who in ["shim", "main"] {
-            record[who] = json!({"pid": stranger.id(), "began": began});
+            record[who] = json!({"pid": stranger.0.id(), "began": began});
         }
     });
     let listed = house.backend.list(&Selector::All).await.unwrap();
     assert_eq!(listed[0].state, ContainerState::Exited);
     house.backend.kill(&id).await.unwrap();
-    assert_eq!(stranger.try_wait().unwrap(), None, "a stranger was killed");
+    assert_eq!(stranger.0.try_wait().unwrap(), None, "a stranger was killed");
     house.backend.start(&id).await.unwrap();
     assert_eq!(house.inspect(&id).await.state, ContainerState::Running);
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
 }
 
 pub(crate) async fn a13_a_damaged_record_loses_no_process() {

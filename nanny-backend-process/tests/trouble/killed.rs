@@ -8,7 +8,7 @@ use nanny_backend_process::{ProcessBackend, ProcessConfig};
 use nanny_lib::backend::{ContainerBackend as _, ContainerState, ErrorKind, Selector};
 use rustix::process::Signal;
 
-use crate::house::{House, leaders, send, shims, spec, until};
+use crate::house::{House, leaders, processes_with, send, shims, spec, until};
 
 /// A nanny in a process of its own, which does what nannies do until it is killed.
 pub(crate) struct Owner(PathBuf);
@@ -127,20 +127,49 @@ pub(crate) async fn a_shim_that_is_killed_is_replaced_and_the_log_goes_on() {
     assert!(log.len() as u64 + 2 >= *log.last().unwrap(), "{} of {:?}", log.len(), log.last());
 }
 
+pub(crate) async fn a_shim_that_is_killed_while_it_starts_something_leaves_one_or_none() {
+    let house = House::new();
+    let id = house.created("a", "while :; do sleep 0.1; done").await;
+    let mut killed = 0;
+    for round in 0..40 {
+        let start = tokio::spawn({
+            let (backend, id) = (house.backend.clone(), id.clone());
+            async move { backend.start(&id).await }
+        });
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        for shim in shims(&id) {
+            // It may have ended in between.
+            let shim = rustix::process::Pid::from_raw(shim).unwrap();
+            killed += u32::from(rustix::process::kill_process(shim, Signal::KILL).is_ok());
+        }
+        let said = start.await.unwrap();
+        let state = house.inspect(&id).await.state;
+        let there = leaders(&id).len();
+        assert!(there <= 1, "it runs {there} times");
+        assert!(there == 0 || state.holds(), "it runs, and is {state:?} after {said:?}");
+        // Whatever has become of it can be ended, and started again.
+        house.backend.kill(&id).await.unwrap();
+        assert_eq!(processes_with("environ", &format!("NANNY_PROCESS_ID={id}")), Vec::<i32>::new());
+    }
+    assert!(killed > 0, "no shim was there to be killed");
+    house.backend.start(&id).await.unwrap();
+    assert_eq!((leaders(&id).len(), shims(&id).len()), (1, 1));
+}
+
 pub(crate) async fn what_is_left_of_a_killed_shim_and_program_is_not_started_twice() {
     let house = House::new();
     let script = "sleep 1234 & echo started; trap '' TERM; while :; do sleep 0.1; done";
     let id = house.backend.create(&spec("a", script)).await.unwrap();
     house.backend.start(&id).await.unwrap();
     house.logged(&id, |line| line == "started").await;
-    let before = crate::house::processes_with("environ", &format!("NANNY_PROCESS_ID={id}"));
+    let before = processes_with("environ", &format!("NANNY_PROCESS_ID={id}"));
     for pid in shims(&id).into_iter().chain(leaders(&id)) {
         send(pid, Signal::KILL);
     }
     until("both are gone", async || leaders(&id).is_empty().then_some(())).await;
     assert!(house.inspect(&id).await.state.holds(), "its child may hold what it held");
     house.backend.start(&id).await.unwrap();
-    let now = crate::house::processes_with("environ", &format!("NANNY_PROCESS_ID={id}"));
+    let now = processes_with("environ", &format!("NANNY_PROCESS_ID={id}"));
     assert_eq!(leaders(&id).len(), 1);
     assert!(!now.iter().any(|pid| before.contains(pid)), "{before:?} and now {now:?}");
 }
