@@ -22,7 +22,7 @@ use crate::config::ProcessConfig;
 use crate::error::{conflict, from_io, not_found, timed_out};
 use crate::home::{Home, Life, Request, Sight};
 use crate::record::Phase;
-use crate::shim::{Purpose, Reply, launch};
+use crate::shim::{Reply, launch_heir, launch_start};
 use crate::spec::{GRACE, check_name, to_saved};
 use crate::store::{Found, Store};
 use crate::{events, kernel, logs, signal};
@@ -103,19 +103,27 @@ impl ProcessBackend {
         self.blocking(operation, id.as_str(), LOOK, move |store| store.find(operation, &home)).await
     }
 
-    /// Launches a shim for the container.
-    async fn launch(
-        &self,
-        operation: &'static str,
-        home: &Home,
-        purpose: Purpose,
-    ) -> Result<Option<Reply>> {
-        let (config, path) = (Arc::clone(&self.config), home.path.clone());
-        let id = home.id.to_string();
-        let limit = if purpose == Purpose::Start { START } else { ADOPT };
-        self.blocking(operation, home.id.as_str(), limit + LOOK, move |_| {
-            launch(&config, &path, purpose, limit)
-                .map_err(|error| from_io(operation, &id, "the shim cannot be started", &error))
+    /// Starts the container, by a shim.
+    async fn launch(&self, home: &Home) -> Result<Option<Reply>> {
+        let (config, home) = (Arc::clone(&self.config), home.clone());
+        let id = home.id.clone();
+        self.blocking("start", id.as_str(), START + LOOK, move |_| {
+            launch_start(&config, &home, START).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => not_found("start", &home.id),
+                _ => from_io("start", home.id.as_str(), "the shim cannot be started", &error),
+            })
+        })
+        .await
+    }
+
+    /// Gives the container a new shim.
+    async fn relaunch(&self, operation: &'static str, home: &Home) -> Result<Option<Reply>> {
+        let (config, home) = (Arc::clone(&self.config), home.clone());
+        let id = home.id.clone();
+        self.blocking(operation, id.as_str(), ADOPT + LOOK, move |_| {
+            launch_heir(&config, &home, ADOPT).map_err(|error| {
+                from_io(operation, home.id.as_str(), "the shim cannot be started", &error)
+            })
         })
         .await
     }
@@ -126,7 +134,7 @@ impl ProcessBackend {
         join_all(orphans.map(|orphan| async {
             let id = &orphan.info.id;
             let Ok(home) = self.store.home("list", id) else { return };
-            match self.launch("adopt", &home, Purpose::Adopt).await {
+            match self.relaunch("adopt", &home).await {
                 Ok(_) => tracing::warn!(container = %id, "a process had lost its shim"),
                 Err(error) => tracing::warn!(container = %id, %error, "a process is without shim"),
             }
@@ -184,7 +192,7 @@ impl ProcessBackend {
                         told = Some(sight.record.shim);
                     }
                     (_, Life::Orphaned) => {
-                        let reply = self.launch(operation, home, Purpose::Adopt).await?;
+                        let reply = self.relaunch(operation, home).await?;
                         if let Some(Reply::Failed(why)) = reply
                             && self.look(operation, home).await?.life == Life::Orphaned
                         {
@@ -272,7 +280,7 @@ impl ContainerBackend for ProcessBackend {
                     let message = "it asks for a GPU, and there is no NVIDIA driver here";
                     return Err(BackendError::new(ErrorKind::Unsupported, "start", message).on(id));
                 }
-                match self.launch("start", &home, Purpose::Start).await? {
+                match self.launch(&home).await? {
                     Some(Reply::Runs) => return Ok(()),
                     Some(Reply::Busy) => tokio::time::sleep(SOON).await,
                     Some(Reply::Gone) => return Err(not_found("start", id)),

@@ -119,6 +119,34 @@ impl Home {
         is_same.then_some(Some(file)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Says that a start is under way, from now on until the shim says more, which is given the
+    /// lock; answers what was said before. One whose program runs is left as it is.
+    pub(crate) fn announce_start(&self) -> io::Result<Option<Record>> {
+        let slots = self.slots()?;
+        let Some(before) = slots.read()?.filter(|record| !record.main_lives()) else {
+            return Ok(None);
+        };
+        let mut record = before.clone();
+        record.run += 1;
+        (record.phase, record.shim) = (Phase::Starting, None);
+        slots.write(&mut record)?;
+        Ok(Some(before))
+    }
+
+    /// Takes that back, if no shim has said anything.
+    pub(crate) fn withdraw_start(&self, before: &Record) -> io::Result<()> {
+        let Some(_lock) = self.try_lock()? else { return Ok(()) };
+        let slots = self.slots()?;
+        let Some(mut record) = slots.read()? else { return Ok(()) };
+        if record.phase == Phase::Starting && record.shim.is_none() {
+            record.run = before.run;
+            record.phase = before.phase;
+            record.shim = before.shim;
+            slots.write(&mut record)?;
+        }
+        Ok(())
+    }
+
     /// Opens one of the pipes, from both ends: it never ends, and breaks for nobody.
     pub(crate) fn open_pipe(&self, pipe: &str, flags: OFlags) -> io::Result<File> {
         let mut options = OpenOptions::new();

@@ -34,7 +34,11 @@ pub(super) fn begin(call: &Call, home: Home, purpose: Purpose) -> Result<Keeper,
         io::ErrorKind::WouldBlock => Reply::Busy,
         _ => Reply::Failed(one_line(&format!("{what}: {error}"))),
     };
-    let lock = lock(&home).map_err(|error| failed("its lock cannot be taken", error))?;
+    let lock = match purpose {
+        Purpose::Start => inherited_lock(),
+        Purpose::Adopt => lock(&home),
+    };
+    let lock = lock.map_err(|error| failed("its lock cannot be taken", error))?;
     let saved = home.saved().map_err(|error| failed("its spec cannot be read", error))?;
     let slots = home.slots().map_err(|error| failed("its record cannot be read", error))?;
     let last = slots.read().map_err(|error| failed("its record cannot be read", error))?;
@@ -61,8 +65,7 @@ pub(super) fn begin(call: &Call, home: Home, purpose: Purpose) -> Result<Keeper,
             let _ = slots.write(&mut record);
             return Err(Reply::Failed(why));
         }
-        record.run += 1;
-        record.phase = Phase::Starting;
+        (record.phase, record.run) = (Phase::Starting, record.run.max(1));
         kernel::world().clone_into(&mut record.world);
         (record.main, record.is_unwanted) = (None, false);
     }
@@ -105,6 +108,13 @@ pub(super) fn begin(call: &Call, home: Home, purpose: Purpose) -> Result<Keeper,
         old_kills,
         lock,
     })
+}
+
+/// The lock, which whoever launched us has taken.
+fn inherited_lock() -> io::Result<File> {
+    let lock = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    rustix::stdio::dup2_stdin(&File::open("/dev/null")?)?;
+    Ok(File::from(lock))
 }
 
 /// The lock of the container. Who looks at it may hold it for a moment; another shim, for long.

@@ -12,16 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Call, SELF};
 use crate::config::ProcessConfig;
+use crate::home::Home;
 use crate::kernel::uptime;
-
-/// What a shim is launched for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// To start the program, if it does not run.
-    Start,
-    /// To take the place of a shim that is gone.
-    Adopt,
-}
 
 /// What a shim answers to who launched it.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,12 +55,39 @@ impl Reply {
     }
 }
 
-/// Launches a shim for the container in `directory`. `None` is no answer: what happened is in its
+/// Starts the program of `home`, if it does not run. `None` is no answer: what happened is in its
 /// record. Blocks, and no longer than `limit`.
-pub(crate) fn launch(
+///
+/// The shim is given the lock, so that there is no moment in which a start is under way and nobody
+/// can tell.
+pub(crate) fn launch_start(
     config: &ProcessConfig,
-    directory: &Path,
-    purpose: Purpose,
+    home: &Home,
+    limit: Duration,
+) -> io::Result<Option<Reply>> {
+    let Some(lock) = home.try_lock()? else { return Ok(Some(Reply::Busy)) };
+    let before = home.announce_start()?;
+    let reply = launch(config, home, "launch", Stdio::from(lock), limit);
+    if let Some(before) = before.filter(|_| !matches!(reply, Ok(Some(_)))) {
+        home.withdraw_start(&before)?;
+    }
+    reply
+}
+
+/// Gives the program of `home` a shim in the place of one that is gone. As above.
+pub(crate) fn launch_heir(
+    config: &ProcessConfig,
+    home: &Home,
+    limit: Duration,
+) -> io::Result<Option<Reply>> {
+    launch(config, home, "relaunch", Stdio::null(), limit)
+}
+
+fn launch(
+    config: &ProcessConfig,
+    home: &Home,
+    stage: &str,
+    lock: Stdio,
     limit: Duration,
 ) -> io::Result<Option<Reply>> {
     if std::env::var_os(ASKED).is_some() {
@@ -78,7 +97,7 @@ pub(crate) fn launch(
     if let Some(name) = std::env::args_os().next().filter(|_| config.program == Path::new(SELF)) {
         command.arg0(name);
     }
-    command.args(&config.arguments).arg(purpose.stage()).arg(directory).current_dir("/");
+    command.args(&config.arguments).arg(stage).arg(&home.path).current_dir("/");
     for (name, _) in std::env::vars_os() {
         if is_ours(&name.to_string_lossy()) {
             command.env_remove(name);
@@ -86,7 +105,7 @@ pub(crate) fn launch(
     }
     command.env(ASKED, "1");
     let (reader, writer) = io::pipe()?;
-    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
+    command.stdin(lock).stdout(writer).stderr(Stdio::null());
     let mut child = command.spawn()?;
     // With its copies of our end of the pipe, which would never close otherwise.
     drop(command);
@@ -135,15 +154,6 @@ fn read_reply(pipe: OwnedFd, limit: Duration) -> io::Result<Option<Reply>> {
     }
 }
 
-impl Purpose {
-    fn stage(self) -> &'static str {
-        match self {
-            Self::Start => "launch",
-            Self::Adopt => "relaunch",
-        }
-    }
-}
-
 /// The stages `launch` and `relaunch`: start `run` or `adopt` in a session without a terminal, and leaves it to itself.
 pub(super) fn main(call: &Call, next: &str) -> ExitCode {
     // Descriptors that whoever started the nanny left open are nobody's business further down.
@@ -151,7 +161,7 @@ pub(super) fn main(call: &Call, next: &str) -> ExitCode {
     // It fails only if there is such a session already.
     let _ = rustix::process::setsid();
     let mut run = call.next(next);
-    run.stdin(Stdio::null()).stderr(Stdio::null()).env_remove(ASKED);
+    run.stderr(Stdio::null()).env_remove(ASKED);
     match run.spawn() {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {

@@ -38,7 +38,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-pub(crate) use self::launch::{Purpose, Reply, launch};
+pub(crate) use self::launch::{Reply, launch_heir, launch_start};
 
 /// The argument by which a program is asked to be a shim.
 pub const WORD: &str = "process-shim";
@@ -69,6 +69,15 @@ pub fn main() -> ExitCode {
         Some("exec") => program::main(&call),
         _ => ExitCode::from(2),
     }
+}
+
+/// What a shim is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To start the program, if it does not run. It is given the lock, as standard input.
+    Start,
+    /// To take the place of a shim that is gone.
+    Adopt,
 }
 
 /// How a stage was called, and how it calls the next.

@@ -57,6 +57,7 @@ fn main() -> ExitCode {
             a_group_has_its_grace_to_the_end;
         shared: two_backends_create_one_container_of_a_name,
             two_backends_start_one_process,
+            a_start_is_seen_by_others_before_its_shim_is_there,
             names_that_were_half_given_are_free;
         surroundings: a_program_inherits_nothing_of_ours,
             only_the_owner_may_read_what_is_kept,

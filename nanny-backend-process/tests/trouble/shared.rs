@@ -4,9 +4,9 @@ use std::fs;
 
 use futures_util::future::join_all;
 use nanny_backend_process::{ProcessBackend, ProcessConfig};
-use nanny_lib::backend::{ContainerBackend as _, ErrorKind, Selector};
+use nanny_lib::backend::{ContainerBackend as _, ContainerState, ErrorKind, Selector};
 
-use crate::house::{House, leaders, spec};
+use crate::house::{House, leaders, spec, until};
 
 const SLEEPS: &str = "while :; do sleep 0.1; done";
 
@@ -38,6 +38,37 @@ pub(crate) async fn two_backends_start_one_process() {
         assert_eq!(leaders(&id).len(), 1);
         hands[1].kill(&id).await.unwrap();
         assert_eq!(leaders(&id).len(), 0);
+    }
+}
+
+pub(crate) async fn a_start_is_seen_by_others_before_its_shim_is_there() {
+    let this = std::env::current_exe().unwrap();
+    let house = House::with(|config| {
+        let slow = "sleep 1; exec \"$0\" process-shim \"$@\"";
+        config.program = "/bin/sh".into();
+        config.arguments = vec!["-c".into(), slow.into(), this.into()];
+    });
+    let others = hands(&house);
+    let id = house.created("a", SLEEPS).await;
+    for before in [ContainerState::Created, ContainerState::Exited] {
+        assert_eq!(others[0].inspect(&id).await.unwrap().state, before);
+        let seen = async {
+            until("it is seen", async || {
+                let state = others[0].inspect(&id).await.unwrap().state;
+                state.holds().then_some(state)
+            })
+            .await
+        };
+        // A start of somebody else is the same one.
+        let waits = async {
+            assert_eq!(seen.await, ContainerState::Restarting);
+            assert_eq!(leaders(&id).len(), 0);
+            others[1].start(&id).await.unwrap();
+        };
+        let (started, ()) = tokio::join!(house.backend.start(&id), waits);
+        started.unwrap();
+        assert_eq!(leaders(&id).len(), 1);
+        others[1].stop(&id, None).await.unwrap();
     }
 }
 

@@ -94,14 +94,14 @@ pub(crate) async fn a_program_that_knows_nothing_of_shims_is_told_so() {
     let error = house.backend.start(&id).await.unwrap_err();
     assert!(error.message().contains("shim::main"), "{error}");
     assert_eq!(house.inspect(&id).await.state, ContainerState::Created);
-    // Nor does it start others of its kind without end: this one is asked, and starts a process.
+    // Nor does it start others of its kind without end: this one is asked, and starts `stays`.
     let program = std::env::current_exe().unwrap();
     let house = House::with(|config| {
         let processes = config.directory.clone();
         (config.program, config.arguments) = (program, vec![WORD.into(), processes.into()]);
     });
     let ids = [house.created("stays", "true").await, house.created("comes", "true").await];
-    let error = house.backend.start(&ids[0]).await.unwrap_err();
+    let error = house.backend.start(&ids[1]).await.unwrap_err();
     assert!(error.message().contains("shim::main"), "{error}");
     assert_eq!(house.inspect(&ids[0]).await.state, ContainerState::Created);
 }
