@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use nanny_lib::backend::{
-    ContainerBackend, ContainerState, ErrorKind, Event, EventKind, LogOptions, Selector,
+    ContainerBackend, ContainerState, EngineHealth, ErrorKind, Event, EventKind, Healthcheck,
+    HealthcheckTest, LogOptions, Selector,
 };
 use nanny_testkit::proxy::{Endpoint, Fault, Line, Proxy, Requests};
 
@@ -159,4 +160,51 @@ async fn e10_a_followed_log_ends_with_an_error_when_the_engine_goes() {
     let end = tokio::time::timeout(SOON, log.next()).await.expect("it is noticed");
     let error = end.expect("not a quiet end").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+#[tokio::test]
+async fn health_checks_end_with_their_backend() {
+    let Some(house) = House::new() else { return };
+    let podman = house.backend();
+    let mut spec = house.spec("checked");
+    let mut check = Healthcheck::new(HealthcheckTest::Shell("echo x >>/tmp/checks".to_owned()));
+    check.interval = Some(Duration::from_millis(300));
+    spec.healthcheck = Some(check);
+    let id = podman.create(&spec).await.unwrap();
+    podman.start(&id).await.unwrap();
+    house.until(&podman, &id, |info| info.health == Some(EngineHealth::Healthy)).await;
+    let count = || {
+        let script = "while read -r _; do echo; done </tmp/checks";
+        let said = house.engine.podman(&["exec", id.as_str(), "sh", "-c", script]);
+        said.expect("it runs").lines().count()
+    };
+    drop(podman);
+    // One may be on its way.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let then = count();
+    assert!(then > 0, "no check was run");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(count(), then, "checks went on");
+}
+
+#[tokio::test]
+async fn health_checks_that_somebody_else_runs_are_left_alone() {
+    let Some(house) = House::new() else { return };
+    let podman = house.backend();
+    let mut spec = house.spec("checked");
+    let mut check = Healthcheck::new(HealthcheckTest::Shell("echo x >>/tmp/checks".to_owned()));
+    check.interval = Some(Duration::from_secs(2));
+    spec.healthcheck = Some(check);
+    let id = podman.create(&spec).await.unwrap();
+    podman.start(&id).await.unwrap();
+    // As often as systemd would, by the interval.
+    for _ in 0..3 {
+        podman.inspect(&id).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1800)).await;
+        house.engine.podman(&["healthcheck", "run", id.as_str()]).unwrap();
+    }
+    let script = "while read -r _; do echo; done </tmp/checks";
+    let said = house.engine.podman(&["exec", id.as_str(), "sh", "-c", script]).unwrap();
+    assert_eq!(said.lines().count(), 3, "{said:?}");
+    assert_eq!(podman.inspect(&id).await.unwrap().health, Some(EngineHealth::Healthy));
 }
