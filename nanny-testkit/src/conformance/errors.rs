@@ -49,7 +49,7 @@ async fn strange_ids_are_not_found(context: Arc<Context>) -> Outcome {
 }
 
 async fn a_missing_image_is_not_found(context: Arc<Context>) -> Outcome {
-    if context.backend.images().is_none() {
+    if !context.backend.capabilities().images {
         return Err(super::context::skip("no images"));
     }
     let spec = ContainerSpec::new(context.name(), context.harness.missing_image());
@@ -99,7 +99,7 @@ async fn what_a_backend_lacks_is_unsupported_and_named(context: Arc<Context>) ->
     let plain = context.spec(Program::Sleeps)?;
     type Ask = fn(&mut ContainerSpec);
     let cases: [(bool, &str, Ask); _] = [
-        (backend.images().is_some(), "image", |spec| spec.image = Some("some/image:1".to_owned())),
+        (can.images, "image", |spec| spec.image = Some("some/image:1".to_owned())),
         (backend.networks().is_some(), "network", |spec| {
             spec.networks = vec![NetworkAttachment::new("some-network", Vec::new())];
         }),
@@ -113,6 +113,9 @@ async fn what_a_backend_lacks_is_unsupported_and_named(context: Arc<Context>) ->
             spec.healthcheck = Some(Healthcheck::new(test));
         }),
     ];
+    if backend.images().is_some() && !can.images {
+        return fail("it has images, and does not say that it runs them");
+    }
     let lacking = cases.into_iter().filter(|(has, ..)| !has);
     for (_, what, ask) in lacking {
         let mut spec = plain.clone();
