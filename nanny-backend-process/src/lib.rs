@@ -31,7 +31,7 @@
 //!
 //! # How it works
 //!
-//! Each container has a directory, which holds all that is known of it. Its [shim](shim), a small
+//! Each container has a directory, which holds all that is known of it. Its [shim], a small
 //! process of one thread, starts its program, reads what that prints, and writes down how it ends. The
 //! nanny and the shim never talk but through that directory, so either can be killed at any moment:
 //! a nanny that comes finds what is there, and a shim that was killed gets a successor from whoever
