@@ -9,12 +9,11 @@ mod dialect;
 use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use nanny_backend_podman::{PodmanBackend, PodmanConfig};
-use nanny_lib::backend::{ContainerBackend, ContainerSpec, Healthcheck, HealthcheckTest, Selector};
-use nanny_testkit::conformance::{self, Harness, Printed, Program};
+use nanny_lib::backend::{ContainerBackend, ContainerSpec, Selector};
+use nanny_testkit::conformance::{self, Harness, Program};
 
 const IMAGE: &str = "nanny-test/busybox:1";
 
@@ -36,45 +35,7 @@ impl Harness for Real {
     }
 
     fn container(&self, name: &str, program: Program) -> Option<ContainerSpec> {
-        let mut spec = ContainerSpec::new(name, IMAGE);
-        let script = match program {
-            Program::Sleeps => sleeps(),
-            Program::IgnoresStop => "trap '' TERM; while :; do sleep 1; done".to_owned(),
-            Program::Exits(code) => format!("exit {code}"),
-            Program::Prints(lines) => lines.into_iter().map(print).collect(),
-            Program::KeepsPrinting => {
-                "n=0; while :; do echo line $n; n=$((n+1)); usleep 100000; done".to_owned()
-            }
-            Program::PrintsLong(bytes) => {
-                format!("head -c {bytes} /dev/zero | tr '\\0' x; echo")
-            }
-            Program::PrintsWithoutEnd => "printf 'no end'".to_owned(),
-            Program::ForgesFrames => {
-                r"printf '\001\000\000\000\177\177\177\177forged\nhonest\n'".to_owned()
-            }
-            Program::PrintsVariable(name) => format!("printf '%s\\n' \"${name}\""),
-            Program::PrintsFile(path) => format!("cat '{path}'; echo"),
-            Program::Resolves(name) => format!(
-                "for n in 1 2 3 4 5 6 7 8 9; do nslookup {name} && exit 0; sleep 0.2; done; exit 1"
-            ),
-            Program::Serves(port) => {
-                // As process 1 it would ignore the request to end.
-                format!("mkdir -p /www; httpd -f -p {port} -h /www & trap 'exit 0' TERM; wait")
-            }
-            Program::Missing => {
-                spec.entrypoint = Some(vec!["/no/such/program".to_owned()]);
-                String::new()
-            }
-            Program::Healthy => {
-                let mut check = Healthcheck::new(HealthcheckTest::Shell("true".to_owned()));
-                check.interval = Some(Duration::from_secs(1));
-                spec.healthcheck = Some(check);
-                sleeps()
-            }
-            _ => return None,
-        };
-        spec.command = Some(vec!["sh".to_owned(), "-c".to_owned(), script]);
-        Some(spec)
+        Some(conformance::in_a_shell(name, IMAGE, program))
     }
 
     fn missing_image(&self) -> &str {
@@ -84,18 +45,6 @@ impl Harness for Real {
     async fn cleanup(&self, prefix: &str) {
         // The trait removes no images, and no volumes: data is nobody's to throw away but its owner's.
         cli::remove_images_and_volumes(&self.config, prefix).await;
-    }
-}
-
-fn sleeps() -> String {
-    "trap 'exit 0' TERM; sleep 3600 & wait".to_owned()
-}
-
-fn print(line: Printed) -> String {
-    match line {
-        Printed::Stdout(line) => format!("echo '{line}'\n"),
-        Printed::Stderr(line) => format!("echo '{line}' >&2\n"),
-        _ => String::new(),
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use nanny_backend_podman::{PodmanBackend, PodmanConfig};
 use nanny_lib::ContainerId;
-use nanny_lib::backend::{ContainerBackend as _, ContainerInfo, ContainerSpec};
+use nanny_lib::backend::{
+    ContainerBackend as _, ContainerInfo, ContainerSpec, Healthcheck, HealthcheckTest,
+};
 use nanny_testkit::podman::Podman;
 use nanny_testkit::proxy::Endpoint;
 
@@ -59,6 +61,24 @@ impl House {
         let id = podman.create(&self.spec(name)).await.expect("it is created");
         podman.start(&id).await.expect("it is started");
         id
+    }
+
+    /// A container whose health check leaves a mark each time.
+    pub(crate) async fn checked(&self, podman: &PodmanBackend, interval: Duration) -> ContainerId {
+        let mut spec = self.spec("checked");
+        let mut check = Healthcheck::new(HealthcheckTest::Shell("echo x >>/tmp/checks".to_owned()));
+        check.interval = Some(interval);
+        spec.healthcheck = Some(check);
+        let id = podman.create(&spec).await.expect("it is created");
+        podman.start(&id).await.expect("it is started");
+        id
+    }
+
+    /// How often it was checked.
+    pub(crate) fn checks_of(&self, id: &ContainerId) -> usize {
+        let script = "while read -r _; do echo; done </tmp/checks";
+        let said = self.engine.podman(&["exec", id.as_str(), "sh", "-c", script]);
+        said.expect("it runs").lines().count()
     }
 
     /// Kills the process of a container, behind everybody's back.

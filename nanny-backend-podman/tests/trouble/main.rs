@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use nanny_lib::backend::{
-    ContainerBackend, ContainerState, EngineHealth, ErrorKind, Event, EventKind, Healthcheck,
-    HealthcheckTest, LogOptions, Selector,
+    ContainerBackend, ContainerState, EngineHealth, ErrorKind, Event, EventKind, LogOptions,
+    Selector,
 };
 use nanny_testkit::proxy::{Endpoint, Fault, Line, Proxy, Requests};
 
@@ -166,45 +166,28 @@ async fn e10_a_followed_log_ends_with_an_error_when_the_engine_goes() {
 async fn health_checks_end_with_their_backend() {
     let Some(house) = House::new() else { return };
     let podman = house.backend();
-    let mut spec = house.spec("checked");
-    let mut check = Healthcheck::new(HealthcheckTest::Shell("echo x >>/tmp/checks".to_owned()));
-    check.interval = Some(Duration::from_millis(300));
-    spec.healthcheck = Some(check);
-    let id = podman.create(&spec).await.unwrap();
-    podman.start(&id).await.unwrap();
+    let id = house.checked(&podman, Duration::from_millis(300)).await;
     house.until(&podman, &id, |info| info.health == Some(EngineHealth::Healthy)).await;
-    let count = || {
-        let script = "while read -r _; do echo; done </tmp/checks";
-        let said = house.engine.podman(&["exec", id.as_str(), "sh", "-c", script]);
-        said.expect("it runs").lines().count()
-    };
     drop(podman);
     // One may be on its way.
     tokio::time::sleep(Duration::from_millis(700)).await;
-    let then = count();
+    let then = house.checks_of(&id);
     assert!(then > 0, "no check was run");
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(count(), then, "checks went on");
+    assert_eq!(house.checks_of(&id), then, "checks went on");
 }
 
 #[tokio::test]
 async fn health_checks_that_somebody_else_runs_are_left_alone() {
     let Some(house) = House::new() else { return };
     let podman = house.backend();
-    let mut spec = house.spec("checked");
-    let mut check = Healthcheck::new(HealthcheckTest::Shell("echo x >>/tmp/checks".to_owned()));
-    check.interval = Some(Duration::from_secs(2));
-    spec.healthcheck = Some(check);
-    let id = podman.create(&spec).await.unwrap();
-    podman.start(&id).await.unwrap();
+    let id = house.checked(&podman, Duration::from_secs(2)).await;
     // As often as systemd would, by the interval.
     for _ in 0..3 {
         podman.inspect(&id).await.unwrap();
         tokio::time::sleep(Duration::from_millis(1800)).await;
         house.engine.podman(&["healthcheck", "run", id.as_str()]).unwrap();
     }
-    let script = "while read -r _; do echo; done </tmp/checks";
-    let said = house.engine.podman(&["exec", id.as_str(), "sh", "-c", script]).unwrap();
-    assert_eq!(said.lines().count(), 3, "{said:?}");
+    assert_eq!(house.checks_of(&id), 3);
     assert_eq!(podman.inspect(&id).await.unwrap().health, Some(EngineHealth::Healthy));
 }

@@ -16,6 +16,7 @@ mod identity;
 mod lifecycle;
 mod listing;
 mod logs;
+mod programs;
 mod resources;
 
 use std::fmt;
@@ -31,6 +32,7 @@ use nanny_lib::backend::{ContainerBackend, ContainerSpec};
 
 use self::context::{Context, Outcome, Stop};
 pub use self::contract::{Clause, Proof, contract};
+pub use self::programs::in_a_shell;
 
 /// What the suite needs to know about a backend.
 #[async_trait]
