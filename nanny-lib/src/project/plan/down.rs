@@ -47,9 +47,14 @@ pub(super) fn removal(
     containers: &[&ContainerInfo],
     progress: &Progress,
 ) -> Plan {
-    let ours = containers.iter().filter(|container| !project.is_orphan(container));
-    let remove = |container: &&ContainerInfo| Step::Remove { id: container.id.clone() };
-    let steps: Vec<_> = ours.map(remove).collect();
+    let ours: Vec<_> = containers.iter().filter(|found| !project.is_orphan(found)).collect();
+    // An engine may keep a container as long as another one shares a namespace with it.
+    let parts = ours.iter().filter_map(|found| project.parts.get(project.part_of(found)?));
+    let shared: BTreeSet<_> =
+        parts.flat_map(|part| &part.joins).map(|join| join.part.as_str()).collect();
+    let free =
+        ours.iter().filter(|found| project.part_of(found).is_none_or(|it| !shared.contains(it)));
+    let steps: Vec<_> = free.map(|found| Step::Remove { id: found.id.clone() }).collect();
     if !steps.is_empty() {
         return Plan::Next(steps);
     }

@@ -316,6 +316,21 @@ fn a_shared_namespace_is_that_of_the_other_s_container() {
 }
 
 #[test]
+fn whose_namespace_is_shared_is_removed_after_the_other() {
+    let project = project(&["side", "web"], sharing);
+    let mut engine = Engine::new();
+    engine.up(&project);
+    engine.again();
+    for container in &mut engine.containers {
+        container.state = ContainerState::Exited;
+    }
+    let Plan::Next(steps) = engine.next(&project, Goal::Removed) else { panic!("it goes on") };
+    assert_eq!(steps, [Step::Remove { id: engine.named("p-side-1").id.clone() }]);
+    assert_eq!(engine.run(&project, Goal::Removed, 20), Ok(true));
+    assert!(engine.containers.is_empty());
+}
+
+#[test]
 fn who_shares_a_namespace_is_made_anew_with_the_other() {
     let mut engine = Engine::new();
     let before = project(&["side", "web"], sharing);
