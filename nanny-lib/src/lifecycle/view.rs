@@ -24,7 +24,9 @@ impl World {
         };
         service.shown = Some((status, state_since));
         let service = &self.services[name];
-        let containers = self.containers_in_play(name);
+        // By name: identifiers are chance, and the same service is to look the same everywhere.
+        let mut containers = self.containers_in_play(name);
+        containers.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         let claim = self.ledger.get(name);
         let engine = self.engine_of(service).map(|index| &self.engines[index.0]);
         let running = containers.iter().filter(|container| container.state.holds());

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::stream::BoxStream;
-use nanny_lib::backend::{EngineHealth, MemoryBackend, RestartPolicy};
-use nanny_lib::manifest::{Changed, Discovery, FixedSource, ManifestSource};
-use nanny_lib::{Error, Nanny, StartOptions, Status, StopOptions, Wait};
+use nanny_lib::backend::{ContainerSpec, EngineHealth, MemoryBackend, RestartPolicy};
+use nanny_lib::manifest::{Changed, Discovery, FixedSource, Manifest, ManifestSource, Service};
+use nanny_lib::project::Project;
+use nanny_lib::{Error, Nanny, ServiceName, StartOptions, Status, StopOptions, Wait};
 
 use crate::house::{House, cpu, gpu, healthy_within, restarting, web_and_db};
 
@@ -37,6 +38,19 @@ async fn an_unknown_service_is_not_found() {
     let house = House::new([]).await;
     let error = house.nanny.start("x", StartOptions::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "Service 'x' not found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_are_listed_by_name_whatever_came_first() {
+    // Parts are made in the order of their keys, and what is made first has the lower identifier.
+    let [one, two] = ["a-zebra-1", "a-ant-1"].map(|name| ContainerSpec::new(name, "image"));
+    let project = Project::new("a").with_part("one", one).with_part("two", two);
+    let manifest = Manifest::new(ServiceName::new("a").unwrap());
+    let house = House::new([Service::new(manifest, project, "a")]).await;
+    house.start("a").await;
+    let snapshot = house.nanny.snapshot();
+    let listed: Vec<_> = snapshot.services["a"].containers.iter().map(|it| &it.name).collect();
+    assert_eq!(listed, ["a-ant-1", "a-zebra-1"]);
 }
 
 #[tokio::test(start_paused = true)]
