@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::service::{ServiceState, Work};
 use super::world::World;
 use super::{Now, Preparing};
-use crate::backend::ContainerInfo;
+use crate::backend::{ContainerInfo, ContainerState};
 use crate::manifest::Problem;
 use crate::name::ServiceName;
 use crate::nanny::{ContainerView, EngineState, EngineView, HealthView, ServiceView, Status};
@@ -74,7 +74,7 @@ impl World {
                     part: project.part_of(container).unwrap_or_default().to_owned(),
                     state: container.state,
                     health: container.health,
-                    exit_code: container.exit.as_ref().and_then(|exit| exit.code),
+                    exit_code: exit_code(container),
                 })
                 .collect(),
         })
@@ -170,6 +170,12 @@ impl World {
         });
         missing.map(|container| exit_reason(container))
     }
+}
+
+/// How a container's last run ended. Some engines have a number, too, for what never ran.
+fn exit_code(container: &ContainerInfo) -> Option<i64> {
+    let has_run = container.state != ContainerState::Created;
+    container.exit.as_ref().filter(|_| has_run).and_then(|exit| exit.code)
 }
 
 /// Containers of the project that its files know nothing of, by name.
