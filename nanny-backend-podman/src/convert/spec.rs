@@ -133,6 +133,8 @@ pub(crate) fn to_body(spec: &ContainerSpec, around: &Surroundings) -> Result<Vec
         .hostname(hostname)
         .user(user)
         .work_dir(working_dir)
+        // Not every image has it, and Docker makes it then.
+        .create_working_dir(working_dir.is_some())
         .terminal(*tty)
         .stdin(*stdin_open)
         .portmappings(convert.ports(ports)?)
