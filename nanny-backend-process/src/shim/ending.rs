@@ -13,6 +13,8 @@ pub(super) struct Ending {
     signal: Option<Signal>,
     /// Then, by the uptime, whoever is left is killed.
     pub(super) deadline: Duration,
+    /// The group has heard of it.
+    is_told: bool,
     signalled: BTreeSet<Identity>,
     /// When it was last seen who is left.
     looked: Option<Duration>,
@@ -21,7 +23,7 @@ pub(super) struct Ending {
 impl Ending {
     /// Those who do not obey `signal` are killed when the deadline is over; all are, if there is none.
     pub(super) fn new(signal: Option<Signal>, deadline: Duration) -> Self {
-        Self { signal, deadline, signalled: BTreeSet::new(), looked: None }
+        Self { signal, deadline, is_told: false, signalled: BTreeSet::new(), looked: None }
     }
 
     /// Whether it is time for another look: not for every line that is printed meanwhile.
@@ -45,11 +47,13 @@ impl Ending {
         }
         let Some(signal) = self.signal else { return };
         for process in family {
-            // Those outside the group are the program's to end, as long as it is there.
-            let is_meant = main_has_ended || process.group == main.pid;
+            // Those outside the group are the program's to end, as long as it is there; and so is
+            // what it begins once it was told: it may need that to tidy up.
+            let is_meant = main_has_ended || (!self.is_told && process.group == main.pid);
             if is_meant && self.signalled.insert(process.identity) {
                 process.identity.signal(signal);
             }
         }
+        self.is_told = true;
     }
 }
