@@ -181,12 +181,21 @@ impl House {
 
     /// Adds a service. `manifest` is what follows its name there.
     pub(crate) fn add(&mut self, service: &str, manifest: &str, compose: &str) {
-        let home = self.home(service);
-        self.projects.push(self.project(service));
-        fs::create_dir(&home).expect("it is new");
-        self.write(service, ".env", "");
+        self.make_home(service);
         self.write(service, "docker-compose.yml", compose);
         self.manifest(service, manifest);
+    }
+
+    /// Adds a service whose manifest says itself what it runs.
+    pub(crate) fn add_process(&mut self, service: &str, manifest: &str) {
+        self.make_home(service);
+        self.manifest(service, manifest);
+    }
+
+    fn make_home(&mut self, service: &str) {
+        self.projects.push(self.project(service));
+        fs::create_dir(self.home(service)).expect("it is new");
+        self.write(service, ".env", "");
     }
 
     /// Writes a service's manifest, less its name.
@@ -226,9 +235,32 @@ impl House {
         self.open_as(command, |_| {});
     }
 
-    fn open_as(&mut self, mut command: Command, settings: impl FnOnce(&mut Command)) {
-        assert!(self.nanny.is_none(), "one nanny a house");
+    fn open_as(&mut self, command: Command, settings: impl FnOnce(&mut Command)) {
         let before = self.log().len();
+        self.spawn(command, settings);
+        let (nanny, log) = (self.nanny.as_mut().expect("it was just started"), &self.log);
+        self.address = until(
+            || {
+                let said = fs::read_to_string(log).expect("it is ours");
+                let ended = nanny.try_wait().expect("it is our child");
+                assert!(ended.is_none(), "{ended:?}: {said}");
+                let mut lines = said[before..].lines();
+                lines.find_map(|line| {
+                    let line: Value = serde_json::from_str(line).ok()?;
+                    line["fields"]["listen"].as_str().map(str::to_owned)
+                })
+            },
+            || "the nanny never serves".to_owned(),
+        );
+    }
+
+    /// Starts the nanny with further settings, and does not wait until it serves.
+    pub(crate) fn open_unheard(&mut self, settings: impl FnOnce(&mut Command)) {
+        self.spawn(Command::new(&self.program), settings);
+    }
+
+    fn spawn(&mut self, mut command: Command, settings: impl FnOnce(&mut Command)) {
+        assert!(self.nanny.is_none(), "one nanny a house");
         let log = File::options().create(true).append(true).open(&self.log).expect("it is ours");
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("NANNY_") {
@@ -247,21 +279,12 @@ impl House {
             .stdout(log.try_clone().expect("it is a file"))
             .stderr(log);
         settings(&mut command);
-        let nanny = self.nanny.insert(command.spawn().expect("the binary was built"));
-        let log = self.log.clone();
-        self.address = until(
-            || {
-                let said = fs::read_to_string(&log).expect("it is ours");
-                let ended = nanny.try_wait().expect("it is our child");
-                assert!(ended.is_none(), "{ended:?}: {said}");
-                let mut lines = said[before..].lines();
-                lines.find_map(|line| {
-                    let line: Value = serde_json::from_str(line).ok()?;
-                    line["fields"]["listen"].as_str().map(str::to_owned)
-                })
-            },
-            || "the nanny never serves".to_owned(),
-        );
+        self.nanny = Some(command.spawn().expect("the binary was built"));
+    }
+
+    /// Where the nanny listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// The nanny's process.
