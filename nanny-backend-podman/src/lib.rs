@@ -46,6 +46,12 @@
 //! - It forgets why a start failed. This backend remembers, for as long as it lives.
 //! - It tells nobody that a stop was asked for. Those of this backend are told; a stop by other hands
 //!   shows as an exit, unless a list met it on its way.
+//! - A build of what was built before makes another image: with `pull_policy: build`, each start makes
+//!   the container anew.
+//! - It starts no container with an init in a PID namespace that is not its own (`init` with
+//!   `pid: host`).
+//! - A container on several networks asks the name server of one after the other, and 4.3 waits 5 s and
+//!   more for each that does not know a name.
 //! - Its `tail` puts lines that were written in pieces together in the wrong order. It is asked only
 //!   where the tail may begin; lines are counted here.
 //! - A network in use can be removed by its identifier, though not by its name: it is asked by name.

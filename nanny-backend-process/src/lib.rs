@@ -62,6 +62,9 @@
 //! leaves behind when it ends by itself is killed at once, as in a container. A program that was started
 //! to run in the background therefore does not: run it in the foreground.
 //!
+//! Whatever else ends a program is a failure, and answered by its restart policy, `kill` by hand
+//! included: nobody can tell that it was meant.
+//!
 //! # What it does not do
 //!
 //! - Images, networks, ports, mounts, users, terminals, health checks of an engine's, restart policies of an
