@@ -42,9 +42,8 @@ impl Engines {
 
 /// A service that is a plain command.
 fn command(service: &str, needs_gpu: bool) -> Service {
-    let mut spec = ContainerSpec::default();
-    spec.name = service.to_owned();
-    spec.command = Some(vec!["serve".to_owned()]);
+    let command = Some(vec!["serve".to_owned()]);
+    let spec = ContainerSpec { name: service.to_owned(), command, ..ContainerSpec::default() };
     let mut manifest = Manifest::new(name(service));
     manifest.gpu_required = needs_gpu;
     Service::new(manifest, Project::single(service, spec), service)
@@ -165,7 +164,7 @@ async fn a_service_at_rest_moves_with_its_manifest_and_what_it_leaves_is_in_nobo
     start(&nanny, "a").await;
     assert_eq!(engines.running(), [vec!["a-main-1".to_owned()], vec![], vec![]]);
     assert_eq!(engines.second.runs("a-main-1"), 1);
-    let view = nanny.snapshot().services["a"].clone();
+    let view = Arc::clone(&nanny.snapshot().services["a"]);
     assert_eq!((view.containers.len(), view.backend.as_deref()), (1, Some("first")));
 
     let mut down = StopOptions::default();
