@@ -88,7 +88,15 @@ impl House {
             }
         }
         let nanny = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args([
+                "serve",
+                "--backend",
+                "docker",
+                "--listen",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+            ])
             .arg("--services")
             .arg(self.services())
             .arg("--state-dir")

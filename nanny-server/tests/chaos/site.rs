@@ -63,7 +63,7 @@ impl Site {
     pub(crate) fn open_with(&mut self, settings: impl FnOnce(&mut Command)) {
         let host = self.proxy.endpoint().to_string();
         self.house.open_with(|command| {
-            command.args(["--docker-host", &host]);
+            command.args(["--backend", "docker", "--docker-host", &host]);
             settings(command);
         });
     }

@@ -16,7 +16,7 @@ fn b1_an_engine_out_of_reach_is_said_so_and_nothing_is_lost() {
     let proxy = Proxy::start(&socket, Endpoint::unix(engine::socket())).unwrap();
     let host = proxy.endpoint().to_string();
     house.open_with(|command| {
-        command.args(["--docker-host", &host]);
+        command.args(["--backend", "docker", "--docker-host", &host]);
     });
     house.started("web");
     let container = house.container("web");
@@ -59,7 +59,7 @@ fn b14_a_nanny_without_an_engine_serves_and_waits_for_one() {
     let socket = house.directory().join("late/engine.sock");
     let host = format!("unix://{}", socket.display());
     house.open_with(|command| {
-        command.args(["--docker-host", &host]);
+        command.args(["--backend", "docker", "--docker-host", &host]);
     });
     assert_eq!(house.get("/health")["engines"][0]["state"], "absent");
     assert_eq!(house.status("web")["status"], "unknown");

@@ -16,6 +16,7 @@ pub(crate) fn nanny(arguments: &[&str]) -> Command {
         }
     }
     command.env("NANNY_DOCKER_HOST", "unix:///nonexistent/docker.sock");
+    command.env("CONTAINER_HOST", "unix:///nonexistent/podman.sock");
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -125,6 +125,7 @@ fn a5_a_signal_ends_it_before_it_serves_too() {
     let engine = house.path().join("engine.sock");
     let _silent = UnixListener::bind(&engine).unwrap();
     let mut command = serve(house.path(), &ANY_PORT);
+    command.env("NANNY_BACKEND", "docker");
     command.env("NANNY_DOCKER_HOST", format!("unix://{}", engine.display()));
     let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());

@@ -48,7 +48,7 @@ impl Nanny {
         }
         let child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
-            .args(["--docker-host", &self.docker_host])
+            .args(["--backend", "docker", "--docker-host", &self.docker_host])
             .arg("--services")
             .arg(self.folder.join("services"))
             .arg("--state-dir")
