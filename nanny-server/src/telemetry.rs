@@ -44,6 +44,8 @@ pub fn start(args: &LogArgs) -> Result<(), ParseError> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // It would print them, and where that fails, too, panic: on a full disk, or a closed terminal.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     let started = match args.log_format {
         LogFormat::Text => log.fmt_fields(format::debug_fn(write_field).delimited(" ")).try_init(),

@@ -235,7 +235,7 @@ impl World {
         }
         let mut up = self.new_up(name, StartOptions::default(), now);
         // As an engine would: the very containers that ended, and no news from files or registries.
-        let containers = self.containers(name).into_iter();
+        let containers = self.containers_in_play(name).into_iter();
         up.progress.as_is = containers.map(|container| container.id.clone()).collect();
         self.set_work(name, Work::Up(up));
         out.push(Effect::Announce(Change::Restarting { service: name.clone() }));
@@ -311,7 +311,7 @@ impl World {
         out: &mut Out,
     ) {
         let Some(service) = self.services.get(name) else { return };
-        let containers = self.containers(name);
+        let containers = self.containers_in_play(name);
         // What runs of it may be on its way down: the last run was making it anew.
         let giving_way = match entry {
             Entry::Starting => giving_way(&service.wanted.project, &containers),

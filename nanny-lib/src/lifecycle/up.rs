@@ -285,7 +285,7 @@ impl World {
             let mut up = self.new_up(name, StartOptions::default(), now);
             up.part_of = Some(id);
             // The very containers that were stopped: this is no time for news in their files.
-            let containers = self.containers(name).into_iter();
+            let containers = self.containers_in_play(name).into_iter();
             up.progress.as_is = containers.map(|container| container.id.clone()).collect();
             self.begin_up(name, up, None, now, out);
         }
@@ -321,7 +321,7 @@ impl World {
     pub(super) fn is_complete(&self, name: &ServiceName) -> bool {
         let Some(service) = self.services.get(name) else { return false };
         let project = &service.wanted.project;
-        let containers = self.containers(name);
+        let containers = self.containers_in_play(name);
         let runs = |key: &String| {
             containers.iter().filter(|c| project.part_of(c) == Some(key)).any(|container| {
                 matches!(container.state, ContainerState::Running | ContainerState::Paused)

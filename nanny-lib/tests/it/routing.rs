@@ -1,10 +1,11 @@
 //! Which backend a service goes to, and what one backend is to the services of another.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nanny_lib::backend::{Capabilities, ContainerSpec, MemoryBackend, RestartPolicy};
 use nanny_lib::manifest::{FixedSource, Manifest, Service};
-use nanny_lib::project::Project;
+use nanny_lib::project::{Project, labels};
 use nanny_lib::{Error, Nanny, StartOptions, Status, StopOptions};
 
 use crate::house::{cpu, gpu, name};
@@ -65,6 +66,54 @@ async fn a_command_that_ends_is_run_again_as_its_manifest_says() {
     engines.commands.exit("c", 0);
     nanny.wait_until(|seen| seen.services["c"].status == Status::Stopped).await.unwrap();
     assert_eq!(engines.commands.runs("c"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gpu_command_of_a_service_that_is_gone_still_has_the_gpu() {
+    let engines = Engines::new();
+    let mut service = command("c", true);
+    let mut project = (*service.project).clone();
+    let part = project.parts.get_mut("main").expect("it has one part");
+    part.spec.labels.insert(labels::GPU.to_owned(), "required".to_owned());
+    service.project = project.into();
+    let nanny = engines.nanny([service]).await;
+    start(&nanny, "c").await;
+    drop(nanny);
+
+    let nanny = engines.nanny([gpu("a")]).await;
+    let error = nanny.start("a", StartOptions::default()).await.unwrap_err();
+    assert!(matches!(&error, Error::GpuConflict { holders } if *holders == ["c"]), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_on_another_engine_keeps_nobody_from_being_started_again() {
+    let engines = Engines::new();
+    let journal = tempfile::tempdir().expect("a directory");
+    let nanny = async |backend| {
+        let mut service = on(backend, cpu("a"));
+        let mut project = (*service.project).clone();
+        project.parts.get_mut("main").expect("it has one part").restart = RestartPolicy::Always;
+        service.project = project.into();
+        let mut builder = Nanny::builder().source(FixedSource::new([service]));
+        for engine in [&engines.first, &engines.second] {
+            builder = builder.backend(Arc::new(engine.clone()));
+        }
+        builder.state_dir(journal.path()).boot(backend).start().await.expect("a nanny starts")
+    };
+    let before = nanny("first").await;
+    start(&before, "a").await;
+    before.stop("a", StopOptions::default()).await.unwrap();
+    before.shutdown().await;
+    let before = nanny("second").await;
+    start(&before, "a").await;
+    before.shutdown().await;
+    engines.second.exit("a-main-1", 1);
+
+    let after = nanny("second").await;
+    let seen = after.wait_until(|seen| seen.services["a"].is_running);
+    let seen = tokio::time::timeout(Duration::from_secs(60), seen).await;
+    seen.expect("it is started again").unwrap();
+    assert_eq!(engines.running(), [vec![], vec![], vec!["a-main-1".to_owned()]]);
 }
 
 /// The same service, asking for a backend.

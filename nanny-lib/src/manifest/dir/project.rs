@@ -99,7 +99,7 @@ fn process(
         },
         ..ContainerSpec::default()
     };
-    if manifest.gpu_required && !manifest.gpus.devices.is_empty() {
+    if !manifest.gpus.devices.is_empty() {
         let device_ids = manifest.gpus.devices.clone();
         spec.gpus.push(GpuDevices { device_ids, ..GpuDevices::default() });
     }
