@@ -280,3 +280,36 @@ fn a_token_that_is_no_text_is_not_taken_for_none() {
     command.env("NANNY_TOKEN", OsStr::from_bytes(b"secret\xff"));
     refused(&mut command, &["NANNY_TOKEN must hold one word of visible ASCII"]);
 }
+
+#[test]
+fn h11_a_log_that_cannot_be_written_ends_nobody() {
+    let house = empty_house();
+    let door = house.path().join("door");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = serve(house.path(), &ANY_PORT);
+    command.arg("--unix-socket").arg(&door).stderr(full);
+    let mut child = command.spawn().unwrap();
+    let mut ask = || {
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none(), "{ended:?}");
+        let mut stream = UnixStream::connect(&door).ok()?;
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok().map(|_| answer)
+    };
+    let mut answer = None;
+    for _ in 0..600 {
+        answer = ask();
+        if answer.is_some() {
+            break;
+        }
+        #[expect(clippy::disallowed_methods, reason = "another process is waited for")]
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // One more, after what the first had to log.
+    let answers = [answer, ask()].map(|answer| answer.unwrap_or_default());
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 ")), "{answers:?}");
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
