@@ -276,7 +276,7 @@ impl ContainerBackend for ProcessBackend {
                     }
                     _ => {}
                 }
-                if found.info.uses_gpu && !self.has_gpus() {
+                if found.names_gpus && !self.has_gpus() {
                     let message = "it asks for a GPU, and there is no NVIDIA driver here";
                     return Err(BackendError::new(ErrorKind::Unsupported, "start", message).on(id));
                 }

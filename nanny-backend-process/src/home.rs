@@ -19,6 +19,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{ContainerInfo, ContainerState, Exit};
+use nanny_lib::project::labels;
 use rustix::fs::OFlags;
 
 use crate::kernel::{self, Identity, Process};
@@ -203,7 +204,7 @@ impl Home {
         let mut info = ContainerInfo::new(self.id.clone(), self.name()?, String::new());
         if let Some(saved) = saved {
             info.labels.clone_from(&saved.labels);
-            info.uses_gpu = saved.uses_gpu;
+            info.uses_gpu = saved.names_gpus || saved.labels.contains_key(labels::GPU);
         }
         info.state = sight.state();
         info.started_at = sight.record.started_at;

@@ -23,7 +23,8 @@ pub(crate) struct Saved {
     pub(crate) working_dir: Option<String>,
     pub(crate) stop_signal: i32,
     pub(crate) stop_grace: Duration,
-    pub(crate) uses_gpu: bool,
+    /// It is to see only certain GPUs.
+    pub(crate) names_gpus: bool,
     pub(crate) ulimits: Vec<(String, Option<u64>, Option<u64>)>,
     pub(crate) bounds: Bounds,
     /// Bytes that its log may take up.
@@ -163,7 +164,7 @@ pub(crate) fn to_saved(spec: &ContainerSpec, log_bytes: u64) -> Result<Saved> {
             None => signal::TERM,
         },
         stop_grace: stop_grace.unwrap_or(GRACE),
-        uses_gpu: !gpus.is_empty(),
+        names_gpus: !gpus.is_empty(),
         ulimits: ulimits.iter().map(|ulimit| check.ulimit(ulimit)).collect::<Result<_>>()?,
         bounds: check.limits(limits)?,
         log_bytes,

@@ -30,6 +30,7 @@ pub(crate) struct Found {
     pub(crate) info: ContainerInfo,
     pub(crate) record: Record,
     pub(crate) life: Life,
+    pub(crate) names_gpus: bool,
     pub(crate) memory_limit_bytes: Option<u64>,
 }
 
@@ -104,8 +105,9 @@ impl Store {
             io::ErrorKind::NotFound => not_found(operation, &home.id),
             _ => from_io(operation, home.id.as_str(), "its name", &error),
         })?;
+        let names_gpus = saved.as_ref().is_some_and(|saved| saved.names_gpus);
         let memory_limit_bytes = saved.and_then(|saved| saved.bounds.memory_bytes);
-        Ok(Found { info, record: sight.record, life: sight.life, memory_limit_bytes })
+        Ok(Found { info, record: sight.record, life: sight.life, names_gpus, memory_limit_bytes })
     }
 
     /// All containers, each with what is another value once it was written about.

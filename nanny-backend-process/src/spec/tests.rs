@@ -68,11 +68,11 @@ fn gpus_are_chosen_by_a_variable() {
     let mut spec = plain();
     spec.gpus = gpus(&["GPU-1", "GPU-2"]);
     let saved = to_saved(&spec, 1).unwrap();
-    assert!(saved.uses_gpu);
+    assert!(saved.names_gpus);
     assert_eq!(saved.environment.0[CHOICE].as_deref(), Some("GPU-1,GPU-2"));
     spec.gpus = vec![GpuDevices { count: Some(-1), ..GpuDevices::default() }];
     let saved = to_saved(&spec, 1).unwrap();
-    assert!(saved.uses_gpu);
+    assert!(saved.names_gpus);
     assert_eq!(saved.environment.0[CHOICE], None);
     spec.gpus[0].count = Some(1);
     assert_eq!(to_saved(&spec, 1).unwrap_err().kind(), ErrorKind::Unsupported);

@@ -61,6 +61,7 @@ fn main() -> ExitCode {
             names_that_were_half_given_are_free;
         surroundings: a_program_inherits_nothing_of_ours,
             only_the_owner_may_read_what_is_kept,
+            who_says_that_it_needs_a_gpu_is_believed,
             why_a_start_failed_is_told_and_kept,
             a_program_that_knows_nothing_of_shims_is_told_so,
             no_child_of_ours_is_left;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nanny_lib::backend::{ContainerBackend as _, ContainerState, ErrorKind};
+use nanny_lib::project::labels;
 
 use crate::house::{House, shims, spec, until};
 use crate::killed::{Owner, WORD};
@@ -128,4 +129,18 @@ fn children() -> Vec<(i32, String)> {
         Some((pid.parse().ok()?, state.trim().to_owned()))
     };
     list.lines().filter_map(child).collect()
+}
+
+pub(crate) async fn who_says_that_it_needs_a_gpu_is_believed() {
+    // And started, whatever drivers are here: it has asked for no GPU by name.
+    let house = House::with(|config| config.gpu_signs = vec!["/nonexistent".into()]);
+    let mut wanted = spec("a", "sleep 1000");
+    wanted.labels.insert(labels::GPU.to_owned(), "required".to_owned());
+    let id = house.backend.create(&wanted).await.unwrap();
+    house.backend.start(&id).await.unwrap();
+    let plain = house.created("b", "true").await;
+    assert_eq!(
+        (house.inspect(&id).await.uses_gpu, house.inspect(&plain).await.uses_gpu),
+        (true, false)
+    );
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::ContainerInfo;
 use crate::name::{ContainerId, ServiceName};
-use crate::project::labels;
 
 /// Every container of one engine. All changes go through [`Containers::put`] and
 /// [`Containers::remove`], which keep the two indexes true.
@@ -65,8 +64,7 @@ impl Containers {
     ) -> Handover {
         let id = container.id.clone();
         let was = self.remove(&id);
-        let needs_gpu = container.uses_gpu || container.labels.contains_key(labels::GPU);
-        if needs_gpu && container.state.holds() && owner.is_none() {
+        if container.uses_gpu && container.state.holds() && owner.is_none() {
             self.foreign_gpu.insert(id.clone());
         }
         match self.by_name.get_mut(&container.name) {

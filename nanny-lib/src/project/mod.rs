@@ -36,8 +36,8 @@ pub mod labels {
     /// The directory that the service was read from: with the service's name, proof that a container
     /// is its own, whatever its project is called by now.
     pub const ORIGIN: &str = "dev.nanny.origin";
-    /// The service needs a GPU, whatever the container asks its engine for: also a nanny that does not
-    /// know the service sees that a GPU is taken.
+    /// On a plain command, which asks nobody for a device: it needs a GPU. So also a nanny that does
+    /// not know the service sees that a GPU is taken.
     pub const GPU: &str = "dev.nanny.gpu";
     /// The hash of the spec a container was made from.
     pub const SPEC_HASH: &str = "dev.nanny.spec-hash";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nanny_lib::backend::{Capabilities, ContainerSpec, MemoryBackend, RestartPolicy};
 use nanny_lib::manifest::{FixedSource, Manifest, Service};
-use nanny_lib::project::{Project, labels};
+use nanny_lib::project::Project;
 use nanny_lib::{Error, Nanny, StartOptions, Status, StopOptions};
 
 use crate::house::{cpu, gpu, name};
@@ -66,23 +66,6 @@ async fn a_command_that_ends_is_run_again_as_its_manifest_says() {
     engines.commands.exit("c", 0);
     nanny.wait_until(|seen| seen.services["c"].status == Status::Stopped).await.unwrap();
     assert_eq!(engines.commands.runs("c"), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_gpu_command_of_a_service_that_is_gone_still_has_the_gpu() {
-    let engines = Engines::new();
-    let mut service = command("c", true);
-    let mut project = (*service.project).clone();
-    let part = project.parts.get_mut("main").expect("it has one part");
-    part.spec.labels.insert(labels::GPU.to_owned(), "required".to_owned());
-    service.project = project.into();
-    let nanny = engines.nanny([service]).await;
-    start(&nanny, "c").await;
-    drop(nanny);
-
-    let nanny = engines.nanny([gpu("a")]).await;
-    let error = nanny.start("a", StartOptions::default()).await.unwrap_err();
-    assert!(matches!(&error, Error::GpuConflict { holders } if *holders == ["c"]), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]

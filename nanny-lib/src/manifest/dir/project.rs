@@ -103,6 +103,9 @@ fn process(
         let device_ids = manifest.gpus.devices.clone();
         spec.gpus.push(GpuDevices { device_ids, ..GpuDevices::default() });
     }
+    if manifest.gpu_required {
+        spec.labels.insert(labels::GPU.to_owned(), "required".to_owned());
+    }
     let mut project = Project::single(manifest.name.as_str(), spec);
     for part in project.parts.values_mut() {
         part.restart = manifest.on_exit;

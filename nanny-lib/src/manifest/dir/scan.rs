@@ -103,9 +103,6 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
         let home = absolute.to_string_lossy();
         for part in project.parts.values_mut() {
             part.spec.labels.insert(labels::ORIGIN.to_owned(), home.clone().into_owned());
-            if manifest.gpu_required {
-                part.spec.labels.insert(labels::GPU.to_owned(), "required".to_owned());
-            }
         }
         if settings.protected.contains(&project.name) {
             manifest.protected = Some("the nanny itself runs in its project".to_owned());

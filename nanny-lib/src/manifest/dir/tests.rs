@@ -293,6 +293,7 @@ async fn a_command_has_what_its_manifest_gives_it() {
     let value = |name: &str| spec.environment.0[name].as_deref();
     assert_eq!((value("PORT"), value("MODEL"), value("HOME")), (Some("8000"), Some("small"), None));
     assert_eq!(spec.gpus[0].device_ids, ["GPU-1"]);
+    assert!(spec.labels.contains_key(crate::project::labels::GPU));
     assert_eq!((spec.limits.nano_cpus, spec.limits.memory), (500_000_000, 1 << 30));
 }
 
