@@ -101,6 +101,8 @@ const KNOWN: &[(&str, ErrorKind)] = &[
     ("invalid reference format", ErrorKind::Invalid),
     ("no such file or directory", ErrorKind::Invalid),
     ("a command that was not found", ErrorKind::Invalid),
+    ("invalid mount option", ErrorKind::Invalid),
+    ("no matching entries in passwd file", ErrorKind::Invalid),
 ];
 
 fn kind_of(status: u16, message: &str) -> ErrorKind {
@@ -164,6 +166,11 @@ mod tests {
             ),
             ("invalid config provided: invalid namespace type bogus specified", ErrorKind::Invalid),
             ("statfs /no/such: no such file or directory", ErrorKind::Invalid),
+            ("unknown mount option \"bogus\": invalid mount option", ErrorKind::Invalid),
+            (
+                "unable to find user ghost: no matching entries in passwd file",
+                ErrorKind::Invalid,
+            ),
             ("something that nobody has seen yet", ErrorKind::Other),
         ];
         for (words, kind) in cases {
