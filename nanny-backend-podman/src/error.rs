@@ -167,10 +167,7 @@ mod tests {
             ("invalid config provided: invalid namespace type bogus specified", ErrorKind::Invalid),
             ("statfs /no/such: no such file or directory", ErrorKind::Invalid),
             ("unknown mount option \"bogus\": invalid mount option", ErrorKind::Invalid),
-            (
-                "unable to find user ghost: no matching entries in passwd file",
-                ErrorKind::Invalid,
-            ),
+            ("unable to find user ghost: no matching entries in passwd file", ErrorKind::Invalid),
             ("something that nobody has seen yet", ErrorKind::Other),
         ];
         for (words, kind) in cases {

@@ -64,7 +64,8 @@
 //!   Podman itself would use another one and say nothing.
 //! - Where Docker makes the missing source of a bind mount, so does this backend, on its own machine:
 //!   the socket's. An engine elsewhere fails the create instead.
-//! - `shm_size` has no effect with another's IPC namespace, as on Docker; Podman would refuse both.
+//! - `shm_size` has no effect with another's IPC namespace, or none, as on Docker; Podman would refuse
+//!   both.
 //! - The log drivers `json-file` and `local` are Podman's `k8s-file`. It does not rotate, it begins
 //!   anew: `max-size` times `max-file` is how much it keeps.
 //! - A short name such as `ollama/ollama` is what Podman has under it, else Docker Hub's; a base image

@@ -185,7 +185,8 @@ pub(crate) fn to_body(spec: &ContainerSpec, around: &Surroundings) -> Result<Vec
         }
     }
     // It would be that of a namespace of its own.
-    let own_ipc = !ipc.as_deref().is_some_and(|ipc| ipc == "host" || ipc.contains(':'));
+    let own_ipc =
+        !ipc.as_deref().is_some_and(|ipc| matches!(ipc, "host" | "none") || ipc.contains(':'));
     if let Some(size) = shm_size.filter(|_| own_ipc) {
         body = body.shm_size(convert.signed("shm_size", size)?);
     }
