@@ -414,7 +414,8 @@ impl Convert<'_> {
             hugepage_limits: None,
             memory: Some(memory),
             network: None,
-            pids: pids.map(|limit| LinuxPids { limit: Some(limit) }),
+            // Where nothing is said, Podman allows 2048. As on Docker, zero is no limit.
+            pids: Some(LinuxPids { limit: Some(pids.filter(|limit| *limit != 0).unwrap_or(-1)) }),
             rdma: None,
             unified: None,
         })

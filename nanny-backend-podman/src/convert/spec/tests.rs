@@ -224,6 +224,14 @@ fn limits_arrive_in_the_kernels_terms() {
 }
 
 #[test]
+fn processes_are_without_limit_unless_one_is_asked_for() {
+    for (asked, sent) in [(None, -1), (Some(0), -1), (Some(-1), -1), (Some(9), 9)] {
+        let body = changed(|spec| spec.limits.pids = asked);
+        assert_eq!(body["resource_limits"]["pids"]["limit"], sent, "{asked:?}");
+    }
+}
+
+#[test]
 fn limits_that_the_machine_has_are_kept_when_others_are_set() {
     let most = Most { files: Some(500), processes: Some(PODMANS_MOST) };
     assert!(rlimits(&[], most).is_empty());
