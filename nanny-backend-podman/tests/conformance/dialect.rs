@@ -125,7 +125,7 @@ async fn everything(bench: Bench) -> Outcome {
 
     let mut spec = bench.spec(
         "grep 'open files' /proc/self/limits; ls -d /made /vol /tmpfs /anon /ro; \
-         grep -E ' (/scratch|/dev/shm) ' /proc/mounts; cat /proc/sys/net/core/somaxconn \
+         grep -E ' (/scratch|/tmpfs|/dev/shm) ' /proc/mounts; cat /proc/sys/net/core/somaxconn \
          /etc/resolv.conf /etc/hosts /sys/class/net/eth0/address; \
          touch /ro/x 2>/dev/null || echo read-only; hostname; pwd; id -u; id -G; \
          ls /dev/null2; grep NoNewPrivs /proc/self/status; grep -w Seccomp /proc/self/status; \
@@ -207,6 +207,10 @@ async fn everything(bench: Bench) -> Outcome {
     ] {
         let (log, wanted) = (squeezed(&log), squeezed(wanted));
         assert!(log.contains(&wanted), "no {wanted:?} in {log}");
+    }
+    for tmpfs in [" /tmpfs tmpfs ", " /scratch tmpfs "] {
+        let runs_nothing = |line: &str| line.contains(tmpfs) && line.contains("noexec");
+        assert!(log.lines().any(runs_nothing), "{log}");
     }
     assert!(log.contains("NoNewPrivs:\t1") && log.contains("Seccomp:\t0"), "{log}");
     assert!(made.is_dir(), "the source of a bind mount was not made");

@@ -48,6 +48,7 @@ pub(super) fn mounts(
             }
             MountKind::Anonymous => sorted.volumes.push(volume("", target, options)),
             MountKind::Tmpfs { size, mode } => {
+                options.push("noexec".to_owned());
                 options.extend(size.map(|bytes| format!("size={bytes}")));
                 options.extend(mode.map(|mode| format!("mode={mode:o}")));
                 sorted.mounts.push(entry("tmpfs", "tmpfs", target, options));
@@ -59,7 +60,11 @@ pub(super) fn mounts(
     }
     for (target, options) in tmpfs {
         let options = options.split(',').filter(|option| !option.is_empty());
-        let options = options.map(str::to_owned).collect();
+        let mut options: Vec<_> = options.map(str::to_owned).collect();
+        // As on Docker, nothing in it runs unless that is asked for.
+        if !options.iter().any(|option| matches!(option.as_str(), "exec" | "noexec")) {
+            options.push("noexec".to_owned());
+        }
         sorted.mounts.push(entry("tmpfs", "tmpfs", target, options));
     }
     Ok(sorted)

@@ -130,7 +130,8 @@ fn mounts_and_devices_arrive_with_their_options() {
             Mount::new("/a", MountKind::Anonymous),
             Mount::new("/t", MountKind::Tmpfs { size: Some(7), mode: Some(0o1777) }),
         ];
-        spec.tmpfs = [("/u".to_owned(), "size=1m,mode=755".to_owned())].into();
+        let tmpfs = [("/u", "size=1m,mode=755"), ("/x", "exec")];
+        spec.tmpfs = tmpfs.map(|(target, options)| (target.to_owned(), options.to_owned())).into();
         spec.devices = vec![DeviceMapping::new("/dev/x"), DeviceMapping::new("a.b/c=d")];
         spec.device_cgroup_rules = words(&["c 1:* mr"]);
     });
@@ -138,8 +139,9 @@ fn mounts_and_devices_arrive_with_their_options() {
     let mounts = json!([
         mount("bind", "/host", "/ro", &["ro", "rbind"]),
         mount("bind", "/s", "/s", &["rw", "bind", "rshared", "Z"]),
-        mount("tmpfs", "tmpfs", "/t", &["rw", "size=7", "mode=1777"]),
-        mount("tmpfs", "tmpfs", "/u", &["size=1m", "mode=755"]),
+        mount("tmpfs", "tmpfs", "/t", &["rw", "noexec", "size=7", "mode=1777"]),
+        mount("tmpfs", "tmpfs", "/u", &["size=1m", "mode=755", "noexec"]),
+        mount("tmpfs", "tmpfs", "/x", &["exec"]),
     ]);
     assert_eq!(body["mounts"], mounts);
     let volumes = json!([
