@@ -19,8 +19,9 @@ pub(crate) async fn build(
         let message = format!("a build cannot honour {}", spec.unsupported.join(", "));
         return Err(BackendError::new(ErrorKind::Unsupported, "build", message).on(name));
     }
+    let network = network(spec)?;
     let context = Context::gather(spec.clone()).await.map_err(|fault| fault.on(name))?;
-    let path = format!("/build?{}", query(spec, context.dockerfile()));
+    let path = format!("/build?{}", query(spec, network, context.dockerfile()));
     let post = |pieces| async move {
         Ok(connection.upload("build", name, &path, Payload::Archive(pieces)))
     };
@@ -28,8 +29,22 @@ pub(crate) async fn build(
     carry_out(context, name, post, judge, progress).await
 }
 
-/// What is asked of the builder.
-fn query(spec: &BuildSpec, dockerfile: &str) -> String {
+/// How the builder is told of the network: of all there are, its API has the host's, and none.
+fn network(spec: &BuildSpec) -> Result<Option<&'static str>> {
+    match spec.network.as_deref() {
+        None | Some("default" | "host") => Ok(None),
+        Some("none") => Ok(Some("NetworkDisabled")),
+        Some(other) => {
+            let message = format!("network {other:?}: Podman builds on the host's, or on none");
+            let name = spec.tags.first().map_or("", String::as_str);
+            Err(BackendError::new(ErrorKind::Unsupported, "build", message).on(name))
+        }
+    }
+}
+
+/// What is asked of the builder. Where it might look for layers is not: it takes no names with tags,
+/// and what it has is at hand anyway.
+fn query(spec: &BuildSpec, network: Option<&str>, dockerfile: &str) -> String {
     let json = |value: serde_json::Result<String>| value.unwrap_or_default();
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("dockerfile", dockerfile);
@@ -48,9 +63,6 @@ fn query(spec: &BuildSpec, dockerfile: &str) -> String {
     if !spec.labels.is_empty() {
         query.append_pair("labels", &json(serde_json::to_string(&spec.labels)));
     }
-    if !spec.cache_from.is_empty() {
-        query.append_pair("cachefrom", &json(serde_json::to_string(&spec.cache_from)));
-    }
     if !spec.extra_hosts.is_empty() {
         query.append_pair("extrahosts", &json(serde_json::to_string(&spec.extra_hosts)));
     }
@@ -58,10 +70,11 @@ fn query(spec: &BuildSpec, dockerfile: &str) -> String {
     let fields = [
         ("target", spec.target.as_deref()),
         ("platform", spec.platform.as_deref()),
-        ("networkmode", spec.network.as_deref()),
+        ("networkmode", network),
         ("shmsize", shm_size.as_deref()),
         ("nocache", spec.no_cache.then_some("true")),
-        ("pull", spec.pull.then_some("true")),
+        // Its `pull` means "if it is not there".
+        ("pullpolicy", spec.pull.then_some("always")),
     ];
     for (field, value) in fields {
         if let Some(value) = value {
@@ -85,10 +98,9 @@ mod tests {
         spec.target = Some("last".to_owned());
         spec.cache_from = vec!["web:0".to_owned()];
         spec.platform = Some("linux/amd64".to_owned());
-        spec.network = Some("host".to_owned());
         spec.extra_hosts = vec!["h:1.2.3.4".to_owned()];
         (spec.no_cache, spec.pull, spec.shm_size) = (true, true, Some(7));
-        let query = query(&spec, "sub/Dockerfile");
+        let query = query(&spec, Some("NetworkDisabled"), "sub/Dockerfile");
         let mut pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         pairs.retain(|(name, _)| {
             !matches!(name.as_str(), "rm" | "forcerm" | "layers" | "outputformat")
@@ -96,19 +108,32 @@ mod tests {
         pairs.sort();
         let wanted = [
             ("buildargs", r#"{"A":"x y&z"}"#),
-            ("cachefrom", r#"["web:0"]"#),
             ("dockerfile", "sub/Dockerfile"),
             ("extrahosts", r#"["h:1.2.3.4"]"#),
             ("labels", r#"{"l":"v"}"#),
-            ("networkmode", "host"),
+            ("networkmode", "NetworkDisabled"),
             ("nocache", "true"),
             ("platform", "linux/amd64"),
-            ("pull", "true"),
+            ("pullpolicy", "always"),
             ("shmsize", "7"),
             ("t", "other:2"),
             ("t", "web:1"),
             ("target", "last"),
         ];
         assert_eq!(pairs, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn a_build_is_on_the_hosts_network_or_on_none() {
+        let told = |asked: Option<&str>| {
+            let mut spec = BuildSpec::new("web:1", "/context");
+            spec.network = asked.map(str::to_owned);
+            network(&spec).map_err(|error| (error.kind(), error.to_string()))
+        };
+        assert_eq!((told(None), told(Some("host"))), (Ok(None), Ok(None)));
+        assert_eq!(told(Some("none")), Ok(Some("NetworkDisabled")));
+        let (kind, words) = told(Some("backbone")).unwrap_err();
+        assert_eq!(kind, ErrorKind::Unsupported);
+        assert!(words.contains("backbone"), "{words}");
     }
 }

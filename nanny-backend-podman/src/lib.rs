@@ -48,6 +48,8 @@
 //!   shows as an exit, unless a list met it on its way.
 //! - A build of what was built before makes another image: with `pull_policy: build`, each start makes
 //!   the container anew.
+//! - The commands of a build run on the host's network, or, with `network: none`, on none; a build on
+//!   another is unsupported. `cache_from` has no effect: the engine's own layers are what it looks at.
 //! - It starts no container with an init in a PID namespace that is not its own (`init` with
 //!   `pid: host`).
 //! - A container on several networks asks the name server of one after the other, and 4.3 waits 5 s and
