@@ -91,23 +91,35 @@ struct Message {
 
 /// What the engine calls the image that `reference` means, and what it knows about it.
 ///
-/// A short name means what Podman finds by it, and else, as for Docker, an image of Docker Hub.
+/// A short name means what was made here, and else, as for Docker, an image of Docker Hub. It is not
+/// asked for as it is: Podman would take any image whose name ends so, whosever it is.
 pub(crate) async fn find(
     connection: &Connection,
     operation: &'static str,
     reference: &str,
 ) -> Result<Option<(String, ImageInspected)>> {
     let reference = checked(operation, reference)?;
-    let full = qualified(reference);
-    for name in [reference, &full] {
+    for name in meanings(reference) {
         let path = format!("/images/{name}/json");
         match connection.get::<ImageInspected>(operation, reference, LOOK, &path).await {
-            Ok(image) => return Ok(Some((name.to_owned(), image))),
+            Ok(image) => return Ok(Some((name, image))),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
     Ok(None)
+}
+
+/// The whole names that `reference` may stand for, the likeliest first.
+fn meanings(reference: &str) -> Vec<String> {
+    let digits = reference.strip_prefix("sha256:").unwrap_or(reference);
+    let full = qualified(reference);
+    if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        || full == reference
+    {
+        return vec![reference.to_owned()];
+    }
+    vec![format!("localhost/{reference}"), full]
 }
 
 /// With its registry, which is Docker Hub unless it names one.
@@ -141,6 +153,18 @@ mod tests {
         assert_eq!(qualified("ollama/ollama"), "docker.io/ollama/ollama");
         for full in ["localhost/x:1", "ghcr.io/a/b", "127.0.0.1:5000/a", "docker.io/a/b@sha256:0"] {
             assert_eq!(qualified(full), full);
+        }
+    }
+
+    #[test]
+    fn a_short_name_is_ours_or_docker_hubs_and_nobody_elses() {
+        assert_eq!(meanings("redis:7"), ["localhost/redis:7", "docker.io/library/redis:7"]);
+        assert_eq!(meanings("me/redis"), ["localhost/me/redis", "docker.io/me/redis"]);
+        // It might begin an identifier, too.
+        assert_eq!(meanings("cafe"), ["localhost/cafe", "docker.io/library/cafe"]);
+        let id = "0a".repeat(32);
+        for whole in ["ghcr.io/me/redis:7", "localhost/x", &id, &format!("sha256:{id}")] {
+            assert_eq!(meanings(whole), [whole]);
         }
     }
 

@@ -70,8 +70,9 @@
 //!   both.
 //! - The log drivers `json-file` and `local` are Podman's `k8s-file`. It does not rotate, it begins
 //!   anew: `max-size` times `max-file` is how much it keeps.
-//! - A short name such as `ollama/ollama` is what Podman has under it, else Docker Hub's; a base image
-//!   in a recipe is Podman's to find, by its `registries.conf`.
+//! - A short name such as `ollama/ollama` is an image made here, `localhost/ollama/ollama`, else Docker
+//!   Hub's, and never one of another registry; an image is named by its whole identifier alone. A base
+//!   image in a recipe is Podman's to find, by its `registries.conf`.
 //! - Memory in statistics includes the page cache.
 //! - Unsupported by name: `domainname`, `links`, ranges of host ports, seccomp profiles, volume
 //!   subpaths and labels, `gw_priority`, link-local addresses and reserved ones, driver options of an

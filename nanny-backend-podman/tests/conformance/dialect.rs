@@ -416,6 +416,16 @@ async fn names(bench: Bench) -> Outcome {
     let short = images.inspect(super::IMAGE).await?.ok_or("the short name is not found")?;
     let long = images.inspect(&format!("localhost/{}", super::IMAGE)).await?;
     assert_eq!(Some(&short), long.as_ref());
+    // Of what others have, nothing is taken for it because it ends alike or begins an identifier.
+    let others = format!("ghcr.io/somebody/{}/theirs:1", bench.name);
+    bench.by_hand(&["tag", super::IMAGE, &others]).await?;
+    let alike = images.inspect(&format!("{}/theirs:1", bench.name)).await;
+    let whole = images.inspect(&others).await;
+    bench.by_hand(&["untag", &short.id, &others]).await?;
+    assert_eq!((alike?, whole?.as_ref()), (None, Some(&short)));
+    let digits = short.id.trim_start_matches("sha256:");
+    assert_eq!(images.inspect(&digits[..12]).await?, None);
+    assert_eq!(images.inspect(digits).await?.as_ref(), Some(&short));
     // What is Docker Hub's has no other name in a Compose file.
     let full = format!("docker.io/{}/{}:1", bench.name, "hub");
     bench.by_hand(&["tag", super::IMAGE, &full]).await?;
