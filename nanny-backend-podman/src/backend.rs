@@ -26,7 +26,7 @@ use crate::networks::PodmanNetworks;
 use crate::starts::FailedStarts;
 use crate::stops::Stops;
 use crate::volumes::PodmanVolumes;
-use crate::{events, limits, logs};
+use crate::{events, gateway, limits, logs};
 
 /// Containers of a Podman.
 ///
@@ -117,7 +117,8 @@ impl PodmanBackend {
             Some(socket) => limits::most(socket).await,
             None => Most::default(),
         };
-        Ok(Surroundings { image: name, health_test, most })
+        let gateway = gateway::look_up(&self.connection, spec).await?;
+        Ok(Surroundings { image: name, health_test, most, gateway })
     }
 
     /// Podman takes any runtime that it does not know for its usual one.

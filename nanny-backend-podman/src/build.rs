@@ -6,8 +6,8 @@ use nanny_engine_formats::{Context, carry_out};
 use nanny_lib::backend::{BackendError, BuildProgress, BuildSpec, ErrorKind, Result};
 
 use crate::connection::Connection;
-use crate::error;
 use crate::wire::Payload;
+use crate::{error, gateway};
 
 pub(crate) async fn build(
     connection: &Connection,
@@ -64,7 +64,13 @@ fn query(spec: &BuildSpec, network: Option<&str>, dockerfile: &str) -> String {
         query.append_pair("labels", &json(serde_json::to_string(&spec.labels)));
     }
     if !spec.extra_hosts.is_empty() {
-        query.append_pair("extrahosts", &json(serde_json::to_string(&spec.extra_hosts)));
+        // On the host's network, the host is near.
+        let near = |host: &String| match host.strip_suffix(gateway::WORD) {
+            Some(name) => format!("{name}:127.0.0.1"),
+            None => host.clone(),
+        };
+        let hosts: Vec<_> = spec.extra_hosts.iter().map(near).collect();
+        query.append_pair("extrahosts", &json(serde_json::to_string(&hosts)));
     }
     let shm_size = spec.shm_size.map(|bytes| bytes.to_string());
     let fields = [
@@ -98,7 +104,7 @@ mod tests {
         spec.target = Some("last".to_owned());
         spec.cache_from = vec!["web:0".to_owned()];
         spec.platform = Some("linux/amd64".to_owned());
-        spec.extra_hosts = vec!["h:1.2.3.4".to_owned()];
+        spec.extra_hosts = vec!["h:1.2.3.4".to_owned(), "g:host-gateway".to_owned()];
         (spec.no_cache, spec.pull, spec.shm_size) = (true, true, Some(7));
         let query = query(&spec, Some("NetworkDisabled"), "sub/Dockerfile");
         let mut pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
@@ -109,7 +115,7 @@ mod tests {
         let wanted = [
             ("buildargs", r#"{"A":"x y&z"}"#),
             ("dockerfile", "sub/Dockerfile"),
-            ("extrahosts", r#"["h:1.2.3.4"]"#),
+            ("extrahosts", r#"["h:1.2.3.4","g:127.0.0.1"]"#),
             ("labels", r#"{"l":"v"}"#),
             ("networkmode", "NetworkDisabled"),
             ("nocache", "true"),

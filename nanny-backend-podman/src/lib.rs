@@ -73,6 +73,10 @@
 //! - A short name such as `ollama/ollama` is an image made here, `localhost/ollama/ollama`, else Docker
 //!   Hub's, and never one of another registry; an image is named by its whole identifier alone. A base
 //!   image in a recipe is Podman's to find, by its `registries.conf`.
+//! - `host-gateway` in `extra_hosts` is, when a container is made, the gateway of the first of its
+//!   networks that has one, 127.0.0.1 on the host's network and in builds. Where there is none, and
+//!   always without root, it is unsupported: Podman itself gives the host the name
+//!   `host.containers.internal`. Podman's own network must be called `podman` for it.
 //! - Memory in statistics includes the page cache.
 //! - Unsupported by name: `domainname`, `links`, ranges of host ports, seccomp profiles, volume
 //!   subpaths and labels, `gw_priority`, link-local addresses and reserved ones, driver options of an
@@ -89,6 +93,7 @@ mod connection;
 mod convert;
 mod error;
 mod events;
+mod gateway;
 mod health;
 mod images;
 mod limits;

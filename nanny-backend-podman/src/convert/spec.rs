@@ -7,6 +7,7 @@ mod security;
 mod signals;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use nanny_lib::backend::{
@@ -25,6 +26,7 @@ use self::devices::{cgroup_rules, devices, gpus};
 use self::mounts::{Mounts, mounts};
 use self::networks::{Networks, networks};
 use self::security::{Security, security};
+use crate::gateway;
 
 /// The annotation that notes which CDI devices a container was given.
 pub(super) const DEVICES: &str = "dev.nanny.cdi-devices";
@@ -38,6 +40,8 @@ pub(crate) struct Surroundings {
     pub(crate) health_test: Option<Vec<String>>,
     /// How many files and processes this machine allows at most, where it is the engine's.
     pub(crate) most: Most,
+    /// By which address the container reaches the host, if it asks for that and there is one.
+    pub(crate) gateway: Option<IpAddr>,
 }
 
 /// The limits of the machine.
@@ -159,7 +163,7 @@ pub(crate) fn to_body(spec: &ContainerSpec, around: &Surroundings) -> Result<Vec
         .dns_server(servers)
         .dns_option(options)
         .dns_search(search)
-        .hosts_add(extra_hosts)
+        .hosts_add(convert.hosts(extra_hosts, around.gateway)?)
         .oci_runtime(runtime)
         .r_limits(rlimits(ulimits, around.most))
         .cgroup_parent(&limits.cgroup_parent)
@@ -263,6 +267,22 @@ impl Convert<'_> {
             }
         }
         Ok((set, unset))
+    }
+
+    /// Names of other hosts, with the address for what stands for the host's.
+    fn hosts(&self, hosts: &[String], gateway: Option<IpAddr>) -> Result<Vec<String>> {
+        let convert = |host: &String| match (host.strip_suffix(gateway::WORD), gateway) {
+            (None, _) => Ok(host.clone()),
+            (Some(name), Some(address)) => Ok(format!("{name}:{address}")),
+            (Some(name), None) => {
+                let message = format!(
+                    "extra_hosts: no network of the container has a host-gateway for {name}; \
+                     Podman itself may have host.containers.internal for it"
+                );
+                Err(self.fail(ErrorKind::Unsupported, message))
+            }
+        };
+        hosts.iter().map(convert).collect()
     }
 
     fn ports(&self, ports: &[PortMapping]) -> Result<Vec<EnginePort>> {

@@ -1,5 +1,6 @@
 //! Where Podman has words and ways of its own, and what the traits cannot ask for.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
@@ -196,7 +197,6 @@ async fn everything(bench: Bench) -> Outcome {
         "9.9.9.9",
         "example.test",
         "1.2.3.4\tfar",
-        "gate",
         "02:42:ac:11:65:43",
         "read-only",
         "somebody",
@@ -208,6 +208,12 @@ async fn everything(bench: Bench) -> Outcome {
         let (log, wanted) = (squeezed(&log), squeezed(wanted));
         assert!(log.contains(&wanted), "no {wanted:?} in {log}");
     }
+    let gateway = |line: &str| {
+        let mut words = line.split_whitespace();
+        let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
+        address.is_some() && words.next() == Some("gate")
+    };
+    assert!(log.lines().any(gateway), "{log}");
     for tmpfs in [" /tmpfs tmpfs ", " /scratch tmpfs "] {
         let runs_nothing = |line: &str| line.contains(tmpfs) && line.contains("noexec");
         assert!(log.lines().any(runs_nothing), "{log}");
@@ -244,6 +250,11 @@ async fn refusals(bench: Bench) -> Outcome {
     refused("domainname", &|spec| spec.domainname = Some("d".to_owned())).await?;
     refused("links", &|spec| spec.links = vec!["a:b".to_owned()]).await?;
     refused("runtime", &|spec| spec.runtime = Some("nvidia".to_owned())).await?;
+    refused("host-gateway", &|spec| {
+        spec.network_mode = Some("none".to_owned());
+        spec.extra_hosts = vec!["gate:host-gateway".to_owned()];
+    })
+    .await?;
     refused("seccomp", &|spec| spec.security_opt = vec!["seccomp={}".to_owned()]).await?;
     refused("syslog", &|spec| {
         let driver = Some("syslog".to_owned());

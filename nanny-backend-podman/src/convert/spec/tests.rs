@@ -156,6 +156,21 @@ fn mounts_and_devices_arrive_with_their_options() {
 }
 
 #[test]
+fn the_hosts_address_stands_where_its_word_stood() {
+    let mut spec = ContainerSpec::new("web", "i:1");
+    spec.extra_hosts = words(&["far:1.2.3.4", "gate:host-gateway"]);
+    let hosts = |gateway: [u8; 4]| {
+        let around = Surroundings { gateway: Some(gateway.into()), ..around() };
+        let body: Value = serde_json::from_slice(&to_body(&spec, &around).unwrap()).unwrap();
+        body["hostadd"].clone()
+    };
+    assert_eq!(hosts([10, 0, 0, 1]), json!(["far:1.2.3.4", "gate:10.0.0.1"]));
+    let error = to_body(&spec, &around()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.message().contains("host-gateway for gate"), "{error}");
+}
+
+#[test]
 fn networks_keep_their_order_by_their_interfaces() {
     let body = changed(|spec| {
         let mut named = NetworkAttachment::new("n", words(&["alias"]));
