@@ -10,7 +10,7 @@ use libtest_mimic::{Failed, Trial};
 use nanny_backend_podman::{PodmanBackend, PodmanConfig};
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
-    ContainerBackend as _, ContainerInfo, ContainerSpec, ContainerState, DeviceMapping,
+    BuildSpec, ContainerBackend as _, ContainerInfo, ContainerSpec, ContainerState, DeviceMapping,
     EngineHealth, ErrorKind, GpuDevices, Healthcheck, HealthcheckTest, LogOptions, Mount,
     MountKind, PortMapping, Selector, Ulimit, VolumeSpec,
 };
@@ -33,7 +33,7 @@ const GRACE: Option<Duration> = Some(Duration::from_secs(1));
 const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial> {
-    let cases: [(&str, Run); 11] = [
+    let cases: [(&str, Run); 12] = [
         ("everything_in_a_spec_reaches_the_engine", |b| Box::pin(everything(b))),
         ("what_podman_has_not_is_refused_by_name", |b| Box::pin(refusals(b))),
         ("b11_a_stop_on_its_way_shows_and_a_start_then_is_a_conflict", |b| Box::pin(stopping(b))),
@@ -44,6 +44,7 @@ pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial
         ("gpu_containers_of_other_hands_are_told", |b| Box::pin(other_hands(b))),
         ("images_have_the_names_that_podman_gives_them", |b| Box::pin(names(b))),
         ("a_line_in_pieces_is_one_line_in_any_tail", |b| Box::pin(pieces(b))),
+        ("a_build_has_the_network_that_it_asks_for", |b| Box::pin(builds(b))),
         ("an_image_for_another_platform_is_not_taken", |b| Box::pin(platform(b))),
     ];
     let trial = |(number, (name, run)): (usize, (&'static str, Run))| {
@@ -448,6 +449,26 @@ async fn names(bench: Bench) -> Outcome {
     assert_eq!(hubs?, Some(short));
     let image = bench.podman.inspect(&created?).await?.image;
     assert!(image.ends_with(&format!("{}/hub:1", bench.name)), "{image}");
+    Ok(())
+}
+
+async fn builds(bench: Bench) -> Outcome {
+    let images = bench.podman.images().ok_or("no images")?;
+    let folder = tempfile::tempdir()?;
+    let built = async |network: &str, script: &str| {
+        let mut spec = BuildSpec::new(format!("{}:1", bench.name), folder.path());
+        spec.dockerfile_inline = Some(format!("FROM {}\nRUN {script}\n", super::IMAGE));
+        spec.network = Some(network.to_owned());
+        spec.extra_hosts = vec!["gate:host-gateway".to_owned()];
+        // A hint, though Podman would not understand it.
+        spec.cache_from = vec![format!("{}:0", bench.name)];
+        spec.no_cache = true;
+        images.build(&spec, &|_| {}).await
+    };
+    built("none", "test \"$(ls /sys/class/net)\" = lo").await?;
+    built("host", "grep -q '^127.0.0.1.*gate' /etc/hosts").await?;
+    let error = built("backbone", "true").await.expect_err("it would be built on another");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     Ok(())
 }
 
