@@ -1,5 +1,6 @@
 //! Building images: the context goes up as a tar archive, and what the builder says comes down.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use nanny_engine_formats::{Context, carry_out};
@@ -25,8 +26,19 @@ pub(crate) async fn build(
     let post = |pieces| async move {
         Ok(connection.upload("build", name, &path, Payload::Archive(pieces)))
     };
-    let judge = |words: &str| error::said("build", name, 500, words);
+    let judge = |words: &str| error::said("build", name, 500, &with_cure(words));
     carry_out(context, name, post, judge, progress).await
+}
+
+/// What the builder says, and what helps against it.
+fn with_cure(words: &str) -> Cow<'_, str> {
+    // It finds the bases of a recipe by settings that many machines do not have.
+    if !words.contains("no unqualified-search registries") {
+        return words.into();
+    }
+    let cure = "name the registry in the recipe, such as docker.io/library/debian, or name docker.io in \
+                unqualified-search-registries of registries.conf";
+    format!("{words}: {cure}").into()
 }
 
 /// How the builder is told of the network: of all there are, its API has the host's, and none.
@@ -141,5 +153,15 @@ mod tests {
         let (kind, words) = told(Some("backbone")).unwrap_err();
         assert_eq!(kind, ErrorKind::Unsupported);
         assert!(words.contains("backbone"), "{words}");
+    }
+
+    #[test]
+    fn a_base_that_is_not_found_by_its_short_name_brings_its_cure() {
+        // As Podman 4.3.1 words it.
+        let words = "creating build container: short-name \"a/b\" did not resolve to an alias and no \
+                     unqualified-search registries are defined in \"/etc/containers/registries.conf\"";
+        let told = with_cure(words);
+        assert!(told.starts_with(words) && told.contains("name the registry"), "{told}");
+        assert_eq!(with_cure("it failed"), "it failed");
     }
 }
