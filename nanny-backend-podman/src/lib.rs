@@ -1,8 +1,12 @@
 //! Service Nanny on Podman, by its own API (libpod), not by the one it has for Docker's clients.
 //!
 //! [`PodmanBackend`] implements [`ContainerBackend`](nanny_lib::backend::ContainerBackend) for Podman
-//! from 4.0 on, with or without root. [`PodmanConfig`] says where its API is; by default it is found
-//! as Podman's own programs find it: `CONTAINER_HOST`, then root's socket or the user's.
+//! 4.3. [`PodmanConfig`] says where its API is; by default it is found as Podman's own programs find
+//! it: `CONTAINER_HOST`, then root's socket or the user's.
+//!
+//! It was tried on 4.3.1 as root, with runc, control groups without systemd (`cgroupfs`), logs in files
+//! (`k8s-file`) and events in a file. Not tried: other versions, a Podman without root, and what many
+//! machines have by default, which is crun, systemd's control groups, and journald for logs and events.
 //!
 //! ```no_run
 //! use nanny_backend_podman::{PodmanBackend, PodmanConfig};
@@ -23,8 +27,8 @@
 //! `podman-api`, which makes the typed calls: it pings, starts, kills, renames and removes
 //! containers, runs their health checks, and does all with networks and volumes; the body of a create
 //! request is made with its types. Where it cannot be used, `Connection::get`, `stream` and `send`
-//! ask with a small client of ours (`wire.rs`). Both speak of `/v4.0.0/libpod`, which Podman answers
-//! in that shape from 4.0 on, 5.1 and later included (5.0 does not). These are the cases:
+//! ask with a small client of ours (`wire.rs`). Both speak of `/v4.0.0/libpod`, which other
+//! versions from 4.0 on are meant to answer in the same shape, though 5.0 does not. These are the cases:
 //!
 //! | what | why not by `podman-api` 0.11 |
 //! |---|---|
@@ -46,6 +50,10 @@
 //! - It forgets why a start failed. This backend remembers, for as long as it lives.
 //! - It tells nobody that a stop was asked for. Those of this backend are told; a stop by other hands
 //!   shows as an exit, unless a list met it on its way.
+//! - Of a kill it does not tell the signal: one by other hands, even a mere `HUP`, passes for a wish
+//!   that the container end.
+//! - The start of a container that joins a namespace of another (`network_mode: container:`) starts that
+//!   one, too, if it does not run.
 //! - A build of what was built before makes another image: with `pull_policy: build`, each start makes
 //!   the container anew.
 //! - The commands of a build run on the host's network, or, with `network: none`, on none; a build on
