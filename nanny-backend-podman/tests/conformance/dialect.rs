@@ -12,7 +12,7 @@ use nanny_lib::ContainerId;
 use nanny_lib::backend::{
     BuildSpec, ContainerBackend as _, ContainerInfo, ContainerSpec, ContainerState, DeviceMapping,
     EngineHealth, ErrorKind, GpuDevices, Healthcheck, HealthcheckTest, LogOptions, Mount,
-    MountKind, PortMapping, Selector, Ulimit, VolumeSpec,
+    MountKind, NetworkAttachment, NetworkSpec, PortMapping, Selector, Ulimit, VolumeSpec,
 };
 
 use super::cli;
@@ -33,7 +33,7 @@ const GRACE: Option<Duration> = Some(Duration::from_secs(1));
 const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial> {
-    let cases: [(&str, Run); 12] = [
+    let cases: [(&str, Run); 13] = [
         ("everything_in_a_spec_reaches_the_engine", |b| Box::pin(everything(b))),
         ("what_podman_has_not_is_refused_by_name", |b| Box::pin(refusals(b))),
         ("b11_a_stop_on_its_way_shows_and_a_start_then_is_a_conflict", |b| Box::pin(stopping(b))),
@@ -45,6 +45,7 @@ pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial
         ("images_have_the_names_that_podman_gives_them", |b| Box::pin(names(b))),
         ("a_line_in_pieces_is_one_line_in_any_tail", |b| Box::pin(pieces(b))),
         ("a_build_has_the_network_that_it_asks_for", |b| Box::pin(builds(b))),
+        ("the_hosts_address_is_that_of_the_containers_network", |b| Box::pin(gateway(b))),
         ("an_image_for_another_platform_is_not_taken", |b| Box::pin(platform(b))),
     ];
     let trial = |(number, (name, run)): (usize, (&'static str, Run))| {
@@ -469,6 +470,34 @@ async fn builds(bench: Bench) -> Outcome {
     built("host", "grep -q '^127.0.0.1.*gate' /etc/hosts").await?;
     let error = built("backbone", "true").await.expect_err("it would be built on another");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    Ok(())
+}
+
+async fn gateway(bench: Bench) -> Outcome {
+    let networks = bench.podman.networks().ok_or("no networks")?;
+    let network = NetworkSpec { name: bench.name.clone(), ..NetworkSpec::default() };
+    networks.create(&network).await?;
+    let format = "{{range .Subnets}}{{.Gateway}}{{end}}";
+    let own = bench.by_hand(&["network", "inspect", "--format", format, &bench.name]).await;
+    let told = async |change: &(dyn Fn(&mut ContainerSpec) + Sync)| -> Outcome<String> {
+        let mut spec = bench.spec("grep -w gate /etc/hosts");
+        spec.extra_hosts = vec!["gate:host-gateway".to_owned()];
+        change(&mut spec);
+        let id = bench.start_spec(&spec).await?;
+        bench.until(&id, |info| !info.state.holds()).await?;
+        let log = bench.log(&id, LogOptions::default()).await?;
+        bench.podman.remove(&id).await?;
+        Ok(log.split_whitespace().next().unwrap_or_default().to_owned())
+    };
+    let attachment = NetworkAttachment::new(&bench.name, Vec::new());
+    let attached = told(&|spec| spec.networks = vec![attachment.clone()]).await;
+    let named = told(&|spec| spec.network_mode = Some(bench.name.clone())).await;
+    let host = told(&|spec| spec.network_mode = Some("host".to_owned())).await;
+    for network in networks.find(&bench.name).await? {
+        networks.remove(&network.id).await?;
+    }
+    let own = own?.trim().to_owned();
+    assert_eq!((attached?, named?, host?), (own.clone(), own, "127.0.0.1".to_owned()));
     Ok(())
 }
 
