@@ -132,6 +132,25 @@ impl PodmanBackend {
         Err(BackendError::new(ErrorKind::Unsupported, "create", message))
     }
 
+    /// Podman would start those whose namespaces `container` joins along with it, and ask nobody.
+    async fn check_joined(&self, container: &Inspected) -> Result<()> {
+        for joined in container.joined() {
+            let joined = match self.look("start", &joined).await {
+                Ok(joined) => joined,
+                // The start itself says that.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if joined.state() != ContainerState::Running && !joined.keeps_a_pod() {
+                let name = joined.name();
+                let message = format!("it joins the namespaces of {name:?}, which does not run");
+                let error = BackendError::new(ErrorKind::Conflict, "start", message);
+                return Err(error.on(container.id()));
+            }
+        }
+        Ok(())
+    }
+
     async fn start_now(&self, id: &ContainerId) -> Result<()> {
         self.connection
             .ask("start", id, START, |podman| async move {
@@ -216,7 +235,8 @@ impl ContainerBackend for PodmanBackend {
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
-        match self.look("start", id).await?.state() {
+        let container = self.look("start", id).await?;
+        match container.state() {
             ContainerState::Running => return Ok(()),
             ContainerState::Stopping => {
                 let message = "the container is being stopped";
@@ -224,6 +244,7 @@ impl ContainerBackend for PodmanBackend {
             }
             _ => {}
         }
+        self.check_joined(&container).await?;
         self.starts.forget(id);
         let started = self.start_now(id).await;
         if let Err(error) = &started

@@ -54,6 +54,8 @@ pub(crate) struct Inspected {
     config: Config,
     host_config: HostConfig,
     mounts: Option<Vec<Mounted>>,
+    dependencies: Option<Vec<String>>,
+    is_infra: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -171,6 +173,20 @@ impl Inspected {
 
     pub(crate) fn id(&self) -> ContainerId {
         ContainerId::new(self.id.as_str())
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Those whose namespaces it joins.
+    pub(crate) fn joined(&self) -> impl Iterator<Item = ContainerId> {
+        self.dependencies.iter().flatten().map(|id| ContainerId::new(id.as_str()))
+    }
+
+    /// Podman's own, which holds the namespaces of a pod and runs nothing else.
+    pub(crate) fn keeps_a_pod(&self) -> bool {
+        self.is_infra
     }
 
     pub(crate) fn state(&self) -> ContainerState {

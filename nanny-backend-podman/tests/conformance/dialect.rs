@@ -33,7 +33,7 @@ const GRACE: Option<Duration> = Some(Duration::from_secs(1));
 const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial> {
-    let cases: [(&str, Run); 13] = [
+    let cases: [(&str, Run); _] = [
         ("everything_in_a_spec_reaches_the_engine", |b| Box::pin(everything(b))),
         ("what_podman_has_not_is_refused_by_name", |b| Box::pin(refusals(b))),
         ("b11_a_stop_on_its_way_shows_and_a_start_then_is_a_conflict", |b| Box::pin(stopping(b))),
@@ -47,6 +47,7 @@ pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial
         ("a_build_has_the_network_that_it_asks_for", |b| Box::pin(builds(b))),
         ("the_hosts_address_is_that_of_the_containers_network", |b| Box::pin(gateway(b))),
         ("an_image_for_another_platform_is_not_taken", |b| Box::pin(platform(b))),
+        ("whose_namespaces_are_joined_is_not_started_along", |b| Box::pin(joined(b))),
     ];
     let trial = |(number, (name, run)): (usize, (&'static str, Run))| {
         let (config, podman) = (config.clone(), podman.clone());
@@ -526,5 +527,24 @@ async fn platform(bench: Bench) -> Outcome {
     let own = bench.podman.images().ok_or("no images")?.inspect(super::IMAGE).await?;
     spec.platform = own.and_then(|image| image.platform);
     bench.podman.create(&spec).await?;
+    Ok(())
+}
+
+async fn joined(bench: Bench) -> Outcome {
+    let holder = bench.started("trap 'exit 0' TERM; sleep 100 & wait").await?;
+    let mut spec = bench.spec("trap 'exit 0' TERM; sleep 100 & wait");
+    spec.name = format!("{}-guest", bench.name);
+    spec.network_mode = Some(format!("container:{holder}"));
+    let guest = bench.start_spec(&spec).await?;
+    bench.podman.stop(&guest, GRACE).await?;
+    bench.podman.stop(&holder, GRACE).await?;
+    let error = bench.podman.start(&guest).await.expect_err("what it joins does not run");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(error.message().contains(&bench.name), "{error}");
+    assert_eq!(bench.podman.inspect(&holder).await?.state, ContainerState::Exited);
+    bench.podman.start(&holder).await?;
+    bench.podman.start(&guest).await?;
+    bench.podman.remove(&guest).await?;
+    bench.podman.remove(&holder).await?;
     Ok(())
 }
