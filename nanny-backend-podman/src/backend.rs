@@ -308,18 +308,25 @@ impl ContainerBackend for PodmanBackend {
             .await;
         match removed {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            // Somebody else may be removing it: done when it is gone.
+            // Somebody else may be removing it: done when it is gone. Others may need it, too.
             Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Other) => {
                 let gone = async {
                     loop {
                         match self.look("remove", id).await {
-                            Ok(_) => tokio::time::sleep(SOON).await,
-                            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                            Ok(left) if left.state() == ContainerState::Removing => {
+                                tokio::time::sleep(SOON).await;
+                            }
+                            Ok(_) => return Ok(false),
+                            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
                             Err(error) => return Err(error),
                         }
                     }
                 };
-                tokio::time::timeout(LOOK * 2, gone).await.unwrap_or(Err(error))
+                match tokio::time::timeout(LOOK * 2, gone).await {
+                    Ok(Ok(true)) => Ok(()),
+                    Ok(Ok(false)) | Err(_) => Err(error),
+                    Ok(Err(error)) => Err(error),
+                }
             }
             other => other,
         }

@@ -47,7 +47,7 @@ pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial
         ("a_build_has_the_network_that_it_asks_for", |b| Box::pin(builds(b))),
         ("the_hosts_address_is_that_of_the_containers_network", |b| Box::pin(gateway(b))),
         ("an_image_for_another_platform_is_not_taken", |b| Box::pin(platform(b))),
-        ("whose_namespaces_are_joined_is_not_started_along", |b| Box::pin(joined(b))),
+        ("whose_namespaces_are_joined_is_not_started_along_nor_removed", |b| Box::pin(joined(b))),
     ];
     let trial = |(number, (name, run)): (usize, (&'static str, Run))| {
         let (config, podman) = (config.clone(), podman.clone());
@@ -544,6 +544,9 @@ async fn joined(bench: Bench) -> Outcome {
     assert_eq!(bench.podman.inspect(&holder).await?.state, ContainerState::Exited);
     bench.podman.start(&holder).await?;
     bench.podman.start(&guest).await?;
+    let error = bench.podman.remove(&holder).await.expect_err("it is joined");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(error.message().contains(guest.as_str()), "{error}");
     bench.podman.remove(&guest).await?;
     bench.podman.remove(&holder).await?;
     Ok(())
