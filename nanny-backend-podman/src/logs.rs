@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -9,8 +10,9 @@ use nanny_engine_formats::{Decoder, lines};
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{LogLine, LogOptions, LogStream, Result};
 
-use crate::backend::inspect;
+use crate::backend::{LOOK, inspect};
 use crate::connection::Connection;
+use crate::error;
 
 pub(crate) fn logs(
     connection: Arc<Connection>,
@@ -82,10 +84,31 @@ impl Question<'_> {
         let path = format!("/containers/{}/logs?{}", self.id, query.finish());
         // A container that is silent has an answer that does not even begin.
         let body = self.connection.stream("logs", self.id, &path);
+        // One that is not followed is all there.
+        let body = if follow { body } else { self.in_time(body) };
         // Podman frames the log of a terminal too.
         let lines = lines(self.id.clone(), body, Decoder::for_frames());
         let terminal = self.terminal;
         lines.map_ok(move |line| if terminal { of_terminal(line) } else { line }).boxed()
+    }
+
+    /// The same, with an end to each wait for more.
+    fn in_time(
+        &self,
+        body: BoxStream<'static, Result<Bytes>>,
+    ) -> BoxStream<'static, Result<Bytes>> {
+        let id = self.id.clone();
+        stream::unfold(Some(body), move |body| {
+            let id = id.clone();
+            async move {
+                let mut body = body?;
+                match tokio::time::timeout(LOOK, body.next()).await {
+                    Ok(chunk) => Some((chunk?, Some(body))),
+                    Err(_) => Some((Err(error::timed_out("logs", id.as_str(), LOOK)), None)),
+                }
+            }
+        })
+        .boxed()
     }
 }
 

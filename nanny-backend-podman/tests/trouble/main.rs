@@ -163,6 +163,23 @@ async fn e10_a_followed_log_ends_with_an_error_when_the_engine_goes() {
 }
 
 #[tokio::test]
+async fn b4_a_log_that_stands_still_is_a_timeout_unless_it_is_followed() {
+    let Some(house) = House::new() else { return };
+    let front = Endpoint::unix(house.engine.folder().join("front.sock"));
+    let proxy = Proxy::start(&front, Endpoint::unix(house.engine.socket())).unwrap();
+    let podman = house.backend_at(&front);
+    let id = house.sleeping(&podman, "silent").await;
+    let reads = Requests::new("GET", "/libpod/containers/*/logs");
+    for options in [LogOptions::default(), LogOptions::tail(Some(3)).follow()] {
+        let lost = proxy.once(reads.clone(), Fault::Swallow);
+        let mut log = podman.logs(&id, options);
+        let end = tokio::time::timeout(SOON, log.next()).await.expect("it does not wait for ever");
+        let error = end.expect("not a quiet end").unwrap_err();
+        assert_eq!((error.kind(), lost.count()), (ErrorKind::Timeout, 1), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn health_checks_end_with_their_backend() {
     let Some(house) = House::new() else { return };
     let podman = house.backend();
