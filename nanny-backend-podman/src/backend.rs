@@ -9,8 +9,8 @@ use nanny_engine_formats::archive;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
     BackendError, BackendInfo, Capabilities, ContainerBackend, ContainerInfo, ContainerSpec,
-    ContainerState, ErrorKind, Event, FileInside, Healthcheck, HealthcheckTest, Images, LogLine,
-    LogOptions, MountKind, Networks, Result, Selector, Stats, Volumes,
+    ContainerState, ErrorKind, Event, FileInside, Images, LogLine, LogOptions, MountKind, Networks,
+    Result, Selector, Stats, Volumes,
 };
 use podman_api::opts::ContainerDeleteOpts;
 use serde::Deserialize;
@@ -110,15 +110,12 @@ impl PodmanBackend {
             let message = format!("{image} is there for {actual}, and not for {wanted}");
             return fail(ErrorKind::NotFound, message);
         }
-        let inherits = Some(&HealthcheckTest::Inherit);
-        let check = spec.healthcheck.as_ref().map(|Healthcheck { test, .. }| test);
-        let health_test = found.health_test().filter(|_| check == inherits);
         let most = match self.connection.socket().filter(|_| !spec.ulimits.is_empty()) {
             Some(socket) => limits::most(socket).await,
             None => Most::default(),
         };
         let gateway = gateway::look_up(&self.connection, spec).await?;
-        Ok(Surroundings { image: name, health_test, most, gateway })
+        Ok(Surroundings { image: name, check: found.check().cloned(), most, gateway })
     }
 
     /// Podman takes any runtime that it does not know for its usual one.

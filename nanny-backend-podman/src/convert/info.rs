@@ -102,17 +102,26 @@ struct Config {
     env: Option<Vec<String>>,
     tty: bool,
     stop_timeout: Option<u64>,
-    healthcheck: Option<Healthcheck>,
+    healthcheck: Option<CheckSettings>,
     create_command: Option<Vec<String>>,
 }
 
+/// A health check, with times in nanoseconds. Nothing and none at all mean the same: the default.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Healthcheck {
-    test: Option<Vec<String>>,
-    interval: i64,
-    timeout: i64,
-    retries: u32,
+pub(crate) struct CheckSettings {
+    pub(crate) test: Option<Vec<String>>,
+    pub(crate) interval: i64,
+    pub(crate) timeout: i64,
+    pub(crate) start_period: i64,
+    pub(crate) retries: u32,
+}
+
+impl CheckSettings {
+    fn runs(&self) -> bool {
+        let first = self.test.as_ref().and_then(|words| words.first());
+        first.is_some_and(|word| !word.is_empty() && word != "NONE")
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -227,13 +236,11 @@ impl Inspected {
     /// The health check that somebody has to run now.
     pub(crate) fn check(&self) -> Option<Check> {
         let check = self.config.healthcheck.as_ref()?;
-        let runs =
-            check.test.as_ref()?.first().is_some_and(|word| !word.is_empty() && word != "NONE");
         let time = |nanoseconds: i64, default: Duration| match u64::try_from(nanoseconds) {
             Ok(0) | Err(_) => default,
             Ok(nanoseconds) => Duration::from_nanos(nanoseconds),
         };
-        (runs && self.state() == ContainerState::Running).then(|| Check {
+        (check.runs() && self.state() == ContainerState::Running).then(|| Check {
             interval: time(check.interval, DEFAULT_INTERVAL),
             timeout: time(check.timeout, DEFAULT_INTERVAL),
             retries: check.retries.max(1),
@@ -381,20 +388,14 @@ pub(crate) struct ImageInspected {
     architecture: String,
     variant: String,
     config: Option<ImageConfig>,
-    healthcheck: Option<ImageCheck>,
+    healthcheck: Option<CheckSettings>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct ImageConfig {
     volumes: Option<BTreeMap<String, serde_json::Value>>,
-    healthcheck: Option<ImageCheck>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct ImageCheck {
-    test: Option<Vec<String>>,
+    healthcheck: Option<CheckSettings>,
 }
 
 impl ImageInspected {
@@ -415,10 +416,10 @@ impl ImageInspected {
         Some(platform).filter(|_| known.len() >= 2)
     }
 
-    /// The test of its own health check.
-    pub(crate) fn health_test(&self) -> Option<Vec<String>> {
+    /// Its own health check.
+    pub(crate) fn check(&self) -> Option<&CheckSettings> {
         let inner = self.config.as_ref().and_then(|config| config.healthcheck.as_ref());
-        self.healthcheck.as_ref().or(inner).and_then(|check| check.test.clone())
+        self.healthcheck.as_ref().or(inner).filter(|check| check.runs())
     }
 }
 

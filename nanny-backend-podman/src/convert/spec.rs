@@ -27,6 +27,7 @@ use self::mounts::{Mounts, mounts};
 use self::networks::{Networks, networks};
 use self::security::{Security, security};
 use crate::gateway;
+use super::info::CheckSettings;
 
 /// The annotation that notes which CDI devices a container was given.
 pub(super) const DEVICES: &str = "dev.nanny.cdi-devices";
@@ -36,8 +37,8 @@ pub(super) const DEVICES: &str = "dev.nanny.cdi-devices";
 pub(crate) struct Surroundings {
     /// What the image is called in the engine's store.
     pub(crate) image: String,
-    /// The test of the image's own health check.
-    pub(crate) health_test: Option<Vec<String>>,
+    /// The image's own health check.
+    pub(crate) check: Option<CheckSettings>,
     /// How many files and processes this machine allows at most, where it is the engine's.
     pub(crate) most: Most,
     /// By which address the container reaches the host, if it asks for that and there is one.
@@ -197,8 +198,11 @@ pub(crate) fn to_body(spec: &ContainerSpec, around: &Surroundings) -> Result<Vec
     if let Some(policy) = restart {
         body = restart_policy(body, *policy);
     }
-    if let Some(check) = healthcheck {
-        body = body.health_config(convert.healthcheck(check, around)?);
+    // An image's check is sent even if the spec is silent: by itself, Podman would take it without
+    // defaults, and a check without a number of retries is unhealthy at once.
+    let inherited = || around.check.as_ref().map(|_| Healthcheck::new(HealthcheckTest::Inherit));
+    if let Some(check) = healthcheck.clone().or_else(inherited) {
+        body = body.health_config(convert.healthcheck(&check, around)?);
     }
     if let Some(signal) = stop_signal {
         body = body.stop_signal(signals::number(&convert, signal)?);
@@ -334,11 +338,12 @@ impl Convert<'_> {
     ) -> Result<Schema2HealthConfig> {
         let Healthcheck { test, interval, timeout, retries, start_period, start_interval } = check;
         self.cannot("healthcheck.start_interval", start_interval.is_some())?;
+        let own = around.check.clone().unwrap_or_default();
         let words = |first: &str, words: &[String]| {
             std::iter::once(first.to_owned()).chain(words.iter().cloned()).collect::<Vec<_>>()
         };
         let test = match test {
-            HealthcheckTest::Inherit => around.health_test.clone().ok_or_else(|| {
+            HealthcheckTest::Inherit => own.test.clone().ok_or_else(|| {
                 let message = "healthcheck: neither the spec nor the image has a test";
                 self.fail(ErrorKind::Invalid, message)
             })?,
@@ -349,14 +354,21 @@ impl Convert<'_> {
                 return Err(self.fail(ErrorKind::Unsupported, format!("healthcheck {other:?}")));
             }
         };
-        // Podman's command line has these defaults, and its API none.
-        let (interval, timeout) = (interval.unwrap_or(HEALTH_TIME), timeout.unwrap_or(HEALTH_TIME));
+        // The spec, then the image, then what Docker and Podman's command line have by default; the
+        // API has none.
+        let first = |wanted: i64, own: i64, default: i64| {
+            [wanted, own].into_iter().find(|set| *set > 0).unwrap_or(default)
+        };
+        let time = |wanted: &Option<Duration>, own, default| {
+            Ok(first(self.nanoseconds(wanted.unwrap_or_default())?, own, default))
+        };
+        let retries = self.signed("healthcheck.retries", retries.unwrap_or_default())?;
         Ok(Schema2HealthConfig {
             test: Some(test),
-            interval: Some(self.nanoseconds(interval)?),
-            timeout: Some(self.nanoseconds(timeout)?),
-            retries: Some(self.signed("healthcheck.retries", retries.unwrap_or(HEALTH_RETRIES))?),
-            start_period: Some(self.nanoseconds(start_period.unwrap_or_default())?),
+            interval: Some(time(interval, own.interval, HEALTH_TIME)?),
+            timeout: Some(time(timeout, own.timeout, HEALTH_TIME)?),
+            retries: Some(first(retries, own.retries.into(), HEALTH_RETRIES)),
+            start_period: Some(time(start_period, own.start_period, 0)?),
         })
     }
 
@@ -482,8 +494,9 @@ impl Convert<'_> {
     }
 }
 
-const HEALTH_TIME: Duration = Duration::from_secs(30);
-const HEALTH_RETRIES: u64 = 3;
+/// In nanoseconds.
+const HEALTH_TIME: i64 = 30_000_000_000;
+const HEALTH_RETRIES: i64 = 3;
 /// The scheduler's usual period, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
 /// So many billionths of a processor are one microsecond of each period.

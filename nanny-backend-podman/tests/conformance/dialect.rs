@@ -39,6 +39,9 @@ pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial
         ("b11_a_stop_on_its_way_shows_and_a_start_then_is_a_conflict", |b| Box::pin(stopping(b))),
         ("a_paused_container_can_be_stopped_killed_and_removed", |b| Box::pin(paused(b))),
         ("a_health_check_goes_up_and_down_without_systemd", |b| Box::pin(health(b))),
+        ("a_check_of_the_images_own_is_taken_with_what_it_leaves_open", |b| {
+            Box::pin(images_check(b))
+        }),
         ("an_unknown_cdi_name_fails_the_start_and_is_kept", |b| Box::pin(unknown_cdi(b))),
         ("a_known_cdi_name_brings_its_devices", |b| Box::pin(known_cdi(b))),
         ("gpu_containers_of_other_hands_are_told", |b| Box::pin(other_hands(b))),
@@ -334,6 +337,37 @@ async fn health(bench: Bench) -> Outcome {
     assert_eq!(bench.podman.inspect(&id).await?.health, None);
     bench.podman.start(&id).await?;
     bench.until(&id, is(EngineHealth::Healthy)).await?;
+    Ok(())
+}
+
+async fn images_check(bench: Bench) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let recipe = format!("FROM localhost/{}\nHEALTHCHECK --interval=3s CMD false\n", super::IMAGE);
+    std::fs::write(folder.path().join("Containerfile"), recipe)?;
+    let (image, context) = (format!("localhost/{}:1", bench.name), folder.path().display());
+    let context = context.to_string();
+    // Only this format has health checks.
+    bench.by_hand(&["build", "--format", "docker", "--tag", &image, &context]).await?;
+    let mut spec = bench.spec("sleep 100");
+    spec.image = Some(image);
+    let format = "{{json .Config.Healthcheck}}";
+    let told = async |spec: &ContainerSpec| -> Outcome<serde_json::Value> {
+        let id = bench.podman.create(spec).await?;
+        let told = bench.by_hand(&["inspect", "--format", format, id.as_str()]).await?;
+        bench.podman.remove(&id).await?;
+        Ok(serde_json::from_str(&told)?)
+    };
+    let silent = told(&spec).await?;
+    let second = 1_000_000_000_u64;
+    assert_eq!(silent["Test"], serde_json::json!(["CMD-SHELL", "false"]));
+    assert_eq!((&silent["Interval"], &silent["Retries"]), (&(3 * second).into(), &3.into()));
+    spec.healthcheck = Some(Healthcheck::new(HealthcheckTest::Shell("true".to_owned())));
+    let mixed = told(&spec).await?;
+    assert_eq!(mixed["Test"], serde_json::json!(["CMD-SHELL", "true"]));
+    assert_eq!(
+        (&mixed["Interval"], &mixed["Timeout"]),
+        (&(3 * second).into(), &(30 * second).into())
+    );
     Ok(())
 }
 

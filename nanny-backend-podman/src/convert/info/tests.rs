@@ -150,11 +150,17 @@ fn who_has_a_gpu_is_told_by_whatever_says_so() {
 fn images_have_identifiers_that_say_how_they_were_made() {
     let image: ImageInspected = serde_json::from_value(json!({
         "Id": "f409", "Os": "linux", "Architecture": "amd64", "Variant": "",
-        "Config": {"Volumes": {"/data": {}}}, "Healthcheck": {"Test": ["CMD", "x"]},
+        "Config": {"Volumes": {"/data": {}}}, "Healthcheck": {"Test": ["CMD", "x"], "Interval": 5},
     }))
     .unwrap();
     let info = image.to_info();
     assert_eq!((info.id.as_str(), info.platform.as_deref()), ("sha256:f409", Some("linux/amd64")));
     assert!(info.volumes.contains("/data"));
-    assert_eq!(image.health_test().unwrap(), ["CMD", "x"]);
+    let check = image.check().unwrap();
+    assert_eq!(
+        (check.test.as_deref().unwrap(), check.interval),
+        (&["CMD", "x"].map(str::to_owned)[..], 5)
+    );
+    let off = json!({"Healthcheck": {"Test": ["NONE"]}});
+    assert!(serde_json::from_value::<ImageInspected>(off).unwrap().check().is_none());
 }

@@ -285,7 +285,8 @@ fn signals_are_numbers() {
 fn health_checks_have_the_defaults_of_the_command_line() {
     let check = |test| {
         let mut around = around();
-        around.health_test = Some(words(&["CMD", "own"]));
+        let own = Some(words(&["CMD", "own"]));
+        around.check = Some(CheckSettings { test: own, ..CheckSettings::default() });
         let mut spec = ContainerSpec::new("web", "i:1");
         spec.healthcheck = Some(Healthcheck::new(test));
         let body: Value = serde_json::from_slice(&to_body(&spec, &around).unwrap()).unwrap();
@@ -301,6 +302,36 @@ fn health_checks_have_the_defaults_of_the_command_line() {
     assert_eq!(check(HealthcheckTest::Inherit)["Test"], json!(["CMD", "own"]));
     let inherited = Healthcheck::new(HealthcheckTest::Inherit);
     assert_eq!(refusal(|spec| spec.healthcheck = Some(inherited)).kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn what_a_spec_leaves_open_about_health_is_the_images() {
+    let own = |retries| CheckSettings {
+        test: Some(words(&["CMD", "own"])),
+        interval: 1,
+        timeout: 2,
+        start_period: 3,
+        retries,
+    };
+    let check = |own: CheckSettings, healthcheck: Option<Healthcheck>| {
+        let around = Surroundings { check: Some(own), ..around() };
+        let mut spec = ContainerSpec::new("web", "i:1");
+        spec.healthcheck = healthcheck;
+        let body: Value = serde_json::from_slice(&to_body(&spec, &around).unwrap()).unwrap();
+        body["healthconfig"].clone()
+    };
+    let image = json!({
+        "Test": ["CMD", "own"], "Interval": 1, "Timeout": 2, "Retries": 4, "StartPeriod": 3,
+    });
+    assert_eq!(check(own(4), None), image, "the spec is silent");
+    assert_eq!(check(own(0), None)["Retries"], 3, "nobody says how often");
+    let mut wanted = Healthcheck::new(HealthcheckTest::Shell("true".to_owned()));
+    wanted.interval = Some(Duration::from_nanos(9));
+    wanted.retries = Some(7);
+    let mixed = json!({
+        "Test": ["CMD-SHELL", "true"], "Interval": 9, "Timeout": 2, "Retries": 7, "StartPeriod": 3,
+    });
+    assert_eq!(check(own(4), Some(wanted)), mixed);
 }
 
 #[test]
