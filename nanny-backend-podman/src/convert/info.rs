@@ -91,7 +91,9 @@ struct Health {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Checked {
+    start: String,
     end: String,
+    exit_code: i64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -154,6 +156,8 @@ pub(crate) struct Check {
 }
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// So many results are in the log of a health check.
+const KEPT_CHECKS: usize = 5;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Inspected {
@@ -260,11 +264,32 @@ impl Inspected {
         match self.state.health.as_ref()?.status.as_str() {
             "starting" => Some(EngineHealth::Starting),
             "healthy" => Some(EngineHealth::Healthy),
+            "unhealthy" if self.failed_before_it_started() => Some(EngineHealth::Starting),
             "unhealthy" => Some(EngineHealth::Unhealthy),
             // Podman has not said its first word yet.
             "" if self.check().is_some() => Some(EngineHealth::Starting),
             _ => None,
         }
+    }
+
+    /// Podman counts failures on over a stop and a start: whether this run has too few of its own.
+    fn failed_before_it_started(&self) -> bool {
+        let log = self.state.health.as_ref().and_then(|health| health.log.as_deref());
+        let (Some(check), Some(started), Some(log)) =
+            (&self.config.healthcheck, self.started_at(), log)
+        else {
+            return false;
+        };
+        let counts_from = started
+            .checked_add(SignedDuration::from_nanos(check.start_period.max(0)))
+            .unwrap_or(Timestamp::MAX);
+        let since = |from: Timestamp| {
+            log.iter().filter(move |run| time(Some(&run.start)).is_some_and(|at| at >= from))
+        };
+        let succeeded = since(started).any(|run| run.exit_code == 0);
+        let enough = usize::try_from(check.retries).unwrap_or(usize::MAX).clamp(1, KEPT_CHECKS);
+        // Without a log there is only the word.
+        !log.is_empty() && !succeeded && since(counts_from).count() < enough
     }
 
     fn exit(&self, failed: Option<(String, Timestamp)>) -> Option<Exit> {

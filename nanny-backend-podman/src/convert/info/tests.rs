@@ -118,6 +118,35 @@ fn health_is_read_and_has_a_first_word() {
 }
 
 #[test]
+fn failures_of_an_earlier_run_do_not_make_this_one_unhealthy() {
+    // It has run since 19:30:43.
+    let (before, period, after) = ("19:29:00", "19:30:50", "19:31:00");
+    let health = |retries: u32, log: &[(&str, i64)]| {
+        let checks = log.iter().map(|(at, code)| {
+            let at = format!("2026-11-25T{at}Z");
+            json!({"Start": at, "End": at, "ExitCode": code})
+        });
+        let log = checks.collect::<Vec<_>>();
+        let told = told(|told| {
+            told["Config"]["Healthcheck"] = json!({
+                "Test": ["CMD-SHELL", "false"], "Retries": retries,
+                "StartPeriod": 10_000_000_000_u64,
+            });
+            told["State"]["Health"] = json!({"Status": "unhealthy", "Log": log});
+        });
+        told.to_info(None, false).health.unwrap()
+    };
+    let (starting, unhealthy) = (EngineHealth::Starting, EngineHealth::Unhealthy);
+    assert_eq!(health(2, &[(before, 1), (before, 1), (after, 1)]), starting);
+    assert_eq!(health(2, &[(before, 1), (after, 1), (after, 1)]), unhealthy);
+    assert_eq!(health(2, &[(period, 1), (after, 1)]), starting, "one is in the start period");
+    assert_eq!(health(2, &[(before, 1), (after, 0), (after, 1)]), unhealthy, "the count began anew");
+    assert_eq!(health(9, &[(after, 1); 5]), unhealthy, "the log has no more");
+    assert_eq!(health(0, &[(before, 1), (after, 1)]), unhealthy);
+    assert_eq!(health(2, &[]), unhealthy, "there is no log");
+}
+
+#[test]
 fn who_has_a_gpu_is_told_by_whatever_says_so() {
     let uses = |change: fn(&mut Value)| told(change).to_info(None, false).uses_gpu;
     assert!(uses(|told| told["Config"]["Annotations"] = json!({DEVICES: "nvidia.com/gpu=all"})));
