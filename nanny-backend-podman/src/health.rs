@@ -41,8 +41,11 @@ impl Drop for Tended {
 
 /// Added to the time that a check may take, after which Podman itself gives it up.
 const SLACK: Duration = Duration::from_secs(10);
-/// Somebody else's result may be so late.
+/// The first result of somebody else may be so late, at least and at most: systemd's comes at once.
 const LATE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+/// And so late may the next one be, as long as it takes besides. The interval of systemd begins
+/// when a check has ended, and ends within a second.
+const LATE_AGAIN: Duration = Duration::from_secs(3);
 /// However short an interval is.
 const MIN_WAIT: Duration = Duration::from_millis(200);
 
@@ -96,12 +99,9 @@ async fn tend(connection: Arc<Connection>, id: ContainerId, stuck: Arc<AtomicU32
         };
         let Some(check) = container.check() else { return };
         let last = container.last_checked();
-        // Whoever made the last one makes the next one.
-        let late = (check.interval / 4).clamp(LATE.0, LATE.1);
-        let wait =
-            check.interval + if last.is_some() && last == ours { Duration::ZERO } else { late };
+        let wait = check.interval.saturating_add(lateness(check.interval, last, ours));
         let now = Timestamp::now();
-        if let Some(since) = last.or(container.started_at())
+        if let Some(since) = last.map(|(end, _)| end).or(container.started_at())
             && is_within(since, now, wait)
         {
             let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
@@ -129,6 +129,35 @@ async fn tend(connection: Arc<Connection>, id: ContainerId, stuck: Arc<AtomicU32
     }
 }
 
+/// How long after its interval a check is nobody else's. Whoever made the last one makes the next.
+fn lateness(
+    interval: Duration,
+    last: Option<(Timestamp, Duration)>,
+    ours: Option<(Timestamp, Duration)>,
+) -> Duration {
+    match last {
+        None => (interval / 4).clamp(LATE.0, LATE.1),
+        Some(_) if last == ours => Duration::ZERO,
+        Some((_, took)) => LATE_AGAIN.saturating_add(took),
+    }
+}
+
 fn id_of(container: &Inspected) -> String {
     container.id().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_made_the_last_check_has_time_to_make_the_next() {
+        let seconds = Duration::from_secs;
+        let then = Timestamp::UNIX_EPOCH;
+        let last = Some((then, seconds(4)));
+        assert_eq!(lateness(seconds(1), last, last), Duration::ZERO, "it was ours");
+        assert_eq!(lateness(seconds(1), last, None), seconds(7), "a slow one of somebody else");
+        assert_eq!(lateness(seconds(1), None, None), Duration::from_millis(500));
+        assert_eq!(lateness(seconds(60), None, None), seconds(3));
+    }
 }

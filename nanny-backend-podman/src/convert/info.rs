@@ -251,10 +251,13 @@ impl Inspected {
         })
     }
 
-    /// When the last health check of this run ended.
-    pub(crate) fn last_checked(&self) -> Option<Timestamp> {
+    /// When the last health check of this run ended, and how long it took.
+    pub(crate) fn last_checked(&self) -> Option<(Timestamp, Duration)> {
         let last = self.state.health.as_ref()?.log.as_ref()?.last()?;
-        time(Some(&last.end)).filter(|end| self.started_at().is_none_or(|started| *end >= started))
+        let end = time(Some(&last.end))?;
+        let start = time(Some(&last.start)).unwrap_or(end);
+        let took = Duration::try_from(end.duration_since(start)).unwrap_or_default();
+        Some((end, took)).filter(|_| self.started_at().is_none_or(|started| end >= started))
     }
 
     fn health(&self) -> Option<EngineHealth> {

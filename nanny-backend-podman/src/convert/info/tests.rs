@@ -108,9 +108,10 @@ fn health_is_read_and_has_a_first_word() {
     let check = checked(json!(null)).check().unwrap();
     let (second, half) = (Duration::from_secs(1), Duration::from_secs(30));
     assert_eq!((check.interval, check.timeout, check.retries), (second, half, 2));
-    let at = |end: &str| checked(json!({"Log": [{"End": end}]})).last_checked();
-    let then = "2026-11-25T21:00:00+01:00";
-    assert_eq!(at(then), then.parse().ok());
+    let start = "2026-11-25T18:59:58Z";
+    let at = |end: &str| checked(json!({"Log": [{"Start": start, "End": end}]})).last_checked();
+    let then: Timestamp = "2026-11-25T21:00:00+01:00".parse().unwrap();
+    assert_eq!(at("2026-11-25T21:00:00+01:00"), Some((then, Duration::from_secs(3602))));
     assert_eq!(at("2026-11-25T19:00:00Z"), None, "it is of an earlier run");
 
     let off = told(|told| told["Config"]["Healthcheck"] = json!({"Test": ["NONE"]}));
