@@ -1,8 +1,13 @@
 //! Health checks where Podman does not run them: it leaves that to timers of systemd.
 //!
 //! A task for each running container that has a check runs it on its interval, unless somebody else
-//! has. Podman itself keeps the results. The tasks end with their containers, and all of them with
+//! has. That goes for all that are looked at, whoever made them: what runs already is adopted with its
+//! check. Podman itself keeps the results. The tasks end with their containers, and all of them with
 //! the backend.
+//!
+//! Podman 4 gives a check that hangs no end, and leaves its process in the container. So each that
+//! does not come back doubles the time to the next, up to ten minutes, until one comes back or the
+//! container is started again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +18,7 @@ use jiff::Timestamp;
 use nanny_lib::ContainerId;
 use nanny_lib::backend::ErrorKind;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::backend::inspect;
 use crate::connection::Connection;
@@ -46,6 +52,10 @@ const LATE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_s
 /// And so late may the next one be, as long as it takes besides. The interval of systemd begins
 /// when a check has ended, and ends within a second.
 const LATE_AGAIN: Duration = Duration::from_secs(3);
+/// How rarely a check is tried that gets stuck, unless its interval is longer.
+const MAX_PAUSE: Duration = Duration::from_secs(600);
+/// However long an interval is: clocks have an end.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// However short an interval is.
 const MIN_WAIT: Duration = Duration::from_millis(200);
 
@@ -88,6 +98,8 @@ impl HealthChecks {
 async fn tend(connection: Arc<Connection>, id: ContainerId, stuck: Arc<AtomicU32>) {
     // The result that we have seen last, and whether it was ours.
     let mut ours = None;
+    // The run whose checks are counted, and when the next may be tried after one that got stuck.
+    let (mut run, mut again) = (None, Instant::now());
     loop {
         let container = match inspect(&connection, "health check", &id).await {
             Ok(container) => container,
@@ -98,6 +110,16 @@ async fn tend(connection: Arc<Connection>, id: ContainerId, stuck: Arc<AtomicU32
             }
         };
         let Some(check) = container.check() else { return };
+        if run != container.started_at() {
+            run = container.started_at();
+            stuck.store(0, Ordering::Relaxed);
+            again = Instant::now();
+        }
+        let rest = again.saturating_duration_since(Instant::now());
+        if !rest.is_zero() {
+            tokio::time::sleep(rest.min(SLACK)).await;
+            continue;
+        }
         let last = container.last_checked();
         let wait = check.interval.saturating_add(lateness(check.interval, last, ours));
         let now = Timestamp::now();
@@ -116,7 +138,8 @@ async fn tend(connection: Arc<Connection>, id: ContainerId, stuck: Arc<AtomicU32
         match ran {
             Ok(_) => stuck.store(0, Ordering::Relaxed),
             Err(error) if error.kind() == ErrorKind::Timeout => {
-                stuck.fetch_add(1, Ordering::Relaxed);
+                let times = stuck.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+                again = Instant::now() + pause(check.interval, times);
             }
             Err(error) => {
                 tracing::debug!(container = %id, %error, "a health check could not be run");
@@ -142,6 +165,12 @@ fn lateness(
     }
 }
 
+/// How long no check is tried after the last `stuck` did not come back.
+fn pause(interval: Duration, stuck: u32) -> Duration {
+    let doubled = 1_u32.checked_shl(stuck).unwrap_or(u32::MAX);
+    interval.saturating_mul(doubled).min(MAX_PAUSE.max(interval)).min(LONGEST)
+}
+
 fn id_of(container: &Inspected) -> String {
     container.id().to_string()
 }
@@ -149,6 +178,15 @@ fn id_of(container: &Inspected) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn checks_that_hang_become_rare() {
+        let seconds = Duration::from_secs;
+        let pauses = [1, 2, 3, 9, 40].map(|stuck| pause(seconds(5), stuck));
+        assert_eq!(pauses, [10, 20, 40, 600, 600].map(seconds));
+        assert_eq!(pause(seconds(3600), 1), seconds(3600), "never sooner than they are due");
+        assert_eq!(pause(Duration::MAX, 1), LONGEST);
+    }
 
     #[test]
     fn whoever_made_the_last_check_has_time_to_make_the_next() {

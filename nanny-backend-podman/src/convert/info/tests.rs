@@ -141,7 +141,11 @@ fn failures_of_an_earlier_run_do_not_make_this_one_unhealthy() {
     assert_eq!(health(2, &[(before, 1), (before, 1), (after, 1)]), starting);
     assert_eq!(health(2, &[(before, 1), (after, 1), (after, 1)]), unhealthy);
     assert_eq!(health(2, &[(period, 1), (after, 1)]), starting, "one is in the start period");
-    assert_eq!(health(2, &[(before, 1), (after, 0), (after, 1)]), unhealthy, "the count began anew");
+    assert_eq!(
+        health(2, &[(before, 1), (after, 0), (after, 1)]),
+        unhealthy,
+        "the count began anew"
+    );
     assert_eq!(health(9, &[(after, 1); 5]), unhealthy, "the log has no more");
     assert_eq!(health(0, &[(before, 1), (after, 1)]), unhealthy);
     assert_eq!(health(2, &[]), unhealthy, "there is no log");
