@@ -39,6 +39,7 @@ pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial
         ("b11_a_stop_on_its_way_shows_and_a_start_then_is_a_conflict", |b| Box::pin(stopping(b))),
         ("a_paused_container_can_be_stopped_killed_and_removed", |b| Box::pin(paused(b))),
         ("a_health_check_goes_up_and_down_without_systemd", |b| Box::pin(health(b))),
+        ("a_new_run_is_unhealthy_by_its_own_failures_alone", |b| Box::pin(failing_anew(b))),
         ("a_check_of_the_images_own_is_taken_with_what_it_leaves_open", |b| {
             Box::pin(images_check(b))
         }),
@@ -337,6 +338,26 @@ async fn health(bench: Bench) -> Outcome {
     assert_eq!(bench.podman.inspect(&id).await?.health, None);
     bench.podman.start(&id).await?;
     bench.until(&id, is(EngineHealth::Healthy)).await?;
+    Ok(())
+}
+
+async fn failing_anew(bench: Bench) -> Outcome {
+    let mut spec = bench.spec("trap 'exit 0' TERM; sleep 100 & wait");
+    let mut check = checked("false");
+    // All are run by hand.
+    check.interval = Some(Duration::from_secs(3600));
+    spec.healthcheck = Some(check);
+    let id = bench.start_spec(&spec).await?;
+    let fail = async || {
+        bench.by_hand(&["healthcheck", "run", id.as_str()]).await.expect_err("it fails");
+        Outcome::Ok(bench.podman.inspect(&id).await?.health)
+    };
+    assert_eq!(fail().await?, Some(EngineHealth::Starting));
+    assert_eq!(fail().await?, Some(EngineHealth::Unhealthy));
+    bench.podman.stop(&id, GRACE).await?;
+    bench.podman.start(&id).await?;
+    assert_eq!(fail().await?, Some(EngineHealth::Starting));
+    assert_eq!(fail().await?, Some(EngineHealth::Unhealthy));
     Ok(())
 }
 
