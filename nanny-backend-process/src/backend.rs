@@ -176,16 +176,14 @@ impl ProcessBackend {
                 match (sight.record.phase, sight.life) {
                     _ if sight.record.run != first => return Ok(()),
                     (Phase::Created | Phase::Ended, _) | (_, Life::None) => {
-                        return if told.is_some() {
-                            left_behind(operation, home, &sight)
-                        } else {
-                            Ok(())
-                        };
+                        return Ok(());
                     }
                     // It is not known yet what there is to be ended.
                     (Phase::Starting, Life::Shim) => {}
                     // Another one than was told may be there by now.
-                    (_, Life::Shim) if told == Some(sight.record.shim) => {}
+                    (_, Life::Shim) if told == Some(sight.record.shim) => {
+                        none_left(operation, home, &sight)?;
+                    }
                     (_, Life::Shim) => {
                         // One that is just ending hears nothing, and is seen to end.
                         let _ = home.tell(request);
@@ -418,14 +416,14 @@ fn stats(home: &Home, found: &Found) -> Stats {
     stats
 }
 
-/// An end that is none: the kernel holds on to some of the processes.
-fn left_behind(operation: &'static str, home: &Home, sight: &Sight) -> Result<()> {
-    match sight.record.ended.as_ref().map(|ended| ended.left.as_slice()) {
-        Some(pids @ [_, ..]) => {
+/// Fails if the kernel holds on to processes that were killed.
+fn none_left(operation: &'static str, home: &Home, sight: &Sight) -> Result<()> {
+    match sight.record.left.as_slice() {
+        [] => Ok(()),
+        pids => {
             let message = format!("processes cannot be killed: {pids:?}");
             Err(BackendError::new(ErrorKind::Other, operation, message).on(&home.id))
         }
-        _ => Ok(()),
     }
 }
 

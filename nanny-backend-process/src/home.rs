@@ -267,6 +267,7 @@ impl Record {
     pub(crate) fn end(&mut self, ended: Ended) {
         self.phase = Phase::Ended;
         (self.shim, self.main) = (None, None);
+        self.left.clear();
         self.ended = Some(ended);
     }
 }

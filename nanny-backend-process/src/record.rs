@@ -35,6 +35,8 @@ pub(crate) struct Record {
     pub(crate) is_unwanted: bool,
     /// Lines that its log lacks, and does not say so yet.
     pub(crate) lost_lines: u64,
+    /// Processes that were killed and have not ended: the kernel holds on to them.
+    pub(crate) left: Vec<i32>,
     pub(crate) ended: Option<Ended>,
 }
 
@@ -46,8 +48,6 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i64>,
     pub(crate) out_of_memory: bool,
     pub(crate) error: Option<String>,
-    /// Processes that could not be killed.
-    pub(crate) left: Vec<i32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -179,12 +179,12 @@ mod tests {
             started_at: Some(Timestamp::MAX),
             is_unwanted: true,
             lost_lines: u64::MAX,
+            left: vec![i32::MAX; 16],
             ended: Some(Ended {
                 at: Some(Timestamp::MAX),
                 code: Some(i64::MIN),
                 out_of_memory: true,
                 error: Some("\"".repeat(ERROR_BYTES)),
-                left: vec![i32::MAX; 16],
             }),
         };
         slots.write(&mut record).unwrap();

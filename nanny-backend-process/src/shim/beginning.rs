@@ -74,6 +74,7 @@ pub(super) fn begin(call: &Call, home: Home, purpose: Purpose) -> Result<Keeper,
         record.phase = Phase::Running;
     }
     record.lost_lines = 0;
+    record.left.clear();
     record.shim = Identity::own();
     let written = slots.write(&mut record);
     written.map_err(|error| failed("its record cannot be written", error))?;

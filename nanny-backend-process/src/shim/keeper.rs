@@ -93,7 +93,8 @@ pub(super) struct Keeper {
 
 impl Keeper {
     fn keep(mut self) {
-        while self.has_others && !self.has_lost_patience() {
+        // What cannot be killed may hold what it held: it has not ended.
+        while self.has_others {
             self.wait();
             self.signals.clear();
             self.reap();
@@ -206,13 +207,22 @@ impl Keeper {
             self.ending = Some(Ending::new(None, uptime()));
         }
         if let Some(mut ending) = self.ending.take_if(|ending| self.has_others && ending.is_due()) {
-            ending.go_on(&self.family(), self.main, self.has_ended);
+            let family = self.family();
+            ending.go_on(&family, self.main, self.has_ended);
+            if ending.has_failed() {
+                self.tell_who_is_left(&family);
+            }
             self.ending = Some(ending);
         }
     }
 
-    fn has_lost_patience(&self) -> bool {
-        self.ending.as_ref().is_some_and(Ending::has_failed)
+    /// Writes down who was killed and is there all the same.
+    fn tell_who_is_left(&mut self, family: &[Process]) {
+        let left: Vec<_> = family.iter().take(16).map(|process| process.identity.pid).collect();
+        if self.record.left != left {
+            (self.record.phase, self.record.left) = (Phase::Stopping, left);
+            let _ = self.slots.write(&mut self.record);
+        }
     }
 
     /// Reads what there is, a chunk of each stream; answers whether there was any.
@@ -254,10 +264,6 @@ impl Keeper {
         }
         let kills = self.group.as_ref().map(Group::memory_kills).unwrap_or_default();
         ended.out_of_memory = kills > self.old_kills && ended.code != Some(0);
-        if self.has_others {
-            let left = self.family();
-            ended.left = left.iter().take(16).map(|process| process.identity.pid).collect();
-        }
         ended
     }
 }

@@ -54,7 +54,8 @@ fn main() -> ExitCode {
             a_tail_reaches_back_into_the_file_before;
         strays: a_stop_ends_what_has_run_away,
             what_a_program_leaves_behind_ends_with_it,
-            a_group_has_its_grace_to_the_end;
+            a_group_has_its_grace_to_the_end,
+            what_cannot_be_killed_holds_until_it_has_ended;
         shared: two_backends_create_one_container_of_a_name,
             two_backends_start_one_process,
             a_start_is_seen_by_others_before_its_shim_is_there,

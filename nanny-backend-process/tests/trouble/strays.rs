@@ -1,10 +1,12 @@
-//! Processes that leave the group.
+//! Processes that leave the group, and those that do not leave at all.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use nanny_lib::backend::ContainerBackend as _;
+use nanny_lib::backend::{ContainerBackend as _, ContainerState, ErrorKind, Selector};
 
-use crate::house::{House, processes_with, until};
+use crate::house::{House, leaders, not_tested, processes_with, until};
 
 /// Runs away in every way there is: into a session of its own, to another parent, without the
 /// environment; and does not listen.
@@ -66,4 +68,75 @@ pub(crate) async fn a_group_has_its_grace_to_the_end() {
     assert_eq!(house.inspect(&id).await.exit.unwrap().code, Some(143));
     let log = house.log(&id).await;
     assert!(log.contains(&"finished".to_owned()), "{log:?}");
+}
+
+/// A control group whose processes get no signal as long as they are frozen, not even a kill.
+struct Ice(PathBuf);
+
+impl Ice {
+    fn new() -> Option<Self> {
+        let path = PathBuf::from(format!("/sys/fs/cgroup/freezer/nanny-{}", unique()));
+        match fs::create_dir(&path) {
+            Ok(()) => Some(Self(path)),
+            Err(error) => {
+                not_tested(&format!("no process can be frozen: {}: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    async fn freeze(&self, pid: i32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("it can be moved");
+        fs::write(self.0.join("freezer.state"), "FROZEN").expect("it can be frozen");
+        until("it is frozen", async || {
+            let state = fs::read_to_string(self.0.join("freezer.state")).expect("it has a state");
+            (state.trim() == "FROZEN").then_some(())
+        })
+        .await;
+    }
+
+    fn thaw(&self) {
+        fs::write(self.0.join("freezer.state"), "THAWED").expect("it can be thawed");
+    }
+}
+
+impl Drop for Ice {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0.join("freezer.state"), "THAWED");
+        // What was in it has been killed.
+        for _ in 0..200 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+pub(crate) async fn what_cannot_be_killed_holds_until_it_has_ended() {
+    let house = House::new();
+    let Some(ice) = Ice::new() else { return };
+    let id = house.started("a", "while :; do sleep 0.1; done").await;
+    let [program] = leaders(&id)[..] else { panic!("it runs once") };
+    ice.freeze(program).await;
+    for _ in 0..2 {
+        for said in [
+            house.backend.stop(&id, Some(Duration::ZERO)).await,
+            house.backend.kill(&id).await,
+            house.backend.remove(&id).await,
+        ] {
+            let error = said.unwrap_err();
+            assert!(error.message().contains(&format!("[{program}]")), "{error}");
+        }
+        let listed = house.backend.list(&Selector::All).await.unwrap();
+        assert_eq!(listed[0].state, ContainerState::Stopping);
+        let error = house.backend.start(&id).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    }
+    ice.thaw();
+    let exit = house.ended(&id).await.exit.unwrap();
+    assert_eq!(exit.code, Some(137));
+    house.backend.stop(&id, None).await.unwrap();
+    house.backend.start(&id).await.unwrap();
+    assert_eq!(leaders(&id).len(), 1);
 }
