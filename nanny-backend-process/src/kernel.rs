@@ -113,10 +113,14 @@ pub(crate) fn descendants(ancestor: i32) -> Vec<Process> {
 pub(crate) fn orphans(main: Option<Identity>, mark: &str) -> Vec<Process> {
     let all = processes();
     let own = rustix::process::getpid().as_raw_nonzero().get();
-    let main = main.filter(|main| main.lives());
+    // The number of a session or a group is given to no other process, as long as it has members:
+    // if another has it, there are none of ours.
+    let is_still = |main: &Identity| process(main.pid).is_none_or(|it| it.identity == *main);
+    let main = main.filter(is_still);
     let is_one = |process: &&Process| {
         let of_main = main.is_some_and(|main| {
-            [process.identity.pid, process.session, process.group].contains(&main.pid)
+            process.identity.began >= main.began
+                && [process.identity.pid, process.session, process.group].contains(&main.pid)
         });
         process.identity.pid != own && (of_main || process.carries(mark.as_bytes()))
     };
@@ -190,6 +194,32 @@ mod tests {
         assert_eq!((process.parent, process.group, process.session), (1, 2, 3));
         assert_eq!((process.own_ticks, process.children_ticks), (15, 19));
         assert!(parse(b"77 (cut").is_none() && parse(b"").is_none());
+    }
+
+    #[test]
+    fn a_session_outlives_who_began_it_and_not_the_next_of_its_number() {
+        use std::os::unix::process::CommandExt as _;
+
+        // It leads a group, and leaves somebody in it.
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "sleep 1000 >/dev/null & echo $!"]).process_group(0);
+        shell.stdout(std::process::Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        let leader = process(i32::try_from(shell.id()).unwrap()).unwrap().identity;
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut shell.stdout.take().unwrap(), &mut said).unwrap();
+        shell.wait().unwrap();
+        let left = process(said.trim().parse().unwrap()).unwrap().identity;
+        let pids = |main: Identity| {
+            let found = orphans(Some(main), "NO=MARK");
+            found.iter().map(|process| process.identity).collect::<Vec<_>>()
+        };
+        assert_eq!(pids(leader), [left]);
+        // One that began later than they did is not theirs, though it had the number.
+        assert_eq!(pids(Identity { began: left.began + 1, ..leader }), []);
+        // As if the number were another's by now.
+        assert_eq!(pids(Identity { began: left.began - 1, ..left }), []);
+        left.signal(Signal::KILL);
     }
 
     #[test]

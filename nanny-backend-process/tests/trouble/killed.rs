@@ -173,3 +173,31 @@ pub(crate) async fn what_is_left_of_a_killed_shim_and_program_is_not_started_twi
     assert_eq!(leaders(&id).len(), 1);
     assert!(!now.iter().any(|pid| before.contains(pid)), "{before:?} and now {now:?}");
 }
+
+pub(crate) async fn a_session_without_shim_program_or_mark_is_ended_all_the_same() {
+    let house = House::new();
+    // The program obeys, and its child, which carries no mark, does not.
+    let unique = format!("unmarked {}", house.directory.path().display());
+    let hides = format!("trap \"\" TERM; echo hides; while :; do sleep 0.1; done # {unique}");
+    let script = format!("env -i \"PATH=$PATH\" sh -c '{hides}' & exec sleep 1000");
+    let hidden = || processes_with("cmdline", &unique);
+    for kills_program in [false, true] {
+        let id = house.started("a", &script).await;
+        house.logged(&id, |line| line == "hides").await;
+        for shim in shims(&id) {
+            send(shim, Signal::KILL);
+        }
+        until("it is gone", async || shims(&id).is_empty().then_some(())).await;
+        if kills_program {
+            for program in leaders(&id) {
+                send(program, Signal::KILL);
+            }
+            until("it is gone", async || leaders(&id).is_empty().then_some(())).await;
+        }
+        assert!(house.inspect(&id).await.state.holds(), "its child may hold what it held");
+        house.backend.stop(&id, Some(Duration::from_millis(200))).await.unwrap();
+        assert_eq!(hidden(), Vec::<i32>::new());
+        assert_eq!(house.inspect(&id).await.state, ContainerState::Exited);
+        house.backend.remove(&id).await.unwrap();
+    }
+}

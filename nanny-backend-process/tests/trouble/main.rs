@@ -41,7 +41,8 @@ fn main() -> ExitCode {
         killed: a1_a_nanny_that_is_killed_a_hundred_times_loses_nothing_and_doubles_nothing,
             a_shim_that_is_killed_is_replaced_and_the_log_goes_on,
             a_shim_that_is_killed_while_it_starts_something_leaves_one_or_none,
-            what_is_left_of_a_killed_shim_and_program_is_not_started_twice;
+            what_is_left_of_a_killed_shim_and_program_is_not_started_twice,
+            a_session_without_shim_program_or_mark_is_ended_all_the_same;
         forged: a_number_that_another_process_has_by_now_is_nobody,
             after_a_reboot_everything_has_ended,
             a13_a_damaged_record_loses_no_process,
