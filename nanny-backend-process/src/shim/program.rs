@@ -15,6 +15,8 @@ use crate::cgroup::Group;
 use crate::home::Home;
 use crate::spec::{MARK, Saved, resource};
 
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
 /// Waits on standard input for the word to begin, and says there what went wrong: nothing, if it is
 /// closed without a word.
 pub(super) fn main(call: &Call) -> ExitCode {
@@ -71,6 +73,13 @@ fn become_program(directory: &Path) -> String {
     }
 }
 
+/// The score to be set, if any. The nanny may be spared when memory is short; a program that does not
+/// ask for it is not, or the nanny would die for it.
+fn oom_score(asked: Option<i64>, inherited: &str) -> Option<i64> {
+    let is_spared = inherited.trim().parse().is_ok_and(|score: i64| score < 0);
+    asked.or(is_spared.then_some(0))
+}
+
 fn limit(id: &str, saved: &Saved) -> Result<(), String> {
     for (name, soft, hard) in &saved.ulimits {
         let Some(resource) = resource(name) else { continue };
@@ -81,9 +90,24 @@ fn limit(id: &str, saved: &Saved) -> Result<(), String> {
     if let Some(group) = Group::of(id, &saved.bounds) {
         group.enter().map_err(|why| format!("it cannot be limited: {why}"))?;
     }
-    if let Some(score) = saved.bounds.oom_score_adj {
-        fs::write("/proc/self/oom_score_adj", score.to_string())
+    let inherited = fs::read_to_string(OOM_SCORE).unwrap_or_default();
+    if let Some(score) = oom_score(saved.bounds.oom_score_adj, &inherited) {
+        fs::write(OOM_SCORE, score.to_string())
             .map_err(|error| format!("oom_score_adj cannot be set: {error}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_not_spared_with_the_nanny_when_memory_is_short() {
+        assert_eq!(oom_score(None, "-500\n"), Some(0));
+        assert_eq!(oom_score(Some(-7), "-500\n"), Some(-7));
+        assert_eq!(oom_score(None, "0\n"), None);
+        assert_eq!(oom_score(None, "300\n"), None);
+        assert_eq!(oom_score(None, ""), None);
+    }
 }
