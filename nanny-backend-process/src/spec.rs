@@ -46,6 +46,8 @@ pub(crate) const MARK: &str = "NANNY_PROCESS_ID";
 /// By which programs choose GPUs.
 const CHOICE: &str = "CUDA_VISIBLE_DEVICES";
 const CHOICES: &[&str] = &[CHOICE, "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"];
+/// By which they count them.
+const ORDER: &str = "CUDA_DEVICE_ORDER";
 /// As for containers.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 const VERSION: u32 = 1;
@@ -257,6 +259,11 @@ impl Check<'_> {
         // Nothing chosen is all of them, whatever the variable says where the nanny runs.
         let choice = (!all).then(|| chosen.join(","));
         environment.0.insert(CHOICE.to_owned(), choice);
+        let is_index = |id: &String| id.bytes().all(|byte| byte.is_ascii_digit());
+        if !all && chosen.iter().any(is_index) {
+            // As engines and `nvidia-smi` count them; left alone, CUDA begins with the fastest.
+            environment.0.entry(ORDER.to_owned()).or_insert(Some("PCI_BUS_ID".to_owned()));
+        }
         Ok(())
     }
 

@@ -79,6 +79,21 @@ fn gpus_are_chosen_by_a_variable() {
 }
 
 #[test]
+fn gpus_by_number_are_counted_as_everybody_counts_them() {
+    let order = |ids: &[&str], own: Option<&str>| {
+        let mut spec = plain();
+        spec.gpus = gpus(ids);
+        if let Some(own) = own {
+            set(&mut spec, ORDER, own);
+        }
+        to_saved(&spec, 1).unwrap().environment.0.remove(ORDER).flatten()
+    };
+    assert_eq!(order(&["GPU-1"], None), None);
+    assert_eq!(order(&["GPU-1", "0"], None).as_deref(), Some("PCI_BUS_ID"));
+    assert_eq!(order(&["1"], Some("FASTEST_FIRST")).as_deref(), Some("FASTEST_FIRST"));
+}
+
+#[test]
 fn a_choice_of_gpus_is_never_overridden_in_silence() {
     for name in CHOICES {
         let (kind, message) = refused(|spec| {
