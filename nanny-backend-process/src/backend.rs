@@ -20,7 +20,7 @@ use rustix::process::Signal;
 use crate::cgroup::Group;
 use crate::config::ProcessConfig;
 use crate::error::{conflict, from_io, not_found, timed_out};
-use crate::home::{Home, Life, Request, Sight};
+use crate::home::{Home, Life, Request, Sight, UNKNOWN_RUN};
 use crate::record::Phase;
 use crate::shim::{Reply, launch_heir, launch_start};
 use crate::spec::{GRACE, check_name, to_saved};
@@ -160,7 +160,7 @@ impl ProcessBackend {
 
     /// Sees that the run of the container ends that there is now: by its shim, or by us.
     async fn end(&self, operation: &'static str, home: &Home, request: Request) -> Result<()> {
-        let first = self.look(operation, home).await?.record.run;
+        let mut first = self.look(operation, home).await?.record.run;
         let grace = match request {
             Request::Stop { grace, .. } => grace,
             Request::Kill => Duration::ZERO,
@@ -173,6 +173,9 @@ impl ProcessBackend {
         let ended = async {
             loop {
                 let sight = self.look(operation, home).await?;
+                if first == UNKNOWN_RUN {
+                    first = sight.record.run;
+                }
                 match (sight.record.phase, sight.life) {
                     _ if sight.record.run != first => return Ok(()),
                     (Phase::Created | Phase::Ended, _) | (_, Life::None) => {
@@ -186,7 +189,7 @@ impl ProcessBackend {
                     }
                     (_, Life::Shim) => {
                         // One that is just ending hears nothing, and is seen to end.
-                        let _ = home.tell(request);
+                        let _ = home.tell(first, request);
                         told = Some(sight.record.shim);
                     }
                     (_, Life::Orphaned) => {

@@ -38,6 +38,9 @@ pub(crate) const CONTROL: &str = "control";
 pub(crate) const STDOUT: &str = "stdout";
 pub(crate) const STDERR: &str = "stderr";
 
+/// Stands for whichever run there is, where no record can be read.
+pub(crate) const UNKNOWN_RUN: u64 = 0;
+
 /// A container at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Sight {
@@ -56,7 +59,8 @@ pub(crate) enum Life {
     Orphaned,
 }
 
-/// What the shim is told through the pipe `control`, a line each.
+/// What the shim is told through the pipe `control`, a line each, which begins with the run that is
+/// meant: it may be read late, and the next run is not to end by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
     /// Send the signal, wait so long, kill.
@@ -155,12 +159,12 @@ impl Home {
         options.read(true).write(true).custom_flags(flags).open(self.path.join(pipe))
     }
 
-    /// Tells the shim; one that is gone hears nothing.
-    pub(crate) fn tell(&self, request: Request) -> io::Result<()> {
+    /// Tells the shim what to do about a run; one that is gone hears nothing.
+    pub(crate) fn tell(&self, run: u64, request: Request) -> io::Result<()> {
         let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
         let mut options = OpenOptions::new();
         let mut control = options.write(true).custom_flags(flags).open(self.path.join(CONTROL))?;
-        control.write_all(request.to_line().as_bytes())
+        control.write_all(request.to_line(run).as_bytes())
     }
 
     /// What stands in the environment of all its processes.
@@ -229,19 +233,25 @@ impl Sight {
 }
 
 impl Request {
-    pub(crate) fn to_line(self) -> String {
+    pub(crate) fn to_line(self, run: u64) -> String {
         match self {
             Self::Stop { signal, grace } => {
                 let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-                format!("stop {signal} {grace}\n")
+                format!("{run} stop {signal} {grace}\n")
             }
-            Self::Kill => "kill\n".to_owned(),
+            Self::Kill => format!("{run} kill\n"),
         }
     }
 
-    pub(crate) fn from_line(line: &str) -> Option<Self> {
+    /// What is asked, if it is about `own`, the run that there is now.
+    pub(crate) fn from_line(line: &str, own: u64) -> Option<Self> {
         let words: Vec<_> = line.split_ascii_whitespace().collect();
-        match words[..] {
+        let (run, words) = words.split_first()?;
+        let run: u64 = run.parse().ok()?;
+        if run != own && run != UNKNOWN_RUN {
+            return None;
+        }
+        match *words {
             ["stop", signal, grace] => Some(Self::Stop {
                 signal: signal.parse().ok()?,
                 grace: Duration::from_millis(grace.parse().ok()?),
@@ -299,7 +309,7 @@ fn settled(record: &Record) -> Option<Sight> {
 /// What is assumed where no record can be read: that it runs, until it is seen that nothing does.
 fn unreadable() -> Record {
     let mut record = Record::default();
-    (record.phase, record.run) = (Phase::Running, 1);
+    (record.phase, record.run) = (Phase::Running, UNKNOWN_RUN);
     record
 }
 
@@ -313,4 +323,24 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// A new directory that only its owner may enter.
 pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_about_one_run() {
+        let stop = Request::Stop { signal: 15, grace: Duration::from_millis(1500) };
+        for request in [stop, Request::Kill] {
+            let line = request.to_line(7);
+            assert_eq!(Request::from_line(&line, 7), Some(request));
+            assert_eq!(Request::from_line(&line, 8), None);
+            let of_any = request.to_line(UNKNOWN_RUN);
+            assert_eq!(Request::from_line(&of_any, 8), Some(request));
+        }
+        for damaged in ["", "\n", "kill\n", "7\n", "7 stop 15\n", "7 stop x 1\n", "7 kill 1\n"] {
+            assert_eq!(Request::from_line(damaged, 7), None, "{damaged}");
+        }
+    }
 }

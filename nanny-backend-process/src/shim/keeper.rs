@@ -176,7 +176,7 @@ impl Keeper {
         }
         while let Some(end) = self.half_request.iter().position(|byte| *byte == b'\n') {
             let line: Vec<_> = self.half_request.drain(..=end).collect();
-            match Request::from_line(&String::from_utf8_lossy(&line)) {
+            match Request::from_line(&String::from_utf8_lossy(&line), self.record.run) {
                 Some(Request::Stop { signal, grace }) => self.end_within(signal, grace),
                 Some(Request::Kill) => self.end_within(self.saved.stop_signal, Duration::ZERO),
                 None => {}

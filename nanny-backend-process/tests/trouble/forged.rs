@@ -102,7 +102,14 @@ pub(crate) async fn after_a_reboot_everything_has_ended() {
 pub(crate) async fn a13_a_damaged_record_loses_no_process() {
     let house = House::new();
     let id = house.started("a", SLEEPS).await;
+    // Its number cannot be guessed.
+    house.backend.kill(&id).await.unwrap();
+    house.backend.start(&id).await.unwrap();
     let other = house.started("b", SLEEPS).await;
+    fs::write(house.home(&other).join("run"), "").unwrap();
+    house.backend.stop(&other, None).await.unwrap();
+    assert_eq!(house.inspect(&other).await.state, ContainerState::Exited);
+    house.backend.start(&other).await.unwrap();
     let program = leaders(&id);
     for damage in [&b""[..], b"{}", &[0; 4096], b"\xff\xfe"] {
         fs::write(house.home(&id).join("run"), damage).unwrap();

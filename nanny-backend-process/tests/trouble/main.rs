@@ -60,7 +60,8 @@ fn main() -> ExitCode {
         shared: two_backends_create_one_container_of_a_name,
             two_backends_start_one_process,
             a_start_is_seen_by_others_before_its_shim_is_there,
-            names_that_were_half_given_are_free;
+            names_that_were_half_given_are_free,
+            a_late_request_does_not_end_the_next_run;
         surroundings: a_program_inherits_nothing_of_ours,
             only_the_owner_may_read_what_is_kept,
             who_says_that_it_needs_a_gpu_is_believed,

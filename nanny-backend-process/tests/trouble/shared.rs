@@ -86,3 +86,17 @@ pub(crate) async fn names_that_were_half_given_are_free() {
     house.created("b", SLEEPS).await;
     assert!(!half_made.exists(), "it lies about for ever");
 }
+
+pub(crate) async fn a_late_request_does_not_end_the_next_run() {
+    let house = House::new();
+    let id =
+        house.started("a", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done").await;
+    house.backend.kill(&id).await.unwrap();
+    house.backend.start(&id).await.unwrap();
+    until("it is ready again", async || (house.log(&id).await.len() == 2).then_some(())).await;
+    // Somebody was held up between a look at the first run and a word about it. It is read first.
+    let control = house.home(&id).join("control");
+    fs::write(control, "1 kill\n1 stop 9 0\n").unwrap();
+    house.backend.stop(&id, None).await.unwrap();
+    assert_eq!(house.inspect(&id).await.exit.unwrap().code, Some(7));
+}
