@@ -160,6 +160,19 @@ pub(crate) fn send(pid: i32, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).expect("it is there");
 }
 
+/// Kills them, and waits until they have ended: they look empty before that.
+pub(crate) async fn kill(pids: Vec<i32>) {
+    for pid in pids {
+        send(pid, rustix::process::Signal::KILL);
+        until("it has ended", async || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+            matches!(state, None | Some(Some('Z' | 'X'))).then_some(())
+        })
+        .await;
+    }
+}
+
 /// Says that a test cannot be made here; in CI it has to be.
 #[expect(clippy::print_stderr, reason = "a test that did not run must say so")]
 pub(crate) fn not_tested(why: &str) {

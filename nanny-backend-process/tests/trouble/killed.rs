@@ -8,7 +8,7 @@ use nanny_backend_process::{ProcessBackend, ProcessConfig};
 use nanny_lib::backend::{ContainerBackend as _, ContainerState, ErrorKind, Selector};
 use rustix::process::Signal;
 
-use crate::house::{House, leaders, processes_with, send, shims, spec, until};
+use crate::house::{House, kill, leaders, processes_with, send, shims, spec, until};
 
 /// A nanny in a process of its own, which does what nannies do until it is killed.
 pub(crate) struct Owner(PathBuf);
@@ -163,10 +163,7 @@ pub(crate) async fn what_is_left_of_a_killed_shim_and_program_is_not_started_twi
     house.backend.start(&id).await.unwrap();
     house.logged(&id, |line| line == "started").await;
     let before = processes_with("environ", &format!("NANNY_PROCESS_ID={id}"));
-    for pid in shims(&id).into_iter().chain(leaders(&id)) {
-        send(pid, Signal::KILL);
-    }
-    until("both are gone", async || leaders(&id).is_empty().then_some(())).await;
+    kill([shims(&id), leaders(&id)].concat()).await;
     assert!(house.inspect(&id).await.state.holds(), "its child may hold what it held");
     house.backend.start(&id).await.unwrap();
     let now = processes_with("environ", &format!("NANNY_PROCESS_ID={id}"));
@@ -184,15 +181,9 @@ pub(crate) async fn a_session_without_shim_program_or_mark_is_ended_all_the_same
     for kills_program in [false, true] {
         let id = house.started("a", &script).await;
         house.logged(&id, |line| line == "hides").await;
-        for shim in shims(&id) {
-            send(shim, Signal::KILL);
-        }
-        until("it is gone", async || shims(&id).is_empty().then_some(())).await;
+        kill(shims(&id)).await;
         if kills_program {
-            for program in leaders(&id) {
-                send(program, Signal::KILL);
-            }
-            until("it is gone", async || leaders(&id).is_empty().then_some(())).await;
+            kill(leaders(&id)).await;
         }
         assert!(house.inspect(&id).await.state.holds(), "its child may hold what it held");
         house.backend.stop(&id, Some(Duration::from_millis(200))).await.unwrap();
