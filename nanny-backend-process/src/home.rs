@@ -22,6 +22,7 @@ use nanny_lib::backend::{ContainerInfo, ContainerState, Exit};
 use nanny_lib::project::labels;
 use rustix::fs::OFlags;
 
+use crate::cgroup::Group;
 use crate::kernel::{self, Identity, Process};
 use crate::record::{Ended, Phase, Record, Slots};
 use crate::spec::{MARK, Saved};
@@ -198,9 +199,18 @@ impl Home {
             return Ok(Sight { record, life: Life::Orphaned });
         }
         record.lose();
+        self.leave_group();
         // If it cannot be written, the next look comes to the same end.
         let _ = slots.write(&mut record);
         Ok(Sight { record, life: Life::None })
+    }
+
+    /// Takes its control group away, which nothing is in any more: a shim that was killed did not.
+    pub(crate) fn leave_group(&self) {
+        let saved = self.saved().ok();
+        if let Some(group) = saved.and_then(|saved| Group::of(self.id.as_str(), &saved.bounds)) {
+            group.remove();
+        }
     }
 
     /// What is told of it.

@@ -165,6 +165,7 @@ impl Store {
 
     /// Takes the directory of `home` away, with all that is in it.
     pub(crate) fn clear(&self, home: &Home) -> io::Result<()> {
+        home.leave_group();
         let gone = self.root.join(format!("{GONE}{}", home.id));
         fs::rename(&home.path, &gone)?;
         fs::remove_dir_all(gone)

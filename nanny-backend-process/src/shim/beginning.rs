@@ -62,6 +62,7 @@ pub(super) fn begin(call: &Call, home: Home, purpose: Purpose) -> Result<Keeper,
         if purpose == Purpose::Adopt {
             let why = "it has ended".to_owned();
             record.lose();
+            home.leave_group();
             let _ = slots.write(&mut record);
             return Err(Reply::Failed(why));
         }

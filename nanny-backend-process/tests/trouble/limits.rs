@@ -1,9 +1,11 @@
 //! How much of the machine a process may use.
 
+use std::path::PathBuf;
+
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{ContainerBackend as _, ContainerSpec, ErrorKind, Ulimit};
 
-use crate::house::{House, not_tested, spec};
+use crate::house::{House, kill, leaders, not_tested, shims, spec};
 
 /// Creates it, unless no control groups can be made here.
 async fn created(house: &House, spec: &ContainerSpec) -> Option<ContainerId> {
@@ -50,4 +52,28 @@ pub(crate) async fn other_limits_are_kept() {
     let log = house.log(&id).await;
     assert_eq!(log[..2], ["77", "123"]);
     house.backend.kill(&id).await.unwrap();
+}
+
+pub(crate) async fn a_shim_that_is_killed_leaves_no_control_group() {
+    let house = House::new();
+    let mut wanted = spec("a", "while :; do sleep 0.1; done");
+    wanted.limits.pids = Some(50);
+    let Some(id) = created(&house, &wanted).await else { return };
+    let groups = || -> Vec<PathBuf> {
+        let places = ["/sys/fs/cgroup/nanny", "/sys/fs/cgroup/pids/nanny"];
+        let paths = places.map(|place| PathBuf::from(place).join(id.as_str()));
+        paths.into_iter().filter(|path| path.exists()).collect()
+    };
+    for sees_the_end in [true, false] {
+        house.backend.start(&id).await.unwrap();
+        assert_eq!(groups().len(), 1);
+        kill(shims(&id)).await;
+        if sees_the_end {
+            kill(leaders(&id)).await;
+            house.ended(&id).await;
+        } else {
+            house.backend.remove(&id).await.unwrap();
+        }
+        assert_eq!(groups(), Vec::<PathBuf>::new());
+    }
 }

@@ -49,7 +49,8 @@ fn main() -> ExitCode {
             a13_a_damaged_spec_breaks_no_list;
         disk: h11_a_full_disk_stops_no_process_and_the_log_says_what_it_lacks;
         limits: too_much_memory_ends_it_and_that_is_told,
-            other_limits_are_kept;
+            other_limits_are_kept,
+            a_shim_that_is_killed_leaves_no_control_group;
         logs: a_follower_gets_every_line_across_rotations,
             a_log_takes_up_no_more_than_it_may,
             a_tail_reaches_back_into_the_file_before;
