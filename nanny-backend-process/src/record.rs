@@ -3,7 +3,7 @@
 //! It is a file of two slots, written in turn, in place. Each carries a number and a digest, and
 //! whoever reads takes the newest one that is whole. So a record is whole at any time, whoever is
 //! killed, and needs no room on the disk that it does not have already: on a full one, a state is
-//! written all the same.
+//! written all the same. (Not where a file system copies what is written over, as btrfs and ZFS do.)
 
 use std::fs::{File, OpenOptions};
 use std::io;

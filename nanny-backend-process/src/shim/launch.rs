@@ -154,7 +154,8 @@ fn read_reply(pipe: OwnedFd, limit: Duration) -> io::Result<Option<Reply>> {
     }
 }
 
-/// The stages `launch` and `relaunch`: start `run` or `adopt` in a session without a terminal, and leaves it to itself.
+/// The stages `launch` and `relaunch`: start `run` or `adopt` in a session without a terminal, and
+/// leave it to itself.
 pub(super) fn main(call: &Call, next: &str) -> ExitCode {
     // Descriptors that whoever started the nanny left open are nobody's business further down.
     close_fds::set_fds_cloexec(3, &[]);
