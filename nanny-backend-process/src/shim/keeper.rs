@@ -25,10 +25,10 @@ use crate::logfiles::LogFiles;
 use crate::record::{Ended, Phase, Record, Slots};
 use crate::spec::Saved;
 
-/// Between two looks at what should be gone.
+/// Between two looks at what should be gone, at first.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// Between two looks at a program that is not our child.
-const LOOK: Duration = Duration::from_millis(200);
+/// Between two looks at what takes its time, or is not our child.
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 /// How long what was killed may take to be gone; the kernel may be busy with it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to write what could not be written.
@@ -118,8 +118,7 @@ impl Keeper {
     /// Until there is something to do.
     fn wait(&mut self) {
         let timeout = match &self.ending {
-            Some(_) if self.has_ended => Some(LOOK_AGAIN),
-            Some(ending) => Some(ending.deadline.saturating_sub(uptime()).max(LOOK_AGAIN)),
+            Some(ending) => Some(ending.next_look(self.has_ended).saturating_sub(uptime())),
             None if self.log.lost_lines() > 0 => Some(TRY_AGAIN),
             None => None,
         };
@@ -206,7 +205,9 @@ impl Keeper {
         if self.has_ended && self.ending.is_none() {
             self.ending = Some(Ending::new(None, uptime()));
         }
-        if let Some(mut ending) = self.ending.take_if(|ending| self.has_others && ending.is_due()) {
+        if let Some(mut ending) =
+            self.ending.take_if(|ending| self.has_others && ending.is_due(self.has_ended))
+        {
             let family = self.family();
             ending.go_on(&family, self.main, self.has_ended);
             if ending.has_failed() {
