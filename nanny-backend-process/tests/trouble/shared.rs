@@ -91,6 +91,7 @@ pub(crate) async fn a_late_request_does_not_end_the_next_run() {
     let house = House::new();
     let id =
         house.started("a", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done").await;
+    house.logged(&id, |line| line == "ready").await;
     house.backend.kill(&id).await.unwrap();
     house.backend.start(&id).await.unwrap();
     until("it is ready again", async || (house.log(&id).await.len() == 2).then_some(())).await;
