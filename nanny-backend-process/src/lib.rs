@@ -74,7 +74,7 @@
 //! - It needs `/proc`, pidfds and named pipes in its directory: Linux, and a file system of its own kind.
 //! - On a file system that copies what is written over (btrfs, ZFS), a record needs room of its own: a full
 //!   disk refuses starts there, and an end is written down only once there is room.
-//! - A service that is a command, with `gpu_required` and without `gpus.devices`, asks for no GPU here: it sees
+//! - A service that is a command, with `gpu_required` and without `gpus.devices`, names no GPU: it sees
 //!   every GPU there is or, where there is no driver, is started all the same and runs on the processor.
 //! - Nobody is told how a process ended whose shim was killed: its exit has no code.
 
