@@ -26,8 +26,8 @@ use self::devices::{cgroup_rules, devices, gpus};
 use self::mounts::{Mounts, mounts};
 use self::networks::{Networks, networks};
 use self::security::{Security, security};
-use crate::gateway;
 use super::info::CheckSettings;
+use crate::gateway;
 
 /// The annotation that notes which CDI devices a container was given.
 pub(super) const DEVICES: &str = "dev.nanny.cdi-devices";
