@@ -215,7 +215,8 @@ impl World {
             Some(engine) => Err(self.unavailable(engine)),
             None => Err(Error::EngineUnavailable {
                 engine: service.wanted.manifest.backend.clone().unwrap_or_else(|| "any".to_owned()),
-                reason: "no such engine is configured, or none that can run this service"
+                reason: "no such engine is configured, or none that can run this service; \
+                         configure one, or name another as 'backend' in its manifest"
                     .to_owned(),
             }),
         }
