@@ -243,13 +243,24 @@ impl ContainerBackend for PodmanBackend {
         }
         self.check_joined(&container).await?;
         self.starts.forget(id);
-        let started = self.start_now(id).await;
-        if let Err(error) = &started
-            && !error.is_retryable()
-            && self.look("start", id).await.is_ok_and(|container| !container.state().holds())
-        {
-            self.starts.remember(id, error);
-        }
+        let started = match self.start_now(id).await {
+            Err(error) if !error.is_retryable() => match self.look("start", id).await {
+                // libpod looks at the state before it takes the container's lock:
+                // whoever loses a race of two starts is told of a wrong state.
+                Ok(container)
+                    if error.kind() == ErrorKind::Conflict
+                        && container.state() == ContainerState::Running =>
+                {
+                    Ok(())
+                }
+                Ok(container) if !container.state().holds() => {
+                    self.starts.remember(id, &error);
+                    Err(error)
+                }
+                _ => Err(error),
+            },
+            started => started,
+        };
         self.listing.forget(id);
         started
     }
