@@ -11,7 +11,9 @@ use std::error::Error;
 use std::sync::Arc;
 
 use nanny_lib::backend::{ContainerSpec, MemoryBackend};
-use nanny_lib::gpu::{Decision, GpuPolicy, GpuRequest, GpuSnapshot, Holder, HolderName, Placement};
+use nanny_lib::gpu::{
+    Decision, GpuPolicy, GpuRequest, GpuSnapshot, Holder, HolderName, Placement, Refusal,
+};
 use nanny_lib::manifest::{FixedSource, Manifest, Service};
 use nanny_lib::project::Project;
 use nanny_lib::{Nanny, ServiceName, StartOptions};
@@ -27,10 +29,14 @@ impl GpuPolicy for Budget {
         "budget"
     }
 
+    fn measures(&self) -> bool {
+        false
+    }
+
     fn decide(&self, request: &GpuRequest, snapshot: &GpuSnapshot) -> Decision {
         if request.vram_mib > self.mib {
             let reason = format!("it needs {} MiB of {} MiB", request.vram_mib, self.mib);
-            return Decision::Refuse { reason };
+            return Decision::Refuse { reason: Refusal::Other(reason) };
         }
         let held: u64 = snapshot.holders.iter().map(|holder| holder.vram_mib).sum();
         let mut missing = (held + request.vram_mib).saturating_sub(self.mib);
@@ -55,7 +61,8 @@ impl GpuPolicy for Budget {
             }
         }
         if missing > 0 {
-            return Decision::Refuse { reason: "those who hold the GPU must stay".to_owned() };
+            let reason = Refusal::Other("those who hold the GPU must stay".to_owned());
+            return Decision::Refuse { reason };
         }
         Decision::Evict { victims, placement: Placement::default() }
     }

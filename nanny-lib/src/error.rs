@@ -1,6 +1,7 @@
 //! The error of the public [`Nanny`](crate::Nanny) API.
 
 use crate::backend::BackendError;
+use crate::gpu::{Account, Refusal};
 use crate::name::ServiceName;
 
 /// Why a nanny did not do what it was asked.
@@ -15,19 +16,22 @@ pub enum Error {
         /// The name that was asked for.
         name: String,
     },
-    /// Another holds the GPU. Nothing was changed; `force` may help.
-    #[error("GPU service '{}' is already running", .holders.first().map_or("?", String::as_str))]
+    /// There is no room on the GPU now. Nothing was changed; `force` may help.
+    #[error("{}", no_room(holders, account))]
     GpuConflict {
-        /// Who is in the way: services, or containers of other hands; never empty.
+        /// Who is in the way: services, or containers of other hands; empty if it is only memory
+        /// that others use.
         holders: Vec<String>,
+        /// The sum that this rests on.
+        account: Box<Account>,
     },
-    /// The policy says no, and `force` would not help.
-    #[error("the GPU policy '{policy}' refuses: {reason}")]
+    /// No GPU for it, and `force` would not help.
+    #[error("the GPU policy '{}' refuses: {reason}", account.policy)]
     GpuRefused {
-        /// The policy.
-        policy: String,
-        /// Its reason.
-        reason: String,
+        /// Why.
+        reason: Refusal,
+        /// The sum that this rests on.
+        account: Box<Account>,
     },
     /// The start was taken back before it was complete: by a stop, or by a forced start of another.
     #[error("the start of '{name}' was cancelled: {reason}")]
@@ -94,4 +98,22 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+}
+
+/// One service in the way is named as the API always did; a sum is given where there is one.
+fn no_room(holders: &[String], account: &Account) -> String {
+    let held = holders.first().map(|holder| format!("GPU service '{holder}' is already running"));
+    let free: Vec<String> = account
+        .devices
+        .iter()
+        .filter_map(|device| Some(format!("{} MiB on {}", device.free_mib?, device.gpu)))
+        .collect();
+    match held {
+        Some(held) if free.is_empty() || account.need_mib == 0 => held,
+        held => {
+            let held = held.map_or_else(String::new, |held| format!("{held}; "));
+            let (need, free) = (account.need_mib, free.join(", "));
+            format!("{held}{need} MiB are needed, and free are {free}")
+        }
+    }
 }

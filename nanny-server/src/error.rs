@@ -146,7 +146,7 @@ impl ApiError {
                 Error::NotFound { .. } => {
                     Problem::new(S::NOT_FOUND, "service_not_found", error.to_string())
                 }
-                Error::GpuConflict { holders } => {
+                Error::GpuConflict { holders, .. } => {
                     Problem::new(S::CONFLICT, "gpu_conflict", error.to_string())
                         .with("conflicts", holders.clone())
                         .with("hint", "Start with {\"force\": true} to stop what holds the GPU")

@@ -2,7 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Decision, GpuPolicy, GpuRequest, GpuSnapshot, HolderName};
+use super::{Decision, GpuPolicy, GpuRequest, GpuSnapshot, Holder, HolderName, Placement};
+use crate::name::ServiceName;
 
 /// Asks `policy`, and answers only what the rules allow.
 ///
@@ -11,48 +12,116 @@ use super::{Decision, GpuPolicy, GpuRequest, GpuSnapshot, HolderName};
 ///
 /// # Errors
 ///
-/// A sentence for a person if the policy panics, evicts without `force`, or evicts who is no
-/// holder or is pinned.
+/// A sentence for a person if the policy panics, or breaks a rule of [`GpuPolicy`].
 pub(crate) fn arbitrate(
     policy: &dyn GpuPolicy,
     request: &GpuRequest,
     snapshot: &GpuSnapshot,
 ) -> Result<Decision, String> {
-    let decision = catch_unwind(AssertUnwindSafe(|| policy.decide(request, snapshot)))
-        .map_err(|_| "it panicked".to_owned())?;
+    let decide = || (policy.decide(request, snapshot), policy.measures());
+    let (decision, measures) =
+        catch_unwind(AssertUnwindSafe(decide)).map_err(|_| "it panicked".to_owned())?;
     match &decision {
-        Decision::Evict { victims, .. } => {
-            if !request.force {
-                return Err("it would stop others although the request does not force".to_owned());
-            }
-            if victims.is_empty() {
-                return Err("it would evict, but names nobody".to_owned());
-            }
-            for victim in victims {
-                let who = HolderName::Service(victim.clone());
-                match snapshot.holders.iter().find(|holder| holder.who == who) {
-                    None => return Err(format!("it would stop '{victim}', which holds no GPU")),
-                    Some(holder) if holder.pinned => {
-                        return Err(format!("it would stop '{victim}', which is pinned"));
-                    }
-                    Some(_) => {}
-                }
-            }
+        Decision::Admit { placement } => {
+            check_placement(placement, &[], measures, request, snapshot)?;
+        }
+        Decision::Evict { victims, placement } => {
+            check_victims(victims, request, snapshot)?;
+            check_placement(placement, victims, measures, request, snapshot)?;
         }
         Decision::Conflict { holders } => {
             let known = |who: &HolderName| snapshot.holders.iter().any(|h| h.who == *who);
-            if holders.is_empty() || !holders.iter().all(known) {
+            if !holders.iter().all(known) {
                 return Err("it names a conflict with somebody who holds no GPU".to_owned());
             }
+            if holders.is_empty() && snapshot.devices.is_empty() {
+                return Err("it names a conflict, and nobody holds a GPU".to_owned());
+            }
         }
-        Decision::Admit { .. } | Decision::Refuse { .. } => {}
+        Decision::Refuse { .. } => {}
     }
     Ok(decision)
 }
 
+fn check_victims(
+    victims: &[ServiceName],
+    request: &GpuRequest,
+    snapshot: &GpuSnapshot,
+) -> Result<(), String> {
+    if victims.is_empty() {
+        return Err("it would evict, but names nobody".to_owned());
+    }
+    for (index, victim) in victims.iter().enumerate() {
+        let who = HolderName::Service(victim.clone());
+        let Some(holder) = snapshot.holders.iter().find(|holder| holder.who == who) else {
+            return Err(format!("it would stop '{victim}', which holds no GPU"));
+        };
+        if victims[..index].contains(victim) {
+            return Err(format!("it would stop '{victim}' twice"));
+        }
+        if holder.pinned {
+            return Err(format!("it would stop '{victim}', which is pinned"));
+        }
+        if !request.force && !may_preempt(request, holder) {
+            return Err(format!(
+                "it would stop '{victim}' although the request does not force, and '{victim}' is \
+                 busy or of no lower priority"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a request may evict a holder without force.
+fn may_preempt(request: &GpuRequest, holder: &Holder) -> bool {
+    holder.priority < request.priority && !holder.busy
+}
+
+fn check_placement(
+    placement: &Placement,
+    victims: &[ServiceName],
+    measures: bool,
+    request: &GpuRequest,
+    snapshot: &GpuSnapshot,
+) -> Result<(), String> {
+    if placement.is_anywhere() {
+        return if measures {
+            Err("it promises that what it places fits, and names no GPU".to_owned())
+        } else {
+            Ok(())
+        };
+    }
+    let count = usize::try_from(request.count).unwrap_or(usize::MAX);
+    if placement.mib.len() != count {
+        let got = placement.mib.len();
+        return Err(format!("it gives {got} GPU(s) where {count} were asked for"));
+    }
+    for (gpu, &mib) in &placement.mib {
+        let Some(device) = snapshot.device(gpu) else {
+            return Err(format!("it places it on '{gpu}', which does not exist"));
+        };
+        if !device.is_usable {
+            return Err(format!("it places it on '{gpu}', which is not in order"));
+        }
+        if request.only.as_ref().is_some_and(|only| !only.contains(gpu)) {
+            return Err(format!("it places it on '{gpu}', which its manifest does not allow"));
+        }
+        if mib < request.vram_mib {
+            let need = request.vram_mib;
+            return Err(format!("it charges {mib} MiB on '{gpu}' where {need} MiB were asked for"));
+        }
+        if let Some(chargeable) = device.chargeable_mib().filter(|_| measures) {
+            let sum = snapshot.charged_mib(gpu, victims).saturating_add(mib);
+            if sum > chargeable {
+                return Err(format!("'{gpu}' would hold {sum} MiB of {chargeable} MiB"));
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Holder, Placement};
     use super::*;
     use crate::name::ServiceName;
 
@@ -62,6 +131,10 @@ mod tests {
     impl GpuPolicy for Fixed {
         fn name(&self) -> &'static str {
             "fixed"
+        }
+
+        fn measures(&self) -> bool {
+            false
         }
 
         fn decide(&self, _: &GpuRequest, _: &GpuSnapshot) -> Decision {

@@ -1,6 +1,6 @@
 //! The default policy: one GPU service at a time.
 
-use super::{Decision, GpuPolicy, GpuRequest, GpuSnapshot, HolderName, Placement};
+use super::{Decision, GpuPolicy, GpuRequest, GpuSnapshot, HolderName, Placement, Refusal};
 
 /// One GPU service at a time, on whatever GPUs there are.
 ///
@@ -15,6 +15,10 @@ impl GpuPolicy for Exclusive {
         "exclusive"
     }
 
+    fn measures(&self) -> bool {
+        false
+    }
+
     fn decide(&self, request: &GpuRequest, snapshot: &GpuSnapshot) -> Decision {
         let placement = Placement::default();
         if snapshot.holders.is_empty() {
@@ -25,8 +29,7 @@ impl GpuPolicy for Exclusive {
             return Decision::Conflict { holders };
         }
         if let Some(pinned) = snapshot.holders.iter().find(|holder| holder.pinned) {
-            let reason = format!("'{}' holds the GPU and is pinned", pinned.who);
-            return Decision::Refuse { reason };
+            return Decision::Refuse { reason: Refusal::Pinned(pinned.who.clone()) };
         }
         let services = snapshot.holders.iter().filter_map(|holder| match &holder.who {
             HolderName::Service(name) => Some(name.clone()),

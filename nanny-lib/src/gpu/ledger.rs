@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Placement;
-use crate::name::ServiceName;
+use crate::name::{GpuId, ServiceName};
 
 /// All claims, by service. Only the lifecycle changes it, and only in the step that decided so.
 #[derive(Debug, Clone, Default)]
@@ -17,24 +17,56 @@ pub struct Ledger {
 pub struct Claim {
     /// How far it is.
     pub phase: ClaimPhase,
-    /// On which GPUs.
+    /// On which GPUs, and what was declared there.
     pub placement: Placement,
+    /// The most that was ever measured on each GPU while this claim lasted, in MiB.
+    pub measured_mib: BTreeMap<GpuId, u64>,
     /// When it was made, as a number that only grows.
     pub sequence: u64,
+}
+
+impl Claim {
+    /// What it is charged: on each GPU what was declared, or what was measured if that is more.
+    /// A charge never falls while the claim lasts: a model that is not loaded yet will be.
+    #[must_use]
+    pub fn charges(&self) -> Placement {
+        let mut charges = self.placement.clone();
+        for (gpu, &measured) in &self.measured_mib {
+            let charge = charges.mib.entry(gpu.clone()).or_default();
+            *charge = measured.max(*charge);
+        }
+        charges
+    }
 }
 
 /// How far a claim is. It ends when its service's containers are seen down and none is due back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ClaimPhase {
-    /// Granted; those in the way are not down yet.
+    /// Granted; those in the way are not down yet, or their memory is not free yet.
     Reserved,
     /// Its containers are being started.
     Starting,
     /// Its containers run, or one is due to be restarted.
     Running,
+    /// It is to be stopped for another, and finishes what it was asked to do.
+    Draining,
     /// Its containers are being stopped.
     Stopping,
+}
+
+impl ClaimPhase {
+    /// The word, as the API writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
 impl Ledger {
@@ -51,7 +83,8 @@ impl Ledger {
 
     /// Gives `service` a claim, or keeps the one it has; a claim's placement never changes.
     pub(crate) fn grant(&mut self, service: &ServiceName, placement: Placement, sequence: u64) {
-        let claim = Claim { phase: ClaimPhase::Reserved, placement, sequence };
+        let phase = ClaimPhase::Reserved;
+        let claim = Claim { phase, placement, measured_mib: BTreeMap::new(), sequence };
         self.claims.entry(service.clone()).or_insert(claim);
     }
 
@@ -62,8 +95,16 @@ impl Ledger {
         }
     }
 
+    /// Notes what a service was measured to use on `gpu`; without a claim, nothing.
+    pub(crate) fn measure(&mut self, service: &ServiceName, gpu: &GpuId, mib: u64) {
+        if let Some(claim) = self.claims.get_mut(service) {
+            let most = claim.measured_mib.entry(gpu.clone()).or_default();
+            *most = mib.max(*most);
+        }
+    }
+
     /// Ends a claim.
-    pub(crate) fn release(&mut self, service: &ServiceName) {
-        self.claims.remove(service);
+    pub(crate) fn release(&mut self, service: &ServiceName) -> Option<Claim> {
+        self.claims.remove(service)
     }
 }

@@ -7,7 +7,10 @@ use super::view::orphans;
 use super::world::{Out, World};
 use super::{Answer, Effect, Now, RequestId};
 use crate::error::Error;
-use crate::gpu::{ClaimPhase, Decision, GpuRequest, GpuSnapshot, Holder, HolderName, arbitrate};
+use crate::gpu::{
+    Account, ClaimPhase, Decision, GpuRequest, GpuSnapshot, Holder, HolderName, Placement, Refusal,
+    arbitrate,
+};
 use crate::name::ServiceName;
 use crate::nanny::{StartOptions, StartPlan, StopOptions, Stopped, Verdict};
 use crate::project::{Goal, Progress, Step, has_drifted, preview};
@@ -172,15 +175,17 @@ impl World {
     }
 
     fn start_plan(&self, name: &ServiceName, options: StartOptions) -> StartPlan {
+        let account = self.services[name].needs_gpu().then(|| self.account(name, options));
         let verdict = if self.is_complete(name) && !options.recreate {
             Verdict::AlreadyRunning
         } else {
             match self.admit(name, options) {
-                Ok(Admitted::Evicting(victims, _)) => Verdict::Evict { victims },
-                Ok(Admitted::Freely(_) | Admitted::WithoutGpu) => Verdict::Admit,
+                Ok(Admitted::Evicting(victims, placement)) => Verdict::Evict { victims, placement },
+                Ok(Admitted::Freely(placement)) => Verdict::Admit { placement },
+                Ok(Admitted::WithoutGpu) => Verdict::Admit { placement: Placement::default() },
                 Err(error) => {
                     let holders = match &error {
-                        Error::GpuConflict { holders } => holders.clone(),
+                        Error::GpuConflict { holders, .. } => holders.clone(),
                         _ => Vec::new(),
                     };
                     Verdict::Refuse { reason: error.to_string(), holders }
@@ -199,7 +204,7 @@ impl World {
         };
         let drifted = containers.iter().filter(|found| has_drifted(project, &containers, found));
         let drift = drifted.map(|found| found.name.clone()).collect();
-        StartPlan { verdict, steps, drift, orphans: orphans(project, &containers) }
+        StartPlan { verdict, account, steps, drift, orphans: orphans(project, &containers) }
     }
 
     /// Finds a service that may be started and stopped, on an engine that answers.
@@ -236,21 +241,15 @@ impl World {
         if !service.needs_gpu() {
             return Ok(Admitted::WithoutGpu);
         }
-        let manifest = &service.wanted.manifest;
-        let request = GpuRequest {
-            service: name.clone(),
-            vram_mib: manifest.vram_mib(),
-            priority: manifest.priority,
-            force: options.force,
-        };
-        let snapshot = self.gpu_snapshot(name);
-        // Who holds a GPU already and is alone with it needs nobody's leave.
-        let refuse = |reason| Error::GpuRefused { policy: self.policy.name().to_owned(), reason };
-        match arbitrate(&*self.policy, &request, &snapshot).map_err(refuse)? {
+        let (request, snapshot) = (self.gpu_request(name, options), self.gpu_snapshot(name));
+        let account = || Box::new(Account::of(self.policy.name(), &request, &snapshot));
+        let refuse = |reason| Error::GpuRefused { reason, account: account() };
+        let decision = arbitrate(&*self.policy, &request, &snapshot);
+        match decision.map_err(|fault| refuse(Refusal::Other(fault)))? {
             Decision::Admit { placement } => Ok(Admitted::Freely(placement)),
             Decision::Conflict { holders } => {
                 let holders = holders.iter().map(ToString::to_string).collect();
-                Err(Error::GpuConflict { holders })
+                Err(Error::GpuConflict { holders, account: account() })
             }
             Decision::Refuse { reason } => Err(refuse(reason)),
             Decision::Evict { victims, placement } => {
@@ -260,6 +259,21 @@ impl World {
                 Ok(Admitted::Evicting(victims, placement))
             }
         }
+    }
+
+    /// The sum that an answer to a start rests on.
+    pub(super) fn account(&self, name: &ServiceName, options: StartOptions) -> Account {
+        let (request, snapshot) = (self.gpu_request(name, options), self.gpu_snapshot(name));
+        Account::of(self.policy.name(), &request, &snapshot)
+    }
+
+    fn gpu_request(&self, name: &ServiceName, options: StartOptions) -> GpuRequest {
+        let manifest = &self.services[name].wanted.manifest;
+        let mut request = GpuRequest::new(name.clone());
+        request.vram_mib = manifest.vram_mib();
+        request.priority = manifest.priority;
+        request.force = options.force;
+        request
     }
 
     /// What a policy may know when `requester` wants to start.
@@ -335,7 +349,7 @@ impl World {
         }
     }
 
-    pub(super) fn claim(&mut self, name: &ServiceName, placement: crate::gpu::Placement) {
+    pub(super) fn claim(&mut self, name: &ServiceName, placement: Placement) {
         let sequence = self.next_sequence();
         self.ledger.grant(name, placement, sequence);
         self.ledger.advance(name, ClaimPhase::Reserved);
@@ -410,6 +424,6 @@ impl World {
 /// How a service was let in.
 pub(super) enum Admitted {
     WithoutGpu,
-    Freely(crate::gpu::Placement),
-    Evicting(Vec<ServiceName>, crate::gpu::Placement),
+    Freely(Placement),
+    Evicting(Vec<ServiceName>, Placement),
 }

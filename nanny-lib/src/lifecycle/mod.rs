@@ -63,7 +63,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use self::world::{Settings, World};
+pub use self::world::{GpuSettings, Settings, World};
 use crate::backend::{BackendError, BuildProgress, ContainerInfo, Event, ImageInfo, PullProgress};
 use crate::error::Error;
 use crate::manifest::Discovery;

@@ -252,7 +252,8 @@ impl World {
             }
             Admitted::Evicting(victims, _) => {
                 let holders = victims.iter().map(ToString::to_string).collect();
-                Err(Error::GpuConflict { holders })
+                let account = Box::new(self.account(name, StartOptions::forced()));
+                Err(Error::GpuConflict { holders, account })
             }
         }
     }

@@ -53,8 +53,11 @@ impl World {
             }),
             project: project.name.clone(),
             backend: engine.map(|engine| engine.info.name.clone()),
-            gpus: claim.map(|claim| claim.placement.gpus.clone()).unwrap_or_default(),
+            gpus: claim
+                .map(|claim| claim.placement.devices().cloned().collect())
+                .unwrap_or_default(),
             holds_gpu: claim.is_some(),
+            queue: None,
             drift: containers.iter().any(|found| has_drifted(project, &containers, found)),
             orphans: orphans(project, &containers),
             notices: service.notices.values().cloned().collect(),

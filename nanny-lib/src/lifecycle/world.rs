@@ -29,6 +29,46 @@ pub struct Settings {
     pub rediscover: Duration,
     /// How long a start may take in all, once its images are there.
     pub start_limit: Duration,
+    /// How GPUs are arbitrated.
+    pub gpu: GpuSettings,
+}
+
+/// How GPUs are measured, waited for and handed on.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct GpuSettings {
+    /// Between two looks at the GPUs.
+    pub sweep: Duration,
+    /// Between two looks while somebody waits for memory to become free.
+    pub sweep_waiting: Duration,
+    /// How long a start waits for memory that others had to become free.
+    pub release_limit: Duration,
+    /// Memory kept free on each GPU, in MiB.
+    pub headroom_mib: u64,
+    /// How long whoever is next in the queue lets others have the GPU. Then those whom `force` would
+    /// stop are stopped. `None`: as long as they like.
+    pub max_bypass: Option<Duration>,
+    /// One who waits gains a priority of one so often.
+    pub ageing: Duration,
+    /// So long after it got its GPU, nobody but `force` takes it away again.
+    pub min_hold: Duration,
+    /// How long a service that must make way may finish what it does.
+    pub drain_limit: Duration,
+}
+
+impl Default for GpuSettings {
+    fn default() -> Self {
+        Self {
+            sweep: Duration::from_secs(2),
+            sweep_waiting: Duration::from_millis(250),
+            release_limit: Duration::from_secs(15),
+            headroom_mib: 0,
+            max_bypass: Some(Duration::from_secs(300)),
+            ageing: Duration::from_secs(60),
+            min_hold: Duration::from_secs(30),
+            drain_limit: Duration::from_secs(30),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -37,6 +77,7 @@ impl Default for Settings {
             relist: Duration::from_secs(2),
             rediscover: Duration::from_secs(60),
             start_limit: Duration::from_secs(3600),
+            gpu: GpuSettings::default(),
         }
     }
 }

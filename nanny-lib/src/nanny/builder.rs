@@ -13,7 +13,7 @@ use super::driver::Driver;
 use super::observer::StepObserver;
 use super::{Nanny, Result, Snapshot};
 use crate::backend::ContainerBackend;
-use crate::gpu::{Exclusive, GpuPolicy};
+use crate::gpu::{Exclusive, GpuInventory, GpuPolicy, NoInventory};
 use crate::journal::{self, Journal, JournalStore, StateDir};
 use crate::lifecycle::{Settings, World};
 use crate::manifest::{FixedSource, ManifestSource};
@@ -38,6 +38,7 @@ pub struct Builder {
     source: Arc<dyn ManifestSource>,
     probe: Arc<dyn HealthProbe>,
     policy: Arc<dyn GpuPolicy>,
+    inventory: Arc<dyn GpuInventory>,
     settings: Settings,
     state: State,
     clock: WallClock,
@@ -60,6 +61,7 @@ impl Builder {
             source: Arc::new(FixedSource::default()),
             probe: Arc::new(StandardProbe::default()),
             policy: Arc::new(Exclusive),
+            inventory: Arc::new(NoInventory),
             settings: Settings::default(),
             state: State::Nowhere,
             clock: Arc::new(Timestamp::now),
@@ -93,6 +95,13 @@ impl Builder {
     #[must_use]
     pub fn policy(mut self, policy: impl GpuPolicy) -> Self {
         self.policy = Arc::new(policy);
+        self
+    }
+
+    /// Who finds and measures the GPUs; nobody, if not given.
+    #[must_use]
+    pub fn gpus(mut self, inventory: Arc<dyn GpuInventory>) -> Self {
+        self.inventory = inventory;
         self
     }
 
@@ -209,6 +218,7 @@ impl fmt::Debug for Builder {
         let mut shown = f.debug_struct("Builder");
         shown.field("backends", &self.backends).field("source", &self.source);
         shown.field("probe", &self.probe).field("policy", &self.policy);
+        shown.field("inventory", &self.inventory);
         shown.field("settings", &self.settings).field("state", &self.state);
         shown.finish_non_exhaustive()
     }

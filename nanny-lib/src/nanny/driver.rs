@@ -212,6 +212,10 @@ impl Driver {
             engines,
             gpu_services_running: self.world.gpu_services_running(),
             foreign_gpu_containers: self.world.foreign_gpu_names(),
+            gpus: Vec::new(),
+            gpu_problems: Vec::new(),
+            gpu_queue: Vec::new(),
+            gpu_policy: Arc::clone(&before.gpu_policy),
             problems: self.world.problems(),
             degraded,
         }));

@@ -22,7 +22,8 @@ pub use self::requests::{
     Rediscovered, StartOptions, StartPlan, Started, StopOptions, Stopped, Verdict, Wait,
 };
 pub use self::snapshot::{
-    ContainerView, EngineState, EngineView, HealthView, ServiceView, Snapshot, Status,
+    ContainerView, EngineState, EngineView, GpuClaimView, GpuUserView, GpuView, HealthView,
+    QueueView, ServiceView, Snapshot, Status,
 };
 use crate::backend::{BackendError, ContainerBackend, LogLine, LogOptions};
 use crate::error::Error;

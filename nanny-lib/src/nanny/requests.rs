@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::gpu::{Account, Placement};
 use crate::manifest::Problem;
 use crate::name::ServiceName;
 
@@ -19,6 +20,9 @@ pub struct StartOptions {
     pub rollback: bool,
     /// Make its containers anew, even if it runs.
     pub recreate: bool,
+    /// If there is no room on the GPU, wait for some for so long; [`Duration::MAX`]: as long as it
+    /// takes. Zero: do not wait. The time limit on the answer counts from when there is room.
+    pub queue: Duration,
 }
 
 impl Default for StartOptions {
@@ -29,6 +33,7 @@ impl Default for StartOptions {
             timeout: Duration::from_secs(120),
             rollback: true,
             recreate: false,
+            queue: Duration::ZERO,
         }
     }
 }
@@ -38,6 +43,13 @@ impl StartOptions {
     #[must_use]
     pub fn forced() -> Self {
         Self { force: true, ..Self::default() }
+    }
+
+    /// The same, waiting for so long for room on the GPU.
+    #[must_use]
+    pub fn queued_for(mut self, queue: Duration) -> Self {
+        self.queue = queue;
+        self
     }
 
     /// The same, answered at another time.
@@ -126,6 +138,8 @@ pub struct Rediscovered {
 pub struct StartPlan {
     /// Whether it would be let in, and at whose cost.
     pub verdict: Verdict,
+    /// The sum that the verdict rests on, if it needs a GPU.
+    pub account: Option<Account>,
     /// What would be done in the engine, one line each, in order.
     pub steps: Vec<String>,
     /// Containers that were made from something else than the files say now, by name. One that runs
@@ -140,11 +154,23 @@ pub struct StartPlan {
 #[non_exhaustive]
 pub enum Verdict {
     /// At once.
-    Admit,
+    Admit {
+        /// On which GPUs; empty: whichever its Compose file says, or none.
+        placement: Placement,
+    },
     /// After these were stopped.
     Evict {
         /// Whom.
         victims: Vec<ServiceName>,
+        /// On which GPUs it would then start.
+        placement: Placement,
+    },
+    /// After others, if it is willing to wait.
+    Wait {
+        /// How many are before it.
+        position: usize,
+        /// For what, for a person.
+        reason: String,
     },
     /// It runs already.
     AlreadyRunning,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::backend::{BuildProgress, ContainerState, EngineHealth, PullProgress};
+use crate::gpu::{ClaimPhase, GpuHealth, GpuVendor, MemoryKind};
 use crate::manifest::{Manifest, Problem};
 use crate::name::{ContainerId, GpuId, ServiceName};
 
@@ -26,6 +27,15 @@ pub struct Snapshot {
     pub gpu_services_running: Vec<ServiceName>,
     /// Containers started by other hands that hold a GPU, by name.
     pub foreign_gpu_containers: Vec<String>,
+    /// The GPUs there are, in the order in which people number them; empty if nothing is known of
+    /// any.
+    pub gpus: Vec<Arc<GpuView>>,
+    /// What could not be seen of the GPUs, for a person.
+    pub gpu_problems: Vec<String>,
+    /// Services that wait for a GPU, the next one first.
+    pub gpu_queue: Vec<ServiceName>,
+    /// The name of the policy that decides about GPUs.
+    pub gpu_policy: Arc<str>,
     /// What is wrong with manifests.
     pub problems: Arc<[Problem]>,
     /// What of the nanny itself does not work as it should, for a person: services are looked
@@ -112,6 +122,8 @@ pub struct ServiceView {
     pub gpus: Vec<GpuId>,
     /// It holds a claim.
     pub holds_gpu: bool,
+    /// It waits for a GPU.
+    pub queue: Option<QueueView>,
     /// Its containers were made from other files than those there are now.
     pub drift: bool,
     /// Containers of its project that its files know nothing of, by name: they are never removed.
@@ -136,6 +148,86 @@ impl ServiceView {
     pub fn is_ready(&self) -> bool {
         self.status == Status::Running && self.is_healthy
     }
+}
+
+/// A place in the queue for a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct QueueView {
+    /// How many are before it: 0 is the next one.
+    pub position: usize,
+    /// Since when.
+    pub since: Timestamp,
+    /// What it waits for, for a person.
+    pub reason: String,
+}
+
+/// One GPU: what it has, who has it, and what is promised to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GpuView {
+    /// Which: the same after every boot.
+    pub id: GpuId,
+    /// The number that people know it by.
+    pub index: Option<u32>,
+    /// What it is called.
+    pub name: String,
+    /// Who made it.
+    pub vendor: GpuVendor,
+    /// Where it sits.
+    pub pci: Option<String>,
+    /// Whether its memory is its own.
+    pub memory: MemoryKind,
+    /// Whether it is in order.
+    pub health: GpuHealth,
+    /// All its memory, in MiB.
+    pub total_mib: Option<u64>,
+    /// Memory in use, whoever uses it, in MiB; `None` if it is not measured.
+    pub used_mib: Option<u64>,
+    /// Memory kept free, in MiB.
+    pub headroom_mib: u64,
+    /// Memory in use by nobody we know, in MiB.
+    pub foreign_mib: u64,
+    /// The sum of what is charged to holders, in MiB.
+    pub charged_mib: u64,
+    /// What may be charged to somebody else, in MiB; `None` if nobody knows.
+    pub free_mib: Option<u64>,
+    /// How busy it is, in percent.
+    pub utilization_percent: Option<u32>,
+    /// How warm it is, in degrees Celsius.
+    pub temperature_celsius: Option<u32>,
+    /// The claims on it, by service.
+    pub claims: Vec<GpuClaimView>,
+    /// Processes that use it and are none of a service's.
+    pub others: Vec<GpuUserView>,
+}
+
+/// A claim on one GPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GpuClaimView {
+    /// Whose.
+    pub service: ServiceName,
+    /// How far it is.
+    pub phase: ClaimPhase,
+    /// What it is charged, in MiB.
+    pub charge_mib: u64,
+    /// What it is seen to use now, in MiB; `None` if that cannot be seen.
+    pub used_mib: Option<u64>,
+    /// The most it was seen to use since it has the claim, in MiB.
+    pub high_water_mib: Option<u64>,
+}
+
+/// A process on a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct GpuUserView {
+    /// Its number on the host.
+    pub pid: u32,
+    /// Its program.
+    pub name: Option<String>,
+    /// What it uses, in MiB; `None` if that cannot be seen.
+    pub used_mib: Option<u64>,
 }
 
 /// A service's state in one word.

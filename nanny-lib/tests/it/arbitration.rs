@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nanny_lib::backend::{BackendError, ContainerBackend as _, ErrorKind, MemoryBackend};
+use nanny_lib::gpu::Placement;
 use nanny_lib::{Error, StartOptions, Status, StopOptions, Verdict};
 
 use crate::house::{House, cpu, gpu, gpu_with, name};
@@ -13,7 +14,7 @@ async fn a_second_gpu_service_is_refused_and_the_holder_is_named() {
     house.start("a").await;
     let error = house.nanny.start("b", StartOptions::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "GPU service 'a' is already running");
-    let Error::GpuConflict { holders } = error else { panic!("{error:?}") };
+    let Error::GpuConflict { holders, .. } = error else { panic!("{error:?}") };
     assert_eq!(holders, ["a"]);
     assert_eq!(house.engine.running(), ["a-main-1"]);
 }
@@ -164,7 +165,7 @@ async fn c13_a_foreign_gpu_container_is_in_the_way_and_is_never_stopped() {
     house.until_seen(|snapshot| !snapshot.foreign_gpu_containers.is_empty()).await;
 
     let error = house.nanny.start("a", StartOptions::default()).await.unwrap_err();
-    let Error::GpuConflict { holders } = error else { panic!("{error:?}") };
+    let Error::GpuConflict { holders, .. } = error else { panic!("{error:?}") };
     assert_eq!(holders, ["jupyter"]);
 
     house.nanny.start("a", StartOptions::forced()).await.unwrap();
@@ -178,7 +179,10 @@ async fn a_plan_says_what_a_start_would_do_and_does_nothing() {
     let plan = house.nanny.plan("b", StartOptions::default()).await.unwrap();
     assert!(matches!(plan.verdict, Verdict::Refuse { .. }));
     let plan = house.nanny.plan("b", StartOptions::forced()).await.unwrap();
-    assert_eq!(plan.verdict, Verdict::Evict { victims: vec![name("a")] });
+    assert_eq!(
+        plan.verdict,
+        Verdict::Evict { victims: vec![name("a")], placement: Placement::default() }
+    );
     let plan = house.nanny.plan("a", StartOptions::default()).await.unwrap();
     assert_eq!(plan.verdict, Verdict::AlreadyRunning);
     assert_eq!(house.engine.running(), ["a-main-1"]);

@@ -26,8 +26,12 @@ fn a_problem_has_all_its_members() {
 #[test]
 fn every_kind_has_its_status_and_code() {
     let reason = || "why".to_owned();
+    let refused = Error::GpuRefused {
+        reason: nanny_lib::gpu::Refusal::Other(reason()),
+        account: Box::default(),
+    };
     let errors: [(ApiError, u16, &str); 17] = [
-        (Error::GpuRefused { policy: "p".into(), reason: reason() }.into(), 409, "gpu_refused"),
+        (refused.into(), 409, "gpu_refused"),
         (Error::Cancelled { name: service(), reason: reason() }.into(), 409, "start_cancelled"),
         (Error::StopFailed { name: service(), reason: reason() }.into(), 500, "stop_failed"),
         (Error::StartTimeout { name: service() }.into(), 504, "start_timeout"),
@@ -54,7 +58,8 @@ fn every_kind_has_its_status_and_code() {
 
 #[test]
 fn a_conflict_names_the_holders_and_the_way_out() {
-    let problem = document(Error::GpuConflict { holders: vec!["a".to_owned()] });
+    let problem =
+        document(Error::GpuConflict { holders: vec!["a".to_owned()], account: Box::default() });
     assert_eq!(problem["status"], 409);
     assert_eq!(problem["detail"], "GPU service 'a' is already running");
     assert_eq!(problem["conflicts"], json!(["a"]));

@@ -60,6 +60,10 @@ impl GpuPolicy for Stuck {
         "stuck"
     }
 
+    fn measures(&self) -> bool {
+        false
+    }
+
     fn decide(&self, request: &GpuRequest, snapshot: &GpuSnapshot) -> Decision {
         let _ = self.entered.send(());
         let _ = self.release.lock().expect("nobody panics").recv();

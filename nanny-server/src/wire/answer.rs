@@ -116,8 +116,8 @@ impl PlanAnswer {
     /// What a start of `name` would do.
     pub(crate) fn new(name: &str, plan: StartPlan) -> Self {
         let (verdict, victims, reason, conflicts) = match plan.verdict {
-            Verdict::Admit => ("admit", Vec::new(), None, Vec::new()),
-            Verdict::Evict { victims } => ("evict", victims, None, Vec::new()),
+            Verdict::Admit { .. } => ("admit", Vec::new(), None, Vec::new()),
+            Verdict::Evict { victims, .. } => ("evict", victims, None, Vec::new()),
             Verdict::AlreadyRunning => ("already_running", Vec::new(), None, Vec::new()),
             Verdict::Refuse { reason, holders } => ("refuse", Vec::new(), Some(reason), holders),
             _ => ("unknown", Vec::new(), None, Vec::new()),

@@ -68,7 +68,8 @@ pub(super) async fn examine(stage: &Stage) -> Result<(), Failure> {
 async fn refusal(stage: &Stage) -> Result<(), Failure> {
     start(stage, "a").await?;
     let answer = stage.demand(&Ask::Start("g", StartOptions::default()), LIMIT).await;
-    let named = matches!(&answer, Some(Err(Error::GpuConflict { holders })) if holders == &["a"]);
+    let named =
+        matches!(&answer, Some(Err(Error::GpuConflict { holders, .. })) if holders == &["a"]);
     ensure(named, || format!("'g' is not refused because of 'a': {answer:?}"))?;
     ensure(runs(stage, "a"), || "'a' was stopped without force".to_owned())?;
     start(stage, "g").await?;
@@ -164,8 +165,7 @@ async fn strangers(stage: &Stage) -> Result<(), Failure> {
     });
     sleep(Duration::from_secs(5)).await;
     let answer = stage.demand(&Ask::Start("a", StartOptions::default()), LIMIT).await;
-    let named =
-        matches!(&answer, Some(Err(Error::GpuConflict { holders })) if holders == &["stranger"]);
+    let named = matches!(&answer, Some(Err(Error::GpuConflict { holders, .. })) if holders == &["stranger"]);
     ensure(named, || format!("'a' is not refused because of a stranger: {answer:?}"))?;
     start(stage, "a").await?;
     ensure(stage.with(|play| play.run_of("stranger")) == Some(1), || {

@@ -318,7 +318,7 @@ fn what_is_recorded_on_an_engine_that_is_silent_keeps_its_gpu() {
     desk.start("g", StartOptions::default());
     let refused = desk.answers.pop();
     assert!(
-        matches!(&refused, Some(Answer::Started(Err(Error::GpuConflict { holders })))
+        matches!(&refused, Some(Answer::Started(Err(Error::GpuConflict { holders, .. })))
             if holders == &["a"]),
         "{refused:?}"
     );

@@ -1,0 +1,1 @@
+//! Finds and measures GPUs: implementations of [`GpuInventory`](nanny_lib::gpu::GpuInventory).
