@@ -1,7 +1,7 @@
 //! The error of the public [`Nanny`](crate::Nanny) API.
 
 use crate::backend::BackendError;
-use crate::gpu::{Account, Refusal};
+use crate::gpu::{Account, DeviceAccount, Refusal};
 use crate::name::ServiceName;
 
 /// Why a nanny did not do what it was asked.
@@ -54,6 +54,17 @@ pub enum Error {
         #[source]
         source: Option<Box<BackendError>>,
     },
+    /// The memory on the GPU that the service was to have did not become free in time: those who
+    /// had it are down, or others took it.
+    #[error("'{name}' could not be started: {reason}")]
+    GpuMemoryHeld {
+        /// The service.
+        name: ServiceName,
+        /// How much is missing where, and which processes are there, for a person.
+        reason: String,
+        /// Services that were stopped for it and started again.
+        restored: Vec<ServiceName>,
+    },
     /// The service could not be stopped.
     #[error("'{name}' could not be stopped: {reason}")]
     StopFailed {
@@ -103,13 +114,24 @@ pub enum Error {
 /// One service in the way is named as the API always did; a sum is given where there is one.
 fn no_room(holders: &[String], account: &Account) -> String {
     let held = holders.first().map(|holder| format!("GPU service '{holder}' is already running"));
-    let free: Vec<String> = account
-        .devices
-        .iter()
-        .filter_map(|device| Some(format!("{} MiB on {}", device.free_mib?, device.gpu)))
-        .collect();
+    let of = |device: &DeviceAccount| {
+        let free = device.free_mib?;
+        let others = device.others.iter().map(|process| {
+            let name = process.name.as_deref().unwrap_or("unknown");
+            let used = process.used_mib.map_or_else(String::new, |mib| format!(", {mib} MiB"));
+            format!("process {} ({name}{used})", process.pid)
+        });
+        let others: Vec<_> = others.collect();
+        let others = if others.is_empty() {
+            String::new()
+        } else {
+            format!(" beside {}", others.join(", "))
+        };
+        Some(format!("{free} MiB on {}{others}", device.gpu))
+    };
+    let free: Vec<_> = account.devices.iter().filter_map(of).collect();
     match held {
-        Some(held) if free.is_empty() || account.need_mib == 0 => held,
+        Some(held) if free.is_empty() || !account.by_memory => held,
         held => {
             let held = held.map_or_else(String::new, |held| format!("{held}; "));
             let (need, free) = (account.need_mib, free.join(", "));

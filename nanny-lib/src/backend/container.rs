@@ -406,6 +406,9 @@ pub struct ContainerInfo {
     pub restart: RestartPolicy,
     /// It was given a GPU, or a device that only GPUs have.
     pub uses_gpu: bool,
+    /// Numbers of its leading processes on the host, where the engine tells: what descends from
+    /// them is in it.
+    pub processes: Vec<u32>,
     /// Its volumes, by the path inside where they are mounted.
     pub volumes: BTreeMap<String, String>,
 }
@@ -425,6 +428,7 @@ impl ContainerInfo {
             started_at: None,
             restart: RestartPolicy::No,
             uses_gpu: false,
+            processes: Vec::new(),
             volumes: BTreeMap::new(),
         }
     }

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::{GpuRequest, GpuSnapshot};
+use super::{GpuPolicy, GpuRequest, GpuSnapshot};
 use crate::name::GpuId;
+use crate::nanny::GpuUserView;
 
 /// What a service needs, and what each GPU has: why it was admitted or not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -11,6 +12,8 @@ use crate::name::GpuId;
 pub struct Account {
     /// The policy that decided.
     pub policy: String,
+    /// Whether it decides by memory.
+    pub by_memory: bool,
     /// What it is charged for on each GPU, in MiB; 0 if nobody knows.
     pub need_mib: u64,
     /// How many GPUs it needs.
@@ -37,6 +40,8 @@ pub struct DeviceAccount {
     pub free_mib: Option<u64>,
     /// Whether somebody new may be placed there.
     pub is_usable: bool,
+    /// Processes on it that are none of a service's, where they can be seen.
+    pub others: Vec<GpuUserView>,
 }
 
 /// What a holder is charged on a GPU.
@@ -50,9 +55,9 @@ pub struct Charge {
 }
 
 impl Account {
-    /// The sum for `request` beside all holders of `snapshot`.
+    /// The sum for `request` beside all holders of `snapshot`, which knows of no processes.
     #[must_use]
-    pub fn of(policy: &str, request: &GpuRequest, snapshot: &GpuSnapshot) -> Self {
+    pub fn of(policy: &dyn GpuPolicy, request: &GpuRequest, snapshot: &GpuSnapshot) -> Self {
         let devices = snapshot.devices.iter().map(|device| {
             let holders = snapshot.holders.iter().filter(|holder| holder.may_be_on(&device.id));
             let charges = holders.map(|holder| Charge {
@@ -68,10 +73,12 @@ impl Account {
                 charges: charges.collect(),
                 free_mib: device.chargeable_mib().map(|mib| mib.saturating_sub(charged)),
                 is_usable: device.is_usable,
+                others: Vec::new(),
             }
         });
         Self {
-            policy: policy.to_owned(),
+            policy: policy.name().to_owned(),
+            by_memory: policy.measures(),
             need_mib: request.vram_mib,
             count: request.count,
             devices: devices.collect(),

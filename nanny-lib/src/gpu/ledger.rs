@@ -37,6 +37,20 @@ impl Claim {
         }
         charges
     }
+
+    /// Whether it may be on `gpu`, as far as anybody knows.
+    #[must_use]
+    pub fn may_be_on(&self, gpu: &GpuId) -> bool {
+        let somewhere = !self.placement.is_anywhere() || !self.measured_mib.is_empty();
+        !somewhere || self.placement.mib.contains_key(gpu) || self.measured_mib.contains_key(gpu)
+    }
+
+    /// What it is charged on `gpu`, in MiB, if it is known to be there.
+    #[must_use]
+    pub fn charge_mib(&self, gpu: &GpuId) -> u64 {
+        let declared = self.placement.mib.get(gpu).copied().unwrap_or(0);
+        declared.max(self.measured_mib.get(gpu).copied().unwrap_or(0))
+    }
 }
 
 /// How far a claim is. It ends when its service's containers are seen down and none is due back.

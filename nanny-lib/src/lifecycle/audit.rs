@@ -36,10 +36,13 @@ impl World {
         self.audit_rollbacks()?;
         for (name, service) in &self.services {
             // What comes down may have been started before its files said that it needs a GPU.
-            let wants = match service.work {
+            let wants = match &service.work {
                 Work::None => self.holds(name),
-                Work::Up(_) => {
-                    self.engine_of(service).is_some_and(|engine| self.engines[engine.0].is_up())
+                Work::Up(up) => {
+                    up.queued.is_none()
+                        && self
+                            .engine_of(service)
+                            .is_some_and(|engine| self.engines[engine.0].is_up())
                 }
                 Work::Down(_) => false,
             };

@@ -59,15 +59,15 @@ impl World {
         out.push(Effect::Reply(waiter.request, Answer::Started(Ok(started))));
     }
 
-    /// Callers' patience counts whenever no image is being pulled: from the beginning, and anew
-    /// once the images are there.
+    /// Callers' patience counts whenever no image is being pulled and no GPU waited for: from the
+    /// beginning, and anew once the images are there.
     pub(super) fn count_patience(&mut self, name: &ServiceName, now: Now) {
         let Some(service) = self.services.get_mut(name) else { return };
         let pulling = service.calls.keys().any(|subject| matches!(subject, Subject::Image(_)));
         let Some(up) = self.up_to_come(name) else { return };
         let mut deadlines = Vec::new();
         for waiter in &mut up.waiters {
-            if pulling {
+            if pulling || up.queued.is_some() {
                 waiter.deadline = None;
             } else if waiter.deadline.is_none() {
                 let deadline = now.mono.saturating_add(waiter.timeout);
@@ -173,11 +173,13 @@ impl FailedStart {
         out: &mut Out,
     ) {
         for caller in callers {
-            let error = Error::StartFailed {
-                name: name.clone(),
-                reason: self.reason.clone(),
-                restored: restored.to_vec(),
-                source: self.source.clone().map(Box::new),
+            let (name, reason) = (name.clone(), self.reason.clone());
+            let restored = restored.to_vec();
+            let error = if self.for_memory {
+                Error::GpuMemoryHeld { name, reason, restored }
+            } else {
+                let source = self.source.clone().map(Box::new);
+                Error::StartFailed { name, reason, restored, source }
             };
             out.push(Effect::Reply(caller.request, Answer::Started(Err(error))));
         }

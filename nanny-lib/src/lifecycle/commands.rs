@@ -45,7 +45,7 @@ impl World {
     ) -> Result<(), Error> {
         let name = self.usable(name)?;
         match &self.services[&name].work {
-            Work::Up(up) if up.recreate || !options.recreate => {
+            Work::Up(up) if up.queued.is_none() && (up.recreate || !options.recreate) => {
                 self.join(&name, waiter, now, out);
                 return Ok(());
             }
@@ -67,10 +67,22 @@ impl World {
             }
             Work::None | Work::Up(_) | Work::Down(_) => {}
         }
-        let up = self.admitted(&name, options, now, out)?;
-        self.take_in_hand(&name, Desired::Running);
-        self.begin_up(&name, up, waiter, now, out);
-        Ok(())
+        let up = self
+            .in_turn(&name, options, now)
+            .and_then(|()| self.admitted(&name, options, now, out));
+        match up {
+            Ok(up) => {
+                self.leave_for_start(&name);
+                self.take_in_hand(&name, Desired::Running);
+                self.begin_up(&name, up, waiter, now, out);
+                Ok(())
+            }
+            Err(error @ Error::GpuConflict { .. }) if !options.queue.is_zero() => {
+                self.enqueue(&name, options, error, waiter, now, out);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn on_stop(
@@ -151,6 +163,18 @@ impl World {
         out: &mut Out,
     ) -> Result<Up, Error> {
         let admitted = self.admit(name, options)?;
+        Ok(self.grant(name, options, admitted, now, out))
+    }
+
+    /// Claims what a start was let in to, and stops who must make way.
+    pub(super) fn grant(
+        &mut self,
+        name: &ServiceName,
+        options: StartOptions,
+        admitted: Admitted,
+        now: Now,
+        out: &mut Out,
+    ) -> Up {
         let mut up = self.new_up(name, options, now);
         match admitted {
             Admitted::Freely(placement) => self.claim(name, placement),
@@ -160,7 +184,7 @@ impl World {
             }
             Admitted::WithoutGpu => {}
         }
-        Ok(up)
+        up
     }
 
     pub(super) fn on_plan(
@@ -168,21 +192,28 @@ impl World {
         request: RequestId,
         name: &str,
         options: StartOptions,
+        now: Now,
         out: &mut Out,
     ) {
-        let answer = self.usable(name).map(|name| self.start_plan(&name, options));
+        let answer = self.usable(name).map(|name| self.start_plan(&name, options, now));
         out.push(Effect::Reply(request, Answer::Plan(answer)));
     }
 
-    fn start_plan(&self, name: &ServiceName, options: StartOptions) -> StartPlan {
+    fn start_plan(&self, name: &ServiceName, options: StartOptions, now: Now) -> StartPlan {
         let account = self.services[name].needs_gpu().then(|| self.account(name, options));
         let verdict = if self.is_complete(name) && !options.recreate {
             Verdict::AlreadyRunning
         } else {
-            match self.admit(name, options) {
+            match self.in_turn(name, options, now).and_then(|()| self.admit(name, options)) {
                 Ok(Admitted::Evicting(victims, placement)) => Verdict::Evict { victims, placement },
                 Ok(Admitted::Freely(placement)) => Verdict::Admit { placement },
                 Ok(Admitted::WithoutGpu) => Verdict::Admit { placement: Placement::default() },
+                Err(error @ Error::GpuConflict { .. }) if !options.queue.is_zero() => {
+                    let queue = self.gpu_queue(now);
+                    let position = queue.iter().position(|waiting| waiting == name);
+                    let position = position.unwrap_or(queue.len());
+                    Verdict::Wait { position, reason: error.to_string() }
+                }
                 Err(error) => {
                     let holders = match &error {
                         Error::GpuConflict { holders, .. } => holders.clone(),
@@ -208,7 +239,7 @@ impl World {
     }
 
     /// Finds a service that may be started and stopped, on an engine that answers.
-    fn usable(&self, name: &str) -> Result<ServiceName, Error> {
+    pub(super) fn usable(&self, name: &str) -> Result<ServiceName, Error> {
         let Some((name, service)) = self.services.get_key_value(name) else {
             return Err(Error::NotFound { name: name.to_owned() });
         };
@@ -242,7 +273,7 @@ impl World {
             return Ok(Admitted::WithoutGpu);
         }
         let (request, snapshot) = (self.gpu_request(name, options), self.gpu_snapshot(name));
-        let account = || Box::new(Account::of(self.policy.name(), &request, &snapshot));
+        let account = || Box::new(self.account(name, options));
         let refuse = |reason| Error::GpuRefused { reason, account: account() };
         let decision = arbitrate(&*self.policy, &request, &snapshot);
         match decision.map_err(|fault| refuse(Refusal::Other(fault)))? {
@@ -264,13 +295,18 @@ impl World {
     /// The sum that an answer to a start rests on.
     pub(super) fn account(&self, name: &ServiceName, options: StartOptions) -> Account {
         let (request, snapshot) = (self.gpu_request(name, options), self.gpu_snapshot(name));
-        Account::of(self.policy.name(), &request, &snapshot)
+        let mut account = Account::of(&*self.policy, &request, &snapshot);
+        for device in &mut account.devices {
+            device.others = self.gpu_others(&device.gpu);
+        }
+        account
     }
 
     fn gpu_request(&self, name: &ServiceName, options: StartOptions) -> GpuRequest {
         let manifest = &self.services[name].wanted.manifest;
         let mut request = GpuRequest::new(name.clone());
-        request.vram_mib = manifest.vram_mib();
+        request.vram_mib = manifest.vram_mib().max(self.services[name].most_used_mib);
+        request.count = manifest.gpus.count.unwrap_or(1).max(1);
         request.priority = manifest.priority;
         request.force = options.force;
         request
@@ -282,17 +318,21 @@ impl World {
         let services = services.map(|(name, claim)| {
             let mut holder = Holder::new(HolderName::Service(name.clone()));
             holder.phase = claim.phase;
+            holder.placement = claim.charges();
             if let Some(service) = self.services.get(name) {
                 let manifest = &service.wanted.manifest;
                 holder.vram_mib = manifest.vram_mib();
                 holder.priority = manifest.priority;
                 holder.pinned = manifest.pinned;
+                holder.busy = self.held_until(name).is_some_and(|until| until > self.now);
+                holder.unused_for = self.now.saturating_sub(service.used_at);
             }
             holder
         });
         let foreign = self.foreign_gpu_containers().into_iter();
         let foreign = foreign.map(|name| Holder::new(HolderName::Foreign(name)));
-        GpuSnapshot::new(services.chain(foreign).collect())
+        let holders = services.chain(foreign).collect();
+        GpuSnapshot::new(holders).with_devices(self.gpu_devices())
     }
 
     /// Stops `victims` for `newcomer`, and notes whom to start again should it fail.
@@ -304,7 +344,7 @@ impl World {
         now: Now,
         out: &mut Out,
     ) {
-        let reason = format!("GPU service '{newcomer}' was started by force");
+        let reason = format!("GPU service '{newcomer}' was started in its place");
         for victim in victims {
             let was_up = self.holds(victim);
             // Whoever had to make way for a victim that never ran is still owed the GPU.
@@ -386,6 +426,10 @@ impl World {
             deadline: now.mono + self.settings.start_limit,
             images_ready: false,
             patience: Patience::default(),
+            queued: None,
+            memory_by: None,
+            has_gpu: false,
+            lacks_memory: false,
         }
     }
 

@@ -22,6 +22,7 @@ impl World {
     ) {
         let holds = self.holds(name);
         let anything = holds || goal == Goal::Removed || !self.is_quiet(name);
+        let queued = self.take_queued(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let ready_waiters = std::mem::take(&mut service.ready_waiters).into_iter();
         let cancelled = match &mut service.work {
@@ -29,7 +30,7 @@ impl World {
                 if anything {
                     service.work = Work::Down(Down::new(goal, holds));
                 }
-                None
+                queued
             }
             Work::Up(_) => {
                 let down = Work::Down(Down::new(goal, true));
@@ -109,6 +110,10 @@ impl World {
             out.push(Effect::Reply(request, Answer::Stopped(Ok(stopped))));
         }
         if let Some(mut up) = down.then {
+            if up.queued.is_some() {
+                // It was not let in: it waits without a claim.
+                self.release_claim(name, now, out);
+            }
             // The claim is kept: the start was admitted while it was held. What the start that
             // failed owed to others, this one owes now.
             if let Some(mut failed) = down.failed {
@@ -119,7 +124,7 @@ impl World {
             // Files that no longer ask for a GPU need no claim to be kept, and wait for none.
             let needs_gpu = self.services.get(name).is_some_and(|service| service.needs_gpu());
             if !needs_gpu && !self.holds(name) {
-                self.ledger.release(name);
+                self.release_claim(name, now, out);
                 up.after.clear();
             }
             self.set_work(name, Work::Up(up));
@@ -129,7 +134,7 @@ impl World {
         }
         let kept = self.holds(name);
         if !kept {
-            self.ledger.release(name);
+            self.release_claim(name, now, out);
         }
         if let Some(failed) = down.failed {
             self.resolve_rollback(failed.part_of, name, false, out);

@@ -46,9 +46,11 @@ mod containers;
 mod discovery;
 mod down;
 mod engines;
+mod gpus;
 mod health;
 mod outcomes;
 mod owners;
+mod queue;
 mod rest;
 mod restart;
 mod service;
@@ -66,6 +68,7 @@ use jiff::Timestamp;
 pub use self::world::{GpuSettings, Settings, World};
 use crate::backend::{BackendError, BuildProgress, ContainerInfo, Event, ImageInfo, PullProgress};
 use crate::error::Error;
+use crate::gpu::Sweep;
 use crate::manifest::Discovery;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, Rediscovered, StartOptions, StartPlan, Started, StopOptions, Stopped};
@@ -138,6 +141,8 @@ pub enum Input {
         /// How long that took.
         latency: Duration,
     },
+    /// The GPUs were looked at; an error if nobody said anything about any of them.
+    Swept(Result<Sweep, String>),
     /// Time passed.
     Tick,
 }
@@ -214,6 +219,8 @@ pub enum Effect {
         /// The number of its answer.
         run: u64,
     },
+    /// Look at the GPUs.
+    Sweep,
     /// Ask the sources.
     Discover,
     /// Answer a caller.

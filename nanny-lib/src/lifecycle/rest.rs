@@ -95,7 +95,7 @@ impl World {
         if holds {
             self.adopt_claim(name, out);
         } else if !due_back && self.is_quiet(name) && self.ledger.get(name).is_some() {
-            self.ledger.release(name);
+            self.release_claim(name, now, out);
             self.wake_those_after(name, now, out);
         }
     }
@@ -404,7 +404,7 @@ impl World {
         for (id, engine) in containers.unwrap_or_default() {
             self.reassign(engine, &id);
         }
-        self.ledger.release(name);
+        self.release_claim(name, now, out);
         self.touch(name);
         self.wake_those_after(name, now, out);
     }

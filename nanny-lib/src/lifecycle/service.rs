@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::health::Monitor;
+use super::queue::Queued;
 use super::restart::Restarts;
 use super::{CallId, EngineIndex, Preparing, RequestId};
 use crate::backend::{BackendError, ContainerInfo};
@@ -62,6 +63,14 @@ pub(super) struct ServiceState {
     pub(super) preparing: Option<Preparing>,
     /// What is to be told about its networks and volumes.
     pub(super) notices: BTreeMap<Subject, String>,
+    /// Its project as it is on the GPUs of its claim, if those were chosen.
+    pub(super) placed: Option<Placed>,
+    /// Since when it has its GPU.
+    pub(super) gpu_since: Option<Duration>,
+    /// When it was last used, as far as anybody told us.
+    pub(super) used_at: Duration,
+    /// The most it was ever seen to use of one GPU, in MiB.
+    pub(super) most_used_mib: u64,
     /// The status last shown, and since when.
     pub(super) shown: Option<(Status, Timestamp)>,
 }
@@ -91,6 +100,10 @@ impl ServiceState {
             ready_waiters: Vec::new(),
             preparing: None,
             notices: BTreeMap::new(),
+            placed: None,
+            gpu_since: None,
+            used_at: Duration::ZERO,
+            most_used_mib: 0,
             shown: None,
         }
     }
@@ -115,6 +128,14 @@ impl ServiceState {
     pub(super) fn needs_gpu(&self) -> bool {
         self.wanted.manifest.gpu_required
     }
+}
+
+/// A service's project on the GPUs that were chosen for it.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) project: Arc<Project>,
+    /// What a person should know of how its files and that choice go together.
+    pub(super) notices: Vec<String>,
 }
 
 /// A container was stopped by hand.
@@ -175,6 +196,14 @@ pub(super) struct Up {
     pub(super) images_ready: bool,
     /// How patient it is with its engine.
     pub(super) patience: Patience,
+    /// It waits for a GPU, and has no claim.
+    pub(super) queued: Option<Queued>,
+    /// When the memory that it was promised must be free.
+    pub(super) memory_by: Option<Duration>,
+    /// That memory is free, and nobody else is being started on its GPUs.
+    pub(super) has_gpu: bool,
+    /// That memory did not become free.
+    pub(super) lacks_memory: bool,
 }
 
 /// Bringing a service down.
@@ -253,6 +282,8 @@ pub(super) struct ReadyWaiter {
 pub(super) struct FailedStart {
     pub(super) reason: String,
     pub(super) source: Option<BackendError>,
+    /// It was for want of memory on a GPU.
+    pub(super) for_memory: bool,
     pub(super) waiters: Vec<Waiter>,
     pub(super) restore: Vec<ServiceName>,
     pub(super) part_of: Option<RollbackId>,

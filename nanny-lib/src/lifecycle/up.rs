@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::gpus::Lack;
 use super::service::{
     Desired, Down, FailedStart, ReadyWaiter, Rollback, RollbackId, ServiceState, Work,
 };
@@ -20,6 +21,9 @@ const SETTLE: Duration = Duration::from_millis(15);
 
 impl World {
     pub(super) fn advance_up(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
+        if self.is_queued(name) {
+            return;
+        }
         let Some(service) = self.services.get(name) else { return };
         let Some(engine) = self.engine_of(service).filter(|e| self.engines[e.0].is_up()) else {
             return;
@@ -42,7 +46,7 @@ impl World {
             self.fail_up(name, reason, None, now, out);
             return;
         }
-        if !self.may_go_on(name, now) {
+        if !self.may_go_on(name, now) || !self.may_use_gpu(name, now, out) {
             return;
         }
         self.ledger.advance(name, ClaimPhase::Starting);
@@ -189,6 +193,10 @@ impl World {
         let Some(service) = self.services.get_mut(name) else { return };
         let Work::Up(up) = std::mem::replace(&mut service.work, Work::None) else { return };
         self.ledger.advance(name, ClaimPhase::Running);
+        if let Some(service) = self.services.get_mut(name) {
+            service.used_at = now.mono;
+            service.gpu_since = Some(now.mono);
+        }
         out.push(Effect::Announce(Change::Started {
             service: name.clone(),
             stopped: up.stopped.clone(),
@@ -239,12 +247,28 @@ impl World {
         down.failed = Some(FailedStart {
             reason,
             source,
+            for_memory: up.lacks_memory,
             waiters: up.waiters,
             restore: if up.rollback { up.restore } else { Vec::new() },
             part_of: up.part_of,
         });
         self.set_work(name, Work::Down(down));
         self.advance(name, now, out);
+    }
+
+    /// The memory that it was promised did not become free.
+    pub(super) fn fail_up_for_memory(
+        &mut self,
+        name: &ServiceName,
+        lack: &Lack,
+        now: Now,
+        out: &mut Out,
+    ) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        if let Work::Up(up) = &mut service.work {
+            up.lacks_memory = true;
+        }
+        self.fail_up(name, lack.reason(), None, now, out);
     }
 
     /// What was started of a failed start is down: those who made way for it get the GPU back in

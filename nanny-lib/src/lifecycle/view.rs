@@ -57,10 +57,10 @@ impl World {
                 .map(|claim| claim.placement.devices().cloned().collect())
                 .unwrap_or_default(),
             holds_gpu: claim.is_some(),
-            queue: None,
+            queue: self.queue_view(name, now),
             drift: containers.iter().any(|found| has_drifted(project, &containers, found)),
             orphans: orphans(project, &containers),
-            notices: service.notices.values().cloned().collect(),
+            notices: self.notices(name, now),
             pulling: match service.preparing {
                 Some(Preparing::Pull(progress)) => Some(progress),
                 _ => None,
@@ -81,6 +81,14 @@ impl World {
                 })
                 .collect(),
         })
+    }
+
+    /// What a person should know of a service.
+    fn notices(&self, name: &ServiceName, now: Now) -> Vec<String> {
+        let service = &self.services[name];
+        let placed = service.placed.iter().flat_map(|placed| &placed.notices);
+        let noted = service.notices.values().chain(placed).cloned();
+        noted.chain(self.gpu_notices(name, now)).collect()
     }
 
     /// How the engines look now.
@@ -125,6 +133,7 @@ impl World {
             return Some(Status::Unknown);
         }
         Some(match &service.work {
+            Work::Up(up) if up.queued.is_some() => Status::Queued,
             Work::Up(_) => Status::Starting,
             Work::Down(_) => Status::Stopping,
             Work::None if !self.holds(name) => {

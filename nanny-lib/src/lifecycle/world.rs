@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engines::Engine;
+use super::gpus::Gpus;
 use super::owners::Owners;
 use super::service::{Desired, Down, Rollback, RollbackId, ServiceState, Work};
 use super::{CallId, Command, Effect, EngineIndex, Input, Now, RequestId};
@@ -92,6 +93,11 @@ pub struct World {
     pub(super) services: BTreeMap<ServiceName, Box<ServiceState>>,
     pub(super) owners: Owners,
     pub(super) ledger: Ledger,
+    pub(super) gpus: Gpus,
+    /// Services that may be waiting for a GPU.
+    pub(super) queue: BTreeSet<ServiceName>,
+    /// The time of the step under way.
+    pub(super) now: Duration,
     pub(super) problems: Arc<[Problem]>,
     pub(super) calls: BTreeMap<CallId, Call>,
     pub(super) rollbacks: BTreeMap<RollbackId, Rollback>,
@@ -143,6 +149,9 @@ pub(super) enum Timer {
     Engine(EngineIndex),
     Service(ServiceName),
     Discover,
+    Gpus,
+    /// Somebody's time in the queue for a GPU has come.
+    Queue,
 }
 
 impl World {
@@ -169,6 +178,9 @@ impl World {
             services: BTreeMap::new(),
             owners: Owners::default(),
             ledger: Ledger::default(),
+            gpus: Gpus::default(),
+            queue: BTreeSet::new(),
+            now: Duration::ZERO,
             problems: Arc::default(),
             calls: BTreeMap::new(),
             rollbacks: BTreeMap::new(),
@@ -189,7 +201,9 @@ impl World {
     #[must_use]
     pub fn begin(&mut self, now: Now) -> Vec<Effect> {
         let mut out = Out::new();
+        self.now = now.mono;
         self.discover(now, &mut out);
+        self.sweep(now, &mut out);
         for index in 0..self.engines.len() {
             self.list(EngineIndex(index), now, &mut out);
         }
@@ -200,6 +214,7 @@ impl World {
     #[must_use]
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut out = Out::new();
+        self.now = now.mono;
         match input {
             Input::Command(request, command) => self.on_command(request, command, now, &mut out),
             Input::Discovered(discovery) => self.on_discovered(discovery, now, &mut out),
@@ -213,8 +228,10 @@ impl World {
             Input::Probed { service, run, health, latency } => {
                 self.on_probed(&service, run, (health, latency), now, &mut out);
             }
+            Input::Swept(seen) => self.on_swept(seen, now, &mut out),
             Input::Tick => self.on_tick(now, &mut out),
         }
+        self.serve_queue(now, &mut out);
         self.write_journal(&mut out);
         out
     }
@@ -225,11 +242,13 @@ impl World {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Whether the sources and every engine have answered, or failed to. Until then nobody can say
+    /// Whether the sources, every engine and whoever measures GPUs have answered, or failed to. Until then nobody can say
     /// what runs, and nothing must be started.
     #[must_use]
     pub fn has_looked_around(&self) -> bool {
-        self.discovery.done && self.engines.iter().all(Engine::was_heard)
+        self.discovery.done
+            && self.engines.iter().all(Engine::was_heard)
+            && (self.gpus.were_seen || !self.gpus.are_measured)
     }
 
     /// Services whose view may have changed since this was last asked.
@@ -255,7 +274,7 @@ impl World {
             Command::Start(name, options) => self.on_start(request, &name, options, now, out),
             Command::Stop(name, options) => self.on_stop(request, &name, options, now, out),
             Command::Restart(name, options) => self.on_restart(request, &name, options, now, out),
-            Command::Plan(name, options) => self.on_plan(request, &name, options, out),
+            Command::Plan(name, options) => self.on_plan(request, &name, options, now, out),
             Command::Rediscover => self.on_rediscover(request, now, out),
         }
     }
@@ -270,7 +289,11 @@ impl World {
             match timer {
                 Timer::Engine(engine) => self.list_if_due(engine, now, out),
                 Timer::Discover => self.discover_if_due(now, out),
+                Timer::Gpus => self.sweep_if_due(now, out),
+                // The queue is looked at after every step.
+                Timer::Queue => {}
                 Timer::Service(name) => {
+                    self.expire_queued(&name, now, out);
                     self.expire_waiters(&name, now, out);
                     self.advance(&name, now, out);
                     self.probe_due(&name, now, out);

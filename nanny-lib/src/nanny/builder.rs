@@ -38,7 +38,7 @@ pub struct Builder {
     source: Arc<dyn ManifestSource>,
     probe: Arc<dyn HealthProbe>,
     policy: Arc<dyn GpuPolicy>,
-    inventory: Arc<dyn GpuInventory>,
+    inventory: Option<Arc<dyn GpuInventory>>,
     settings: Settings,
     state: State,
     clock: WallClock,
@@ -61,7 +61,7 @@ impl Builder {
             source: Arc::new(FixedSource::default()),
             probe: Arc::new(StandardProbe::default()),
             policy: Arc::new(Exclusive),
-            inventory: Arc::new(NoInventory),
+            inventory: None,
             settings: Settings::default(),
             state: State::Nowhere,
             clock: Arc::new(Timestamp::now),
@@ -101,7 +101,7 @@ impl Builder {
     /// Who finds and measures the GPUs; nobody, if not given.
     #[must_use]
     pub fn gpus(mut self, inventory: Arc<dyn GpuInventory>) -> Self {
-        self.inventory = inventory;
+        self.inventory = Some(inventory);
         self
     }
 
@@ -183,16 +183,22 @@ impl Builder {
         let engines = self.backends.iter();
         let engines = engines.map(|engine| (engine.info().clone(), engine.capabilities().clone()));
         let boot = self.boot.unwrap_or_else(journal::boot_id);
-        let world = World::new(self.settings, self.policy, engines, journal, boot);
+        let policy_name = self.policy.name().into();
+        let mut world = World::new(self.settings, self.policy, engines, journal, boot);
+        if self.inventory.is_some() {
+            world = world.measuring_gpus();
+        }
         let (requests, inbox) = mpsc::channel(INBOX);
         let (pings, pinged) = mpsc::channel(1);
-        let (snapshot, readers) = watch::channel(Arc::new(Snapshot::default()));
+        let (snapshot, readers) =
+            watch::channel(Arc::new(Snapshot { gpu_policy: policy_name, ..Snapshot::default() }));
         let changes = Arc::new(Changes::new(REMEMBERED));
         let driver = Driver {
             world,
             backends: self.backends.clone(),
             source: self.source,
             probe: self.probe,
+            inventory: self.inventory.unwrap_or_else(|| Arc::new(NoInventory)),
             journal: store,
             clock: self.clock,
             observer: self.observer,

@@ -71,6 +71,15 @@ pub enum Change {
         /// The new status.
         status: super::Status,
     },
+    /// Memory on a GPU is not free although the service that had it is down.
+    GpuMemoryHeld {
+        /// Which GPU.
+        gpu: crate::name::GpuId,
+        /// Which service.
+        service: ServiceName,
+        /// How much, and who is there, for a person.
+        reason: String,
+    },
     /// Services came, changed or went.
     Discovered {
         /// New ones.

@@ -18,6 +18,7 @@ use super::changes::{Change, Changes};
 use super::observer::StepObserver;
 use super::{Request, Result, Snapshot, effects};
 use crate::backend::{ContainerBackend, Event};
+use crate::gpu::GpuInventory;
 use crate::journal::JournalStore;
 use crate::lifecycle::{
     Answer, CallId, Command, Effect, EngineIndex, Input, Now, Preparing, RequestId, World,
@@ -41,6 +42,7 @@ pub(super) struct Driver {
     pub(super) backends: Vec<Arc<dyn ContainerBackend>>,
     pub(super) source: Arc<dyn ManifestSource>,
     pub(super) probe: Arc<dyn HealthProbe>,
+    pub(super) inventory: Arc<dyn GpuInventory>,
     pub(super) journal: Option<Arc<dyn JournalStore>>,
     pub(super) clock: WallClock,
     pub(super) observer: Option<Arc<dyn StepObserver>>,
@@ -182,10 +184,13 @@ impl Driver {
         let degraded: Vec<_> = desk.degraded().into_iter().collect();
         let before = Arc::clone(&self.snapshot.borrow());
         let looked_around = self.world.has_looked_around();
+        let (gpus, gpu_problems) = (self.world.gpu_views(), self.world.gpu_problems());
         if touched.is_empty()
             && looked_around == before.looked_around
             && engines == before.engines
             && degraded == before.degraded
+            && gpus == before.gpus
+            && gpu_problems == before.gpu_problems
             && self.world.foreign_gpu_names() == before.foreign_gpu_containers
             && Arc::ptr_eq(&self.world.problems(), &before.problems)
         {
@@ -212,9 +217,9 @@ impl Driver {
             engines,
             gpu_services_running: self.world.gpu_services_running(),
             foreign_gpu_containers: self.world.foreign_gpu_names(),
-            gpus: Vec::new(),
-            gpu_problems: Vec::new(),
-            gpu_queue: Vec::new(),
+            gpus,
+            gpu_problems,
+            gpu_queue: self.world.gpu_queue(now),
             gpu_policy: Arc::clone(&before.gpu_policy),
             problems: self.world.problems(),
             degraded,
@@ -248,6 +253,12 @@ impl Driver {
                         let service = target.service.clone();
                         let (health, latency) = effects::probe(probe, target).await;
                         Finished::Input(Input::Probed { service, run, health, latency })
+                    });
+                }
+                Effect::Sweep => {
+                    let inventory = Arc::clone(&self.inventory);
+                    desk.tasks.spawn(async move {
+                        Finished::Input(Input::Swept(effects::sweep(inventory).await))
                     });
                 }
                 Effect::Discover => {

@@ -13,6 +13,7 @@ use crate::backend::{
     BackendError, BuildProgress, BuildSpec, ContainerBackend, ContainerInfo, ErrorKind, Images,
     Labels, NetworkInfo, Networks, PullProgress, Result, Selector,
 };
+use crate::gpu::{GpuInventory, Sweep};
 use crate::journal::{Journal, JournalStore};
 use crate::lifecycle::{CallId, Outcome, Preparing};
 use crate::manifest::{Discovery, ManifestSource, Problem};
@@ -28,6 +29,8 @@ const ACT: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(90);
 /// What a stop may take beyond its grace period: an engine in trouble was seen to need 12 s.
 const BEYOND_GRACE: Duration = Duration::from_secs(30);
+/// For a look at all GPUs.
+const SWEEP: Duration = Duration::from_secs(10);
 /// For a look at all manifests.
 const DISCOVER: Duration = Duration::from_secs(60);
 /// A pull that moves nothing for so long has failed.
@@ -53,6 +56,15 @@ pub(super) async fn discover(source: Arc<dyn ManifestSource>) -> Discovery {
         None => "the manifest source panicked".to_owned(),
     };
     Discovery::new(Vec::new(), vec![Problem::new("", "", (1, 1), fault)])
+}
+
+/// Looks at the GPUs.
+pub(super) async fn sweep(inventory: Arc<dyn GpuInventory>) -> Result<Sweep, String> {
+    match contained(timeout(SWEEP, inventory.sweep())).await {
+        Some(Ok(sweep)) => Ok(sweep),
+        Some(Err(_)) => Err(format!("the GPUs have not answered within {SWEEP:?}")),
+        None => Err("the GPU inventory panicked".to_owned()),
+    }
 }
 
 /// Writes the journal down.

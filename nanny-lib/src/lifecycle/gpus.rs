@@ -1,0 +1,604 @@
+//! The GPUs, as last seen: who uses them, what is being handed back, and who waits for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::service::Work;
+use super::world::{Out, Timer, World};
+use super::{Effect, Now};
+use crate::gpu::{
+    Claim, ClaimPhase, GpuDevice, GpuHealth, GpuProblem, GpuProcess, GpuReading, Sweep,
+};
+use crate::name::{GpuId, ServiceName};
+use crate::nanny::{Change, GpuClaimView, GpuUserView, GpuView};
+
+/// Memory of which nobody knows whose it is goes up and down by so much, in MiB.
+const NOISE_MIB: u64 = 64;
+/// A start that waits for another on its GPU looks again after so long.
+const A_MOMENT: Duration = Duration::from_millis(500);
+
+/// What the world knows of the machine's GPUs.
+#[derive(Debug, Default)]
+pub(super) struct Gpus {
+    /// Somebody looks at them.
+    pub(super) are_measured: bool,
+    /// They were looked at once.
+    pub(super) were_seen: bool,
+    /// The number of the sweep under way.
+    sweeping: Option<u64>,
+    /// When the next is due.
+    next: Duration,
+    devices: Vec<Device>,
+    problems: Vec<String>,
+    releases: Vec<Release>,
+}
+
+/// A GPU, as last seen.
+#[derive(Debug)]
+struct Device {
+    reading: GpuReading,
+    /// What services use of it, in MiB.
+    users: BTreeMap<ServiceName, u64>,
+    /// Whose its processes are, by their numbers, as far as they are, or were, a service's.
+    owners: BTreeMap<u32, ServiceName>,
+    /// Memory in use by nobody we know, in MiB, when nothing was being handed back.
+    foreign_mib: u64,
+    /// Memory that a service had, and that was not free again in time.
+    held: Option<String>,
+}
+
+/// Memory that a service had, and that is not known to be free again yet.
+#[derive(Debug)]
+struct Release {
+    service: ServiceName,
+    gpu: GpuId,
+    /// A sweep that was asked for under this number or a later one knows more.
+    from: u64,
+    /// After that, it is not expected any more.
+    until: Duration,
+}
+
+impl Device {
+    fn new(reading: GpuReading) -> Self {
+        Self {
+            reading,
+            users: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            foreign_mib: 0,
+            held: None,
+        }
+    }
+
+    fn processes(&self) -> &[GpuProcess] {
+        self.reading.processes.as_deref().unwrap_or_default()
+    }
+
+    /// Whether all use of memory can be told apart by who uses it.
+    fn tells_users(&self) -> bool {
+        let processes = self.reading.processes.as_ref();
+        processes.is_some_and(|all| all.iter().all(|process| process.used_mib.is_some()))
+    }
+
+    /// Processes that are nobody's we know, and never were.
+    fn others(&self) -> impl Iterator<Item = &GpuProcess> {
+        self.processes().iter().filter(|process| !self.owners.contains_key(&process.pid))
+    }
+
+    /// Memory that nobody has, in MiB; `None` if it is not measured.
+    fn free_mib(&self) -> Option<u64> {
+        Some(self.reading.total_mib?.saturating_sub(self.reading.used_mib?))
+    }
+
+    /// What services use, in MiB; where that cannot be told, what they are charged.
+    fn used_by_services(&self, live: &[&Claim]) -> u64 {
+        if self.tells_users() {
+            return self.users.values().fold(0, |sum, mib| sum.saturating_add(*mib));
+        }
+        let charges = live.iter().map(|claim| claim.charge_mib(&self.reading.id));
+        charges.fold(0, u64::saturating_add)
+    }
+
+    /// Notes that memory which `service` had is not free again, and says so for a person.
+    fn hold(&mut self, service: &ServiceName, left_mib: u64) -> String {
+        let users: Vec<_> = self.processes().iter().map(who).collect();
+        let users = if users.is_empty() {
+            "no process is seen to have it".to_owned()
+        } else {
+            format!("on the GPU are {}", users.join(", "))
+        };
+        let reason = format!(
+            "{left_mib} MiB that '{service}' had are not free again although it is down; {users}"
+        );
+        self.held = Some(reason.clone());
+        reason
+    }
+
+    /// Notes whose the processes are. What once was a service's stays its own to the end.
+    fn attribute(&mut self, owner: impl Fn(&GpuProcess) -> Option<ServiceName>) {
+        let processes = self.reading.processes.take().unwrap_or_default();
+        let numbers: BTreeSet<u32> = processes.iter().map(|process| process.pid).collect();
+        self.owners.retain(|pid, _| numbers.contains(pid));
+        self.users.clear();
+        for process in &processes {
+            let Some(service) = owner(process) else { continue };
+            let used = self.users.entry(service.clone()).or_default();
+            *used = used.saturating_add(process.used_mib.unwrap_or(0));
+            self.owners.insert(process.pid, service);
+        }
+        self.reading.processes = Some(processes);
+    }
+}
+
+impl World {
+    /// Somebody looks at the GPUs: nothing is decided before they were seen once.
+    #[must_use]
+    pub fn measuring_gpus(mut self) -> Self {
+        self.gpus.are_measured = true;
+        self
+    }
+
+    /// Looks at the GPUs, unless that is being done.
+    pub(super) fn sweep(&mut self, now: Now, out: &mut Out) {
+        if !self.gpus.are_measured || self.gpus.sweeping.is_some() {
+            return;
+        }
+        let issued = self.next_sequence();
+        self.gpus.sweeping = Some(issued);
+        self.gpus.next = now.mono + self.settings.gpu.sweep;
+        out.push(Effect::Sweep);
+    }
+
+    pub(super) fn sweep_if_due(&mut self, now: Now, out: &mut Out) {
+        if self.gpus.next <= now.mono {
+            self.sweep(now, out);
+        }
+    }
+
+    pub(super) fn on_swept(&mut self, seen: Result<Sweep, String>, now: Now, out: &mut Out) {
+        let issued = self.gpus.sweeping.take().unwrap_or(0);
+        self.gpus.were_seen = true;
+        match seen {
+            Ok(sweep) => self.take_in(sweep),
+            Err(reason) => self.gpus.problems = vec![reason],
+        }
+        self.settle_foreign(issued, now, out);
+        self.note_use();
+        let waiting: Vec<_> = self.those_at_the_gate();
+        let pause = if waiting.is_empty() && self.gpus.releases.is_empty() {
+            self.settings.gpu.sweep
+        } else {
+            self.settings.gpu.sweep_waiting
+        };
+        self.gpus.next = now.mono + pause;
+        self.schedule(self.gpus.next, Timer::Gpus);
+        for name in waiting {
+            self.advance(&name, now, out);
+        }
+        self.take_up_journal(now, out);
+    }
+
+    fn take_in(&mut self, sweep: Sweep) {
+        let Sweep { devices: readings, problems } = sweep;
+        let mut known = std::mem::take(&mut self.gpus.devices);
+        let mut devices = Vec::new();
+        for reading in readings {
+            let before = known.iter().position(|device| device.reading.id == reading.id);
+            let mut device = match before {
+                Some(index) => {
+                    let mut device = known.remove(index);
+                    device.reading = reading;
+                    device
+                }
+                None => Device::new(reading),
+            };
+            if device.reading.processes.is_some() {
+                device.attribute(|process| self.owner_of(process));
+            } else {
+                device.users.clear();
+            }
+            devices.push(device);
+        }
+        // One that was there and is not any more is lost, and not forgotten.
+        for mut device in known {
+            device.reading.used_mib = None;
+            device.reading.processes = None;
+            device.users.clear();
+            device.reading.health = GpuHealth::Unusable("it is gone".to_owned());
+            devices.push(device);
+        }
+        let told = |problem: &GpuProblem| match &problem.gpu {
+            Some(gpu) => format!("{gpu}: {}", problem.message),
+            None => problem.message.clone(),
+        };
+        self.gpus.problems = problems.iter().map(told).collect();
+        self.gpus.devices = devices;
+    }
+
+    /// The service that a process on a GPU belongs to.
+    fn owner_of(&self, process: &GpuProcess) -> Option<ServiceName> {
+        let containers = self
+            .engines
+            .iter()
+            .flat_map(|engine| engine.containers.iter().map(move |container| (engine, container)));
+        let mut its = containers.filter(|(_, container)| {
+            let id = container.id.as_str();
+            process.containers.iter().any(|named| named == id)
+                || container.processes.iter().any(|pid| process.lineage.contains(pid))
+        });
+        its.find_map(|(engine, container)| engine.containers.owner(&container.id).cloned())
+    }
+
+    /// Notes what is in use by nobody we know. While memory is being handed back, that is what it
+    /// was before, and who is seen to be new.
+    fn settle_foreign(&mut self, issued: u64, now: Now, out: &mut Out) {
+        let Gpus { devices, releases, .. } = &mut self.gpus;
+        for device in devices.iter_mut() {
+            let id = device.reading.id.clone();
+            let Some(used) = device.reading.used_mib else {
+                // Nothing will be heard of what was handed back there.
+                releases.retain(|release| release.gpu != id);
+                continue;
+            };
+            let live: Vec<&Claim> = self
+                .ledger
+                .iter()
+                .map(|(_, claim)| claim)
+                .filter(|claim| claim.phase != ClaimPhase::Reserved && claim.may_be_on(&id))
+                .collect();
+            let unknown = used.saturating_sub(device.used_by_services(&live));
+            let listed = device.others().filter_map(|process| process.used_mib);
+            let listed = listed.fold(0, u64::saturating_add).min(unknown);
+            let (mine, others): (Vec<_>, Vec<_>) =
+                std::mem::take(releases).into_iter().partition(|release| release.gpu == id);
+            *releases = others;
+            if mine.is_empty() {
+                // What cannot be told apart was foreign when nobody else was there.
+                let guessed = !device.tells_users() && !live.is_empty();
+                let least = if guessed { device.foreign_mib.min(used) } else { 0 };
+                device.foreign_mib = unknown.max(least);
+                if unknown <= listed.saturating_add(NOISE_MIB) {
+                    device.held = None;
+                }
+                continue;
+            }
+            device.foreign_mib = device.foreign_mib.min(unknown).max(listed);
+            let left = unknown - device.foreign_mib;
+            let heard = mine.iter().all(|release| release.from <= issued);
+            if heard && left <= NOISE_MIB {
+                continue;
+            }
+            match mine.iter().find(|release| release.until > now.mono) {
+                None if heard => {
+                    // It is not coming back: from now on it is like anybody else's.
+                    let service = mine[0].service.clone();
+                    device.foreign_mib = unknown;
+                    let reason = device.hold(&service, left);
+                    let gpu = id;
+                    out.push(Effect::Announce(Change::GpuMemoryHeld { gpu, service, reason }));
+                }
+                _ => releases.extend(mine),
+            }
+        }
+    }
+
+    /// Notes what claims are seen to use: the most of it is what they are charged.
+    fn note_use(&mut self) {
+        for device in &self.gpus.devices {
+            for (name, &mib) in &device.users {
+                self.ledger.measure(name, &device.reading.id, mib);
+                if let Some(service) = self.services.get_mut(name) {
+                    service.most_used_mib = service.most_used_mib.max(mib);
+                }
+            }
+        }
+        let holders: Vec<_> = self.ledger.iter().map(|(name, _)| name.clone()).collect();
+        for name in holders {
+            self.touch(&name);
+        }
+    }
+
+    /// Ends a claim. What its service had on GPUs is free once it is seen to be.
+    pub(super) fn release_claim(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
+        let Some(claim) = self.ledger.release(name) else { return };
+        if let Some(service) = self.services.get_mut(name) {
+            service.placed = None;
+            service.gpu_since = None;
+        }
+        if claim.phase == ClaimPhase::Reserved || !self.gpus.are_measured {
+            return;
+        }
+        let (from, until) = (self.next_sequence(), now.mono + self.settings.gpu.release_limit);
+        let measured = self.gpus.devices.iter().filter(|d| d.reading.used_mib.is_some());
+        let its = measured.filter(|device| {
+            claim.may_be_on(&device.reading.id) || device.users.contains_key(name)
+        });
+        let gpus: Vec<_> = its.map(|device| device.reading.id.clone()).collect();
+        for gpu in gpus {
+            self.gpus.releases.push(Release { service: name.clone(), gpu, from, until });
+        }
+        self.gpus.next = now.mono;
+        self.sweep(now, out);
+        self.schedule(now.mono + self.settings.gpu.sweep_waiting, Timer::Gpus);
+    }
+
+    /// Whether what a service was promised is really there, so that it can be started now. If not,
+    /// it is looked at again, and the start fails in the end.
+    pub(super) fn may_use_gpu(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
+        let Some(Work::Up(up)) = self.services.get(name).map(|service| &service.work) else {
+            return false;
+        };
+        let Some(claim) = self.ledger.get(name).filter(|_| !up.has_gpu) else { return true };
+        if let Some(lack) = self.lack(claim) {
+            let deadline = up.memory_by.unwrap_or(now.mono + self.settings.gpu.release_limit);
+            if deadline <= now.mono {
+                self.fail_up_for_memory(name, &lack, now, out);
+                return false;
+            }
+            if let Some(Work::Up(up)) = self.services.get_mut(name).map(|s| &mut s.work) {
+                up.memory_by = Some(deadline);
+            }
+            self.schedule(deadline, Timer::Service(name.clone()));
+            self.schedule(now.mono + self.settings.gpu.sweep_waiting, Timer::Gpus);
+            self.gpus.next = self.gpus.next.min(now.mono + self.settings.gpu.sweep_waiting);
+            return false;
+        }
+        if self.another_starts_beside(name, claim, now) {
+            self.schedule(now.mono + A_MOMENT, Timer::Service(name.clone()));
+            return false;
+        }
+        if let Some(Work::Up(up)) = self.services.get_mut(name).map(|s| &mut s.work) {
+            up.has_gpu = true;
+            up.memory_by = None;
+        }
+        true
+    }
+
+    /// What is missing on the GPUs of a claim, if anything is.
+    fn lack(&self, claim: &Claim) -> Option<Lack> {
+        let promised = self.policy.measures();
+        let its = self.gpus.devices.iter().filter(|d| claim.may_be_on(&d.reading.id));
+        its.filter_map(|device| {
+            let id = &device.reading.id;
+            let free_mib = device.free_mib()?;
+            let need_mib = claim.placement.mib.get(id).copied().unwrap_or(0);
+            let needed = need_mib.saturating_add(self.settings.gpu.headroom_mib);
+            let comes_back = self.gpus.releases.iter().any(|release| release.gpu == *id);
+            let fits = need_mib > 0 && free_mib >= needed;
+            let lacks = if comes_back { !fits } else { promised && !fits && need_mib > 0 };
+            lacks.then(|| Lack {
+                gpu: id.clone(),
+                need_mib,
+                free_mib,
+                users: device.processes().iter().map(who).collect(),
+            })
+        })
+        .next()
+    }
+
+    /// Programs measure a GPU when they start: two at once mislead each other.
+    fn another_starts_beside(&self, name: &ServiceName, claim: &Claim, now: Now) -> bool {
+        let shares = |other: &Claim| {
+            claim.placement.devices().any(|gpu| other.placement.mib.contains_key(gpu))
+        };
+        let others = self.ledger.iter().filter(|(other, held)| *other != name && shares(held));
+        others.map(|(other, _)| other).any(|other| {
+            let Some(service) = self.services.get(other) else { return false };
+            match &service.work {
+                Work::Up(up) => up.has_gpu,
+                Work::Down(_) => false,
+                Work::None => {
+                    let loads =
+                        service.monitor.ran_for(now.mono) < service.wanted.manifest.health_timeout;
+                    self.holds(other) && loads && !self.is_healthy(other)
+                }
+            }
+        })
+    }
+
+    /// Services that were let in, and wait until they can have what they were promised.
+    fn those_at_the_gate(&self) -> Vec<ServiceName> {
+        let waits = |name: &ServiceName| {
+            let work = self.services.get(name).map(|service| &service.work);
+            matches!(work, Some(Work::Up(up)) if !up.has_gpu && up.after.is_empty())
+        };
+        let claimants = self.ledger.iter().map(|(name, _)| name);
+        claimants.filter(|name| waits(name)).cloned().collect()
+    }
+
+    /// The GPUs as a policy sees them.
+    pub(super) fn gpu_devices(&self) -> Vec<GpuDevice> {
+        let seen = self.gpus.devices.iter().map(|device| GpuDevice {
+            id: device.reading.id.clone(),
+            capacity_mib: device.reading.total_mib,
+            headroom_mib: self.settings.gpu.headroom_mib,
+            foreign_mib: device.foreign_mib,
+            is_usable: device.reading.health == GpuHealth::Ok,
+        });
+        seen.collect()
+    }
+
+    /// The GPUs as they were read last.
+    pub(super) fn gpu_readings(&self) -> impl Iterator<Item = &GpuReading> {
+        self.gpus.devices.iter().map(|device| &device.reading)
+    }
+
+    /// What a person should know of how a service uses its GPUs.
+    pub(super) fn gpu_notices(&self, name: &ServiceName, now: Now) -> Vec<String> {
+        let mut notices = Vec::new();
+        let (Some(service), Some(claim)) = (self.services.get(name), self.ledger.get(name)) else {
+            return notices;
+        };
+        for device in &self.gpus.devices {
+            let id = &device.reading.id;
+            if device.users.contains_key(name)
+                && !claim.placement.is_anywhere()
+                && !claim.placement.mib.contains_key(id)
+            {
+                notices.push(format!("it uses {id}, which it was not given"));
+            }
+        }
+        let declared = service.wanted.manifest.vram_mib();
+        let used = claim.measured_mib.values().copied().max().unwrap_or(0);
+        let long = service.monitor.ran_for(now.mono) >= LONG;
+        let too_little = used > declared.saturating_add(declared / 10) && used > NOISE_MIB;
+        let too_much = declared > 0 && used > 0 && used < declared / 2 && long;
+        if too_little || too_much {
+            notices.push(format!(
+                "it declares {declared} MiB of video memory and was seen to use {used} MiB: write \
+                 'vram_gb: {}' into its manifest",
+                gigabytes(used)
+            ));
+        }
+        let mut its =
+            self.gpus.devices.iter().filter(|d| claim.placement.mib.contains_key(&d.reading.id));
+        let seen = !claim.placement.is_anywhere() && its.all(Device::tells_users);
+        if seen && used == 0 && claim.phase == ClaimPhase::Running && long && self.holds(name) {
+            notices.push(
+                "no process of it was seen on its GPU: it may be running on the processor"
+                    .to_owned(),
+            );
+        }
+        notices
+    }
+
+    /// What could not be seen of the GPUs, or is wrong there, for a person.
+    #[must_use]
+    pub fn gpu_problems(&self) -> Vec<String> {
+        let held = self.gpus.devices.iter().filter_map(|device| {
+            device.held.as_ref().map(|held| format!("{}: {held}", device.reading.id))
+        });
+        self.gpus.problems.iter().cloned().chain(held).collect()
+    }
+
+    /// The GPUs as readers see them.
+    #[must_use]
+    pub fn gpu_views(&self) -> Vec<Arc<GpuView>> {
+        self.gpus.devices.iter().map(|device| Arc::new(self.gpu_view(device))).collect()
+    }
+
+    fn gpu_view(&self, device: &Device) -> GpuView {
+        let GpuReading { id, index, name, vendor, pci, memory, health, .. } = &device.reading;
+        let its = self
+            .ledger
+            .iter()
+            .filter(|(name, claim)| claim.may_be_on(id) || device.users.contains_key(*name));
+        let claims: Vec<_> = its
+            .map(|(name, claim)| GpuClaimView {
+                service: name.clone(),
+                phase: claim.phase,
+                charge_mib: self.charge_of(name, claim, id),
+                used_mib: device
+                    .reading
+                    .processes
+                    .is_some()
+                    .then(|| device.users.get(name).copied().unwrap_or(0)),
+                high_water_mib: claim.measured_mib.get(id).copied(),
+            })
+            .collect();
+        let charged_mib =
+            claims.iter().fold(0, |sum: u64, claim| sum.saturating_add(claim.charge_mib));
+        let headroom_mib = self.settings.gpu.headroom_mib;
+        let taken = headroom_mib.saturating_add(device.foreign_mib).saturating_add(charged_mib);
+        GpuView {
+            id: id.clone(),
+            index: *index,
+            name: name.clone(),
+            vendor: *vendor,
+            pci: pci.clone(),
+            memory: *memory,
+            health: health.clone(),
+            total_mib: device.reading.total_mib,
+            used_mib: device.reading.used_mib,
+            headroom_mib,
+            foreign_mib: device.foreign_mib,
+            charged_mib,
+            free_mib: device.reading.total_mib.map(|total| total.saturating_sub(taken)),
+            utilization_percent: device.reading.utilization_percent,
+            temperature_celsius: device.reading.temperature_celsius,
+            claims,
+            others: device.others().map(user).collect(),
+        }
+    }
+
+    fn charge_of(&self, name: &ServiceName, claim: &Claim, gpu: &GpuId) -> u64 {
+        let charges = claim.charges();
+        if charges.is_anywhere() {
+            self.services.get(name).map_or(0, |service| service.wanted.manifest.vram_mib())
+        } else {
+            charges.mib.get(gpu).copied().unwrap_or(0)
+        }
+    }
+
+    /// Who uses a GPU and is none of ours.
+    pub(super) fn gpu_others(&self, gpu: &GpuId) -> Vec<GpuUserView> {
+        let device = self.gpus.devices.iter().find(|device| device.reading.id == *gpu);
+        device.into_iter().flat_map(Device::others).map(user).collect()
+    }
+}
+
+/// What a service was promised and cannot have yet.
+#[derive(Debug)]
+pub(super) struct Lack {
+    gpu: GpuId,
+    need_mib: u64,
+    free_mib: u64,
+    users: Vec<String>,
+}
+
+impl Lack {
+    /// For a person.
+    pub(super) fn reason(&self) -> String {
+        let Self { gpu, need_mib, free_mib, users } = self;
+        let users = if users.is_empty() {
+            "no process is seen to have it".to_owned()
+        } else {
+            format!("in use by {}", users.join(", "))
+        };
+        let need = if *need_mib == 0 {
+            "the memory of the one that made way did not become free".to_owned()
+        } else {
+            format!("{need_mib} MiB did not become free")
+        };
+        format!("{need} on {gpu}: {free_mib} MiB are free, {users}")
+    }
+}
+
+fn user(process: &GpuProcess) -> GpuUserView {
+    let GpuProcess { pid, name, used_mib, .. } = process;
+    GpuUserView { pid: *pid, name: name.clone(), used_mib: *used_mib }
+}
+
+/// A process on a GPU, for a person.
+fn who(process: &GpuProcess) -> String {
+    let used = process.used_mib.map_or_else(String::new, |mib| format!(", {mib} MiB"));
+    match &process.name {
+        Some(name) => format!("process {} ({name}{used})", process.pid),
+        None => format!("process {}{used}", process.pid),
+    }
+}
+
+/// So long a service must have run until it is said to use less than it declares, or nothing.
+const LONG: Duration = Duration::from_secs(600);
+
+/// What to write into a manifest for so many MiB: tenths, rounded up.
+fn gigabytes(mib: u64) -> String {
+    let tenths = mib.saturating_mul(10).div_ceil(1024);
+    if tenths.is_multiple_of(10) {
+        (tenths / 10).to_string()
+    } else {
+        format!("{}.{}", tenths / 10, tenths % 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gigabytes;
+
+    #[test]
+    fn what_to_write_into_a_manifest_is_rounded_up() {
+        assert_eq!(gigabytes(8192), "8");
+        assert_eq!(gigabytes(8193), "8.1");
+        assert_eq!(gigabytes(100), "0.1");
+    }
+}
