@@ -233,9 +233,14 @@ impl World {
         }
     }
 
-    /// Until when nobody but `force` takes its GPU away.
+    /// Until when nobody but `force` takes its GPU away. One that is being started has not had it yet.
     pub(super) fn held_until(&self, name: &ServiceName) -> Option<Duration> {
-        let since = self.services.get(name)?.gpu_since?;
+        let service = self.services.get(name)?;
+        let since = match &service.work {
+            Work::Up(_) => self.now,
+            Work::None => service.gpu_since?,
+            Work::Down(_) => return None,
+        };
         Some(since.saturating_add(self.settings.gpu.min_hold))
     }
 

@@ -9,4 +9,5 @@ mod images;
 mod lifecycle;
 mod notes;
 mod outage;
+mod queue;
 mod routing;

@@ -1,0 +1,250 @@
+//! Starts that wait for a GPU.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nanny_lib::backend::MemoryBackend;
+use nanny_lib::lifecycle::Settings;
+use nanny_lib::manifest::{FixedSource, Service};
+use nanny_lib::{Error, Nanny, StartOptions, Started, Status, StopOptions, Verdict, Wait};
+use tokio::task::JoinHandle;
+
+use crate::house::{House, gpu, name};
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Whoever is next lets others go first for a minute, and nobody loses the GPU in the first ten
+/// seconds.
+async fn house(services: impl IntoIterator<Item = Service>) -> House {
+    let engine = MemoryBackend::new();
+    let mut settings = Settings::default();
+    settings.gpu.max_bypass = Some(secs(60));
+    settings.gpu.min_hold = secs(10);
+    let nanny = Nanny::builder()
+        .backend(Arc::new(engine.clone()))
+        .source(FixedSource::new(services))
+        .settings(settings)
+        .start()
+        .await
+        .expect("a nanny starts");
+    House { nanny, engine }
+}
+
+fn patient() -> StartOptions {
+    StartOptions::default().queued_for(Duration::MAX)
+}
+
+/// Asks for a start, and lets it become visible.
+async fn ask(
+    house: &House,
+    service: &str,
+    options: StartOptions,
+) -> JoinHandle<Result<Started, Error>> {
+    let (nanny, service) = (house.nanny.clone(), service.to_owned());
+    let asked = tokio::spawn(async move { nanny.start(&service, options).await });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    asked
+}
+
+fn of_priority(service: &str, priority: i32) -> Service {
+    let mut service = gpu(service);
+    let manifest = Arc::make_mut(&mut service.manifest);
+    manifest.priority = priority;
+    service
+}
+
+fn pinned(service: &str) -> Service {
+    let mut service = gpu(service);
+    Arc::make_mut(&mut service.manifest).pinned = true;
+    service
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_waits_is_let_in_when_the_gpu_is_free() {
+    let house = house([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    let waits = ask(&house, "b", patient()).await;
+    assert_eq!(house.status("b"), Status::Queued);
+    let seen = house.nanny.snapshot();
+    let queue = seen.services["b"].queue.clone().expect("it is queued");
+    assert_eq!((queue.position, seen.gpu_queue.clone()), (0, vec![name("b")]));
+    assert!(queue.reason.contains("'a'"), "{queue:?}");
+    house.nanny.stop("a", StopOptions::default()).await.unwrap();
+    waits.await.unwrap().unwrap();
+    assert_eq!(house.engine.running(), ["b-main-1"]);
+    assert!(house.nanny.snapshot().gpu_queue.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_in_the_queue_ends_with_the_conflict_and_changes_nothing() {
+    let house = house([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    let error =
+        house.nanny.start("b", StartOptions::default().queued_for(secs(20))).await.unwrap_err();
+    assert!(matches!(&error, Error::GpuConflict { holders, .. } if holders == &["a"]), "{error:?}");
+    assert_eq!((house.status("a"), house.status("b")), (Status::Running, Status::Stopped));
+    assert_eq!(house.engine.runs("a-main-1"), 1);
+    house.nanny.stop("a", StopOptions::default()).await.unwrap();
+    tokio::time::sleep(secs(120)).await;
+    assert!(house.engine.running().is_empty(), "what gave up is not started later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_takes_a_start_out_of_the_queue() {
+    let house = house([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    let waits = ask(&house, "b", patient()).await;
+    let stopped = house.nanny.stop("b", StopOptions::default()).await.unwrap();
+    assert!(!stopped.was_running);
+    assert!(matches!(waits.await.unwrap(), Err(Error::Cancelled { .. })));
+    assert_eq!((house.status("a"), house.status("b")), (Status::Running, Status::Stopped));
+    house.nanny.stop("a", StopOptions::default()).await.unwrap();
+    tokio::time::sleep(secs(120)).await;
+    assert!(house.engine.running().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_next_gets_the_gpu_in_the_end() {
+    let house = house([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    let began = tokio::time::Instant::now();
+    let started = house.nanny.start("b", patient()).await.unwrap();
+    assert_eq!(started.stopped, [name("a")]);
+    assert!(began.elapsed() >= secs(60), "the holder has its time");
+    assert!(began.elapsed() < secs(62), "{:?}", began.elapsed());
+    assert_eq!(house.engine.running(), ["b-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_limit_counts_from_when_it_is_let_in() {
+    let house = house([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    house.nanny.start("b", patient().within(secs(5))).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_just_got_the_gpu_keeps_it_for_a_while() {
+    let house = house([gpu("a"), gpu("b"), gpu("c")]).await;
+    house.start("a").await;
+    let first = ask(&house, "b", patient()).await;
+    let second = ask(&house, "c", patient()).await;
+    first.await.unwrap().unwrap();
+    let began = tokio::time::Instant::now();
+    second.await.unwrap().unwrap();
+    assert!(began.elapsed() >= secs(9), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pinned_and_those_of_a_higher_priority_are_waited_for() {
+    for holder in [pinned("a"), of_priority("a", 1)] {
+        let house = house([holder, gpu("b")]).await;
+        house.start("a").await;
+        let waits = ask(&house, "b", patient()).await;
+        tokio::time::sleep(secs(600)).await;
+        assert_eq!((house.status("a"), house.status("b")), (Status::Running, Status::Queued));
+        house.nanny.stop("a", StopOptions::default()).await.unwrap();
+        waits.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_priority_goes_first_and_waiting_makes_up_for_it() {
+    let house = house([pinned("a"), gpu("b"), of_priority("c", 1), of_priority("d", 2)]).await;
+    house.start("a").await;
+    let _b = ask(&house, "b", patient()).await;
+    let _c = ask(&house, "c", patient()).await;
+    assert_eq!(house.nanny.snapshot().gpu_queue, [name("c"), name("b")]);
+    tokio::time::sleep(secs(181)).await;
+    let _d = ask(&house, "d", patient()).await;
+    // Three minutes are worth a priority of three.
+    assert_eq!(house.nanny.snapshot().gpu_queue, [name("c"), name("b"), name("d")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_goes_before_one_who_has_waited_long_enough() {
+    let house = house([pinned("a"), gpu("b"), gpu("c")]).await;
+    house.start("a").await;
+    let waits = ask(&house, "b", patient()).await;
+    tokio::time::sleep(secs(61)).await;
+    let error = house.nanny.start("c", StartOptions::default()).await.unwrap_err();
+    assert!(matches!(&error, Error::GpuConflict { holders, .. } if holders == &["b"]), "{error:?}");
+    house.nanny.stop("a", StopOptions::default()).await.unwrap();
+    waits.await.unwrap().unwrap();
+    assert_eq!(house.engine.running(), ["b-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn force_takes_a_start_out_of_the_queue_and_answers_all() {
+    let house = house([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    let waits = ask(&house, "b", patient()).await;
+    let impatient = house.nanny.start("b", StartOptions::default()).await;
+    assert!(matches!(impatient, Err(Error::GpuConflict { .. })), "{impatient:?}");
+    assert_eq!(house.status("b"), Status::Queued);
+    let forced = house.nanny.start("b", StartOptions::forced()).await.unwrap();
+    assert_eq!(forced.stopped, [name("a")]);
+    waits.await.unwrap().unwrap();
+    assert_eq!(house.engine.runs("b-main-1"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_says_for_what_it_would_wait() {
+    let house = house([gpu("a"), gpu("b"), gpu("c")]).await;
+    house.start("a").await;
+    let _waits = ask(&house, "b", patient()).await;
+    let verdict = |plan: nanny_lib::StartPlan| match plan.verdict {
+        Verdict::Wait { position, reason } => (position, reason),
+        other => panic!("{other:?}"),
+    };
+    let (position, reason) = verdict(house.nanny.plan("c", patient()).await.unwrap());
+    assert_eq!(position, 1);
+    assert!(reason.contains("'a'"), "{reason}");
+    assert_eq!(verdict(house.nanny.plan("b", patient()).await.unwrap()).0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_does_not_want_to_wait_for_the_answer_is_queued_all_the_same() {
+    let house = house([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    let options = patient().waiting_for(Wait::None);
+    let started = house.nanny.start("b", options).await.unwrap();
+    assert!(started.pending);
+    assert_eq!(house.status("b"), Status::Queued);
+    house.nanny.stop("a", StopOptions::default()).await.unwrap();
+    house.until("b", Status::Running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_other_hands_started_meanwhile_waits_no_longer() {
+    let house = house([gpu("a"), gpu("b")]).await;
+    house.start("b").await;
+    house.nanny.stop("b", StopOptions::default()).await.unwrap();
+    house.start("a").await;
+    let waits = ask(&house, "b", patient()).await;
+    house.engine.start_by_hand("b-main-1");
+    let started = waits.await.unwrap().unwrap();
+    assert!(started.already_running);
+    assert_eq!(house.engine.running(), ["a-main-1", "b-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_swap_that_fails_gives_the_gpu_back_before_the_queue_is_served() {
+    let house = house([gpu("a"), gpu("b"), gpu("c")]).await;
+    house.start("a").await;
+    house.engine.start_fails(
+        "b-main-1",
+        nanny_lib::backend::BackendError::new(
+            nanny_lib::backend::ErrorKind::Other,
+            "start",
+            "no such device",
+        ),
+    );
+    let _waits = ask(&house, "c", patient()).await;
+    let error = house.nanny.start("b", StartOptions::forced()).await.unwrap_err();
+    let Error::StartFailed { restored, .. } = error else { panic!("{error:?}") };
+    assert_eq!(restored, [name("a")]);
+    assert_eq!(house.status("c"), Status::Queued);
+    assert_eq!(house.engine.running(), ["a-main-1"]);
+}
