@@ -5,6 +5,7 @@
 
 mod account;
 mod arbiter;
+mod drain;
 mod exclusive;
 mod inventory;
 mod ledger;
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 pub use self::account::{Account, Charge, DeviceAccount};
 pub(crate) use self::arbiter::arbitrate;
+pub use self::drain::Drain;
 pub use self::exclusive::Exclusive;
 pub use self::inventory::{
     GpuHealth, GpuInventory, GpuProblem, GpuProcess, GpuReading, GpuVendor, MemoryKind,

@@ -106,6 +106,7 @@ impl World {
         let Some(service) = self.services.get_mut(&name) else { return };
         if let Work::Down(down) = &mut service.work {
             down.waiters.push(request);
+            down.draining = None;
             self.advance(&name, now, out);
         } else {
             let stopped = Stopped { was_running: false };
@@ -353,6 +354,9 @@ impl World {
             up.after.extend(after.into_iter().filter(|name| name != newcomer));
             self.take_in_hand(victim, Desired::Stopped);
             self.bring_down(victim, Goal::Down, &reason, now, out);
+            if was_up {
+                self.drain(victim, now, out);
+            }
             self.advance(victim, now, out);
             let owed = if owed.is_empty() && was_up { vec![victim.clone()] } else { owed };
             for name in owed {

@@ -1,8 +1,8 @@
 //! Bringing a service down.
 
 use super::service::{Down, ServiceState, Up, Work};
-use super::world::{Out, World};
-use super::{Answer, Effect, Now};
+use super::world::{Out, Timer, World};
+use super::{Answer, DrainId, Effect, Now};
 use crate::error::Error;
 use crate::gpu::ClaimPhase;
 use crate::name::ServiceName;
@@ -73,6 +73,9 @@ impl World {
         if !self.engines[engine.0].is_up() || !self.may_go_on(name, now) {
             return;
         }
+        if self.is_draining(name, now) {
+            return;
+        }
         self.ledger.advance(name, ClaimPhase::Stopping);
         let Some(service) = self.services.get(name) else { return };
         let Work::Down(down) = &service.work else { return };
@@ -92,6 +95,45 @@ impl World {
             Plan::Done if !service.calls.is_empty() => {}
             Plan::Done => self.finish_down(name, now, out),
             Plan::Stuck { reason } => self.fail_down(name, &reason, now, out),
+        }
+    }
+
+    /// Lets a service that must make way finish what it does, for a while.
+    pub(super) fn drain(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
+        if !self.drains {
+            return;
+        }
+        let (id, limit) = (DrainId(self.next_sequence()), self.settings.gpu.drain_limit);
+        let Some(service) = self.services.get_mut(name) else { return };
+        let Work::Down(down) = &mut service.work else { return };
+        if down.draining.is_none() {
+            down.draining = Some((id, now.mono.saturating_add(limit)));
+            self.ledger.advance(name, ClaimPhase::Draining);
+            self.schedule(now.mono.saturating_add(limit), Timer::Service(name.clone()));
+            out.push(Effect::Drain { service: name.clone(), id, limit });
+        }
+    }
+
+    fn is_draining(&self, name: &ServiceName, now: Now) -> bool {
+        match self.services.get(name).map(|service| &service.work) {
+            Some(Work::Down(down)) => down.draining.is_some_and(|(_, until)| now.mono < until),
+            _ => false,
+        }
+    }
+
+    pub(super) fn on_drained(&mut self, id: DrainId, now: Now, out: &mut Out) {
+        let drained = self.services.iter_mut().find_map(|(name, service)| {
+            let Work::Down(down) = &mut service.work else { return None };
+            down.draining.take_if(|(draining, _)| *draining == id).map(|_| name.clone())
+        });
+        if let Some(name) = drained {
+            self.advance(&name, now, out);
+        }
+    }
+
+    pub(super) fn on_used(&mut self, name: &ServiceName, now: Now) {
+        if let Some(service) = self.services.get_mut(name) {
+            service.used_at = now.mono;
         }
     }
 

@@ -138,6 +138,13 @@ impl World {
         self
     }
 
+    /// Somebody knows what services have under way: who must make way may finish that.
+    #[must_use]
+    pub fn draining_services(mut self) -> Self {
+        self.drains = true;
+        self
+    }
+
     /// Looks at the GPUs, unless that is being done.
     pub(super) fn sweep(&mut self, now: Now, out: &mut Out) {
         if !self.gpus.are_measured || self.gpus.sweeping.is_some() {

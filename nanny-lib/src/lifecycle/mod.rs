@@ -101,6 +101,10 @@ pub struct RequestId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
+/// A service that is let finish what it does; the news that it has bears the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DrainId(pub u64);
+
 /// An engine, by its place in the order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EngineIndex(pub usize);
@@ -143,6 +147,10 @@ pub enum Input {
     },
     /// The GPUs were looked at; an error if nobody said anything about any of them.
     Swept(Result<Sweep, String>),
+    /// A service that is to make way has finished what it was doing.
+    Drained(DrainId),
+    /// Somebody uses a service: it is not idle.
+    Used(ServiceName),
     /// Time passed.
     Tick,
 }
@@ -221,6 +229,15 @@ pub enum Effect {
     },
     /// Look at the GPUs.
     Sweep,
+    /// Let a service finish what it does.
+    Drain {
+        /// Which.
+        service: ServiceName,
+        /// The number of the answer.
+        id: DrainId,
+        /// How long it may take.
+        limit: Duration,
+    },
     /// Ask the sources.
     Discover,
     /// Answer a caller.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::health::Monitor;
 use super::queue::Queued;
 use super::restart::Restarts;
-use super::{CallId, EngineIndex, Preparing, RequestId};
+use super::{CallId, DrainId, EngineIndex, Preparing, RequestId};
 use crate::backend::{BackendError, ContainerInfo};
 use crate::manifest::Service;
 use crate::name::{ContainerId, ServiceName};
@@ -219,6 +219,8 @@ pub(super) struct Down {
     pub(super) was_running: bool,
     /// Stopping was not enough: kill.
     pub(super) kill: bool,
+    /// It may finish what it does until then.
+    pub(super) draining: Option<(DrainId, Duration)>,
     /// A start that failed, and whose remains are being cleared.
     pub(super) failed: Option<FailedStart>,
     /// A start that came meanwhile.
@@ -235,6 +237,7 @@ impl Down {
             waiters: Vec::new(),
             was_running,
             kill: false,
+            draining: None,
             failed: None,
             then: None,
             patience: Patience::default(),

@@ -94,6 +94,8 @@ pub struct World {
     pub(super) owners: Owners,
     pub(super) ledger: Ledger,
     pub(super) gpus: Gpus,
+    /// Somebody knows what services have under way.
+    pub(super) drains: bool,
     /// Services that may be waiting for a GPU.
     pub(super) queue: BTreeSet<ServiceName>,
     /// The time of the step under way.
@@ -179,6 +181,7 @@ impl World {
             owners: Owners::default(),
             ledger: Ledger::default(),
             gpus: Gpus::default(),
+            drains: false,
             queue: BTreeSet::new(),
             now: Duration::ZERO,
             problems: Arc::default(),
@@ -228,6 +231,8 @@ impl World {
             Input::Probed { service, run, health, latency } => {
                 self.on_probed(&service, run, (health, latency), now, &mut out);
             }
+            Input::Drained(id) => self.on_drained(id, now, &mut out),
+            Input::Used(name) => self.on_used(&name, now),
             Input::Swept(seen) => self.on_swept(seen, now, &mut out),
             Input::Tick => self.on_tick(now, &mut out),
         }

@@ -13,7 +13,7 @@ use super::driver::Driver;
 use super::observer::StepObserver;
 use super::{Nanny, Result, Snapshot};
 use crate::backend::ContainerBackend;
-use crate::gpu::{Exclusive, GpuInventory, GpuPolicy, NoInventory};
+use crate::gpu::{Drain, Exclusive, GpuInventory, GpuPolicy, NoInventory};
 use crate::journal::{self, Journal, JournalStore, StateDir};
 use crate::lifecycle::{Settings, World};
 use crate::manifest::{FixedSource, ManifestSource};
@@ -39,6 +39,7 @@ pub struct Builder {
     probe: Arc<dyn HealthProbe>,
     policy: Arc<dyn GpuPolicy>,
     inventory: Option<Arc<dyn GpuInventory>>,
+    drain: Option<Arc<dyn Drain>>,
     settings: Settings,
     state: State,
     clock: WallClock,
@@ -62,6 +63,7 @@ impl Builder {
             probe: Arc::new(StandardProbe::default()),
             policy: Arc::new(Exclusive),
             inventory: None,
+            drain: None,
             settings: Settings::default(),
             state: State::Nowhere,
             clock: Arc::new(Timestamp::now),
@@ -102,6 +104,13 @@ impl Builder {
     #[must_use]
     pub fn gpus(mut self, inventory: Arc<dyn GpuInventory>) -> Self {
         self.inventory = Some(inventory);
+        self
+    }
+
+    /// Who knows what services have under way, and lets them finish it before they make way.
+    #[must_use]
+    pub fn drain(mut self, drain: Arc<dyn Drain>) -> Self {
+        self.drain = Some(drain);
         self
     }
 
@@ -188,6 +197,9 @@ impl Builder {
         if self.inventory.is_some() {
             world = world.measuring_gpus();
         }
+        if self.drain.is_some() {
+            world = world.draining_services();
+        }
         let (requests, inbox) = mpsc::channel(INBOX);
         let (pings, pinged) = mpsc::channel(1);
         let (snapshot, readers) =
@@ -199,6 +211,7 @@ impl Builder {
             source: self.source,
             probe: self.probe,
             inventory: self.inventory.unwrap_or_else(|| Arc::new(NoInventory)),
+            drain: self.drain,
             journal: store,
             clock: self.clock,
             observer: self.observer,

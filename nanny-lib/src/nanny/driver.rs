@@ -18,7 +18,7 @@ use super::changes::{Change, Changes};
 use super::observer::StepObserver;
 use super::{Request, Result, Snapshot, effects};
 use crate::backend::{ContainerBackend, Event};
-use crate::gpu::GpuInventory;
+use crate::gpu::{Drain, GpuInventory};
 use crate::journal::JournalStore;
 use crate::lifecycle::{
     Answer, CallId, Command, Effect, EngineIndex, Input, Now, Preparing, RequestId, World,
@@ -43,6 +43,7 @@ pub(super) struct Driver {
     pub(super) source: Arc<dyn ManifestSource>,
     pub(super) probe: Arc<dyn HealthProbe>,
     pub(super) inventory: Arc<dyn GpuInventory>,
+    pub(super) drain: Option<Arc<dyn Drain>>,
     pub(super) journal: Option<Arc<dyn JournalStore>>,
     pub(super) clock: WallClock,
     pub(super) observer: Option<Arc<dyn StepObserver>>,
@@ -261,6 +262,13 @@ impl Driver {
                         Finished::Input(Input::Swept(effects::sweep(inventory).await))
                     });
                 }
+                Effect::Drain { service, id, limit } => {
+                    let Some(drain) = self.drain.clone() else { continue };
+                    desk.tasks.spawn(async move {
+                        effects::drain(drain, service, limit).await;
+                        Finished::Input(Input::Drained(id))
+                    });
+                }
                 Effect::Discover => {
                     let source = Arc::clone(&self.source);
                     desk.tasks.spawn(async move {
@@ -406,6 +414,7 @@ impl Desk {
                 (Command::Plan(name, options), Caller::Plan(caller))
             }
             Request::Rediscover(caller) => (Command::Rediscover, Caller::Rediscover(caller)),
+            Request::Used(name) => return Input::Used(name),
             Request::Shutdown => return Input::Tick,
         };
         self.callers.insert(id, caller);

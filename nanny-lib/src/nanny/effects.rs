@@ -13,11 +13,11 @@ use crate::backend::{
     BackendError, BuildProgress, BuildSpec, ContainerBackend, ContainerInfo, ErrorKind, Images,
     Labels, NetworkInfo, Networks, PullProgress, Result, Selector,
 };
-use crate::gpu::{GpuInventory, Sweep};
+use crate::gpu::{Drain, GpuInventory, Sweep};
 use crate::journal::{Journal, JournalStore};
 use crate::lifecycle::{CallId, Outcome, Preparing};
 use crate::manifest::{Discovery, ManifestSource, Problem};
-use crate::name::ContainerId;
+use crate::name::{ContainerId, ServiceName};
 use crate::probe::{Health, HealthProbe, ProbeTarget};
 use crate::project::{ImageWanted, NetworkWanted, PullPolicy, Step, VolumeWanted, fits};
 
@@ -56,6 +56,13 @@ pub(super) async fn discover(source: Arc<dyn ManifestSource>) -> Discovery {
         None => "the manifest source panicked".to_owned(),
     };
     Discovery::new(Vec::new(), vec![Problem::new("", "", (1, 1), fault)])
+}
+
+/// Lets a service finish what it does.
+pub(super) async fn drain(drain: Arc<dyn Drain>, service: ServiceName, limit: Duration) {
+    if let Some(Err(_)) = contained(timeout(limit, drain.drain(&service))).await {
+        tracing::warn!(%service, ?limit, "it has not finished in time, and is stopped");
+    }
 }
 
 /// Looks at the GPUs.

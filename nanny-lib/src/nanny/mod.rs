@@ -27,6 +27,7 @@ pub use self::snapshot::{
 };
 use crate::backend::{BackendError, ContainerBackend, LogLine, LogOptions};
 use crate::error::Error;
+use crate::name::ServiceName;
 
 /// What the API answers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -66,6 +67,7 @@ pub(crate) enum Request {
     Restart(String, StartOptions, oneshot::Sender<Result<Started>>),
     Plan(String, StartOptions, oneshot::Sender<Result<StartPlan>>),
     Rediscover(oneshot::Sender<Result<Rediscovered>>),
+    Used(ServiceName),
     Shutdown,
 }
 
@@ -116,6 +118,13 @@ impl Nanny {
     /// [`Error::NotFound`], [`Error::StopFailed`], [`Error::EngineUnavailable`].
     pub async fn stop(&self, name: &str, options: StopOptions) -> Result<Stopped> {
         self.ask(|answer| Request::Stop(name.to_owned(), options, answer)).await
+    }
+
+    /// Notes that a service is used now: of several that could make way, the one that was not used
+    /// for longest does. A start counts as use.
+    pub fn note_use(&self, service: &ServiceName) {
+        // One who has too much to do only misses that.
+        let _ = self.inbox.try_send(Request::Used(service.clone()));
     }
 
     /// Stops a service and starts it, keeping its claim on the GPU in between.

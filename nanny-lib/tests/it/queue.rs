@@ -248,3 +248,65 @@ async fn a_swap_that_fails_gives_the_gpu_back_before_the_queue_is_served() {
     assert_eq!(house.status("c"), Status::Queued);
     assert_eq!(house.engine.running(), ["a-main-1"]);
 }
+
+/// Services are busy until the test says otherwise.
+#[derive(Debug, Default)]
+struct Busy {
+    asked: tokio::sync::Mutex<Vec<String>>,
+    done: tokio::sync::Notify,
+}
+
+#[async_trait::async_trait]
+impl nanny_lib::gpu::Drain for Busy {
+    async fn drain(&self, service: &nanny_lib::ServiceName) {
+        self.asked.lock().await.push(service.to_string());
+        self.done.notified().await;
+    }
+}
+
+async fn busy_house() -> (House, Arc<Busy>) {
+    let (engine, busy) = (MemoryBackend::new(), Arc::new(Busy::default()));
+    let nanny = Nanny::builder()
+        .backend(Arc::new(engine.clone()))
+        .source(FixedSource::new([gpu("a"), gpu("b")]))
+        .drain(busy.clone())
+        .start()
+        .await
+        .expect("a nanny starts");
+    (House { nanny, engine }, busy)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_must_make_way_may_finish_what_it_does() {
+    let (house, busy) = busy_house().await;
+    house.start("a").await;
+    let forced = ask(&house, "b", StartOptions::forced()).await;
+    assert_eq!(*busy.asked.lock().await, ["a"]);
+    tokio::time::sleep(secs(10)).await;
+    assert_eq!(house.engine.running(), ["a-main-1"], "it has not finished");
+    busy.done.notify_one();
+    assert_eq!(forced.await.unwrap().unwrap().stopped, [name("a")]);
+    assert_eq!(house.engine.running(), ["b-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_finish_in_time_is_stopped_all_the_same() {
+    let (house, _busy) = busy_house().await;
+    house.start("a").await;
+    let began = tokio::time::Instant::now();
+    house.nanny.start("b", StartOptions::forced()).await.unwrap();
+    assert!(began.elapsed() >= secs(30) && began.elapsed() < secs(32), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_by_name_waits_for_nothing_under_way() {
+    let (house, busy) = busy_house().await;
+    house.start("a").await;
+    let forced = ask(&house, "b", StartOptions::forced()).await;
+    let began = tokio::time::Instant::now();
+    house.nanny.stop("a", StopOptions::default()).await.unwrap();
+    assert!(began.elapsed() < secs(1), "{:?}", began.elapsed());
+    forced.await.unwrap().unwrap();
+    house.nanny.stop("b", StopOptions::default()).await.unwrap();
+    assert_eq!(*busy.asked.lock().await, ["a"]);
+}
