@@ -9,6 +9,7 @@ mod drain;
 mod exclusive;
 mod inventory;
 mod ledger;
+mod naming;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,7 @@ pub use self::inventory::{
     NoInventory, Sweep,
 };
 pub use self::ledger::{Claim, ClaimPhase, Ledger};
+pub use self::naming::resolve;
 use crate::name::{GpuId, ServiceName};
 
 /// Decides which service may hold which GPU.
