@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Dns, Limits, Mount, NetworkAttachment, is_default};
-use crate::name::ContainerId;
+use crate::name::{ContainerId, GpuId};
 
 /// Labels on a container, network or volume.
 pub type Labels = BTreeMap<String, String>;
@@ -406,8 +406,11 @@ pub struct ContainerInfo {
     pub restart: RestartPolicy,
     /// It was given a GPU, or a device that only GPUs have.
     pub uses_gpu: bool,
-    /// Numbers of its leading processes on the host, where the engine tells: what descends from
-    /// them is in it.
+    /// The GPUs it was given by name, where its backend knows: each as it was asked for, by UUID or by
+    /// index. Empty says nothing.
+    pub gpus: Vec<GpuId>,
+    /// The processes from which all of its own descend, where its backend knows them: numbers on the
+    /// host. Empty says nothing; of what engines run, control groups tell.
     pub processes: Vec<u32>,
     /// Its volumes, by the path inside where they are mounted.
     pub volumes: BTreeMap<String, String>,
@@ -428,6 +431,7 @@ impl ContainerInfo {
             started_at: None,
             restart: RestartPolicy::No,
             uses_gpu: false,
+            gpus: Vec::new(),
             processes: Vec::new(),
             volumes: BTreeMap::new(),
         }

@@ -6,6 +6,7 @@
 mod image;
 mod lower;
 mod namespace;
+mod placed;
 mod plan;
 mod preview;
 mod step;
@@ -19,6 +20,7 @@ pub use self::image::{ImageWanted, PullPolicy, fits};
 pub use self::lower::from_compose;
 pub(crate) use self::lower::spec_hash;
 pub use self::namespace::{Join, LateHash, Namespace};
+pub use self::placed::{Placed, PlacedGpu};
 pub use self::plan::{
     Goal, Plan, Progress, exit_reason, giving_way, has_completed, has_drifted, plan,
 };
@@ -31,6 +33,12 @@ use crate::backend::{
 
 /// Labels that we put on what we start.
 pub mod labels {
+    use std::collections::BTreeMap;
+
+    use crate::backend::{ContainerInfo, Labels};
+    use crate::gpu::Placement;
+    use crate::name::GpuId;
+
     /// The service a container belongs to.
     pub const SERVICE: &str = "dev.nanny.service";
     /// The directory that the service was read from: with the service's name, proof that a container
@@ -43,6 +51,31 @@ pub mod labels {
     pub const SPEC_HASH: &str = "dev.nanny.spec-hash";
     /// What the file asked the engine to do on an exit, where the nanny does it instead.
     pub const RESTART: &str = "dev.nanny.restart";
+    /// The GPUs that its service was placed on when it was made, and what it is charged on each:
+    /// `id=MiB,id=MiB`, sorted.
+    pub const PLACEMENT: &str = "dev.nanny.gpu.placement";
+
+    /// What [`PLACEMENT`] says of `placement`.
+    #[must_use]
+    pub fn placement(placement: &Placement) -> String {
+        let pairs = placement.mib.iter().map(|(id, mib)| format!("{id}={mib}"));
+        pairs.collect::<Vec<_>>().join(",")
+    }
+
+    /// Where `container` was placed when it was made; `None` if it was not, or nobody can tell.
+    #[must_use]
+    pub fn placement_of(container: &ContainerInfo) -> Option<Placement> {
+        placement_in(&container.labels)
+    }
+
+    pub(crate) fn placement_in(labels: &Labels) -> Option<Placement> {
+        let pair = |pair: &str| {
+            let (id, mib) = pair.rsplit_once('=').filter(|(id, _)| !id.is_empty())?;
+            Some((GpuId::new(id), mib.parse().ok()?))
+        };
+        let pairs = labels.get(PLACEMENT)?.split(',').map(pair);
+        Some(Placement { mib: pairs.collect::<Option<BTreeMap<_, _>>>()? })
+    }
 }
 
 /// What is wanted of an engine for one service.
@@ -180,6 +213,9 @@ pub struct Part {
     /// A label with a hash that depends on the containers whose namespaces it shares.
     #[serde(skip)]
     pub late_hash: Option<LateHash>,
+    /// The GPUs it was placed on; if there are none, it gets whichever its spec says.
+    #[serde(skip)]
+    pub gpus: Vec<PlacedGpu>,
 }
 
 impl Part {
@@ -196,6 +232,7 @@ impl Part {
             files: Vec::new(),
             joins: Vec::new(),
             late_hash: None,
+            gpus: Vec::new(),
         }
     }
 

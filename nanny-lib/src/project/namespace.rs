@@ -100,6 +100,16 @@ impl Part {
         &self,
         container_of: impl Fn(&str) -> Option<&'a ContainerId>,
     ) -> Option<ContainerSpec> {
+        let mut spec = self.joined(container_of)?;
+        // After every hash: where it is placed is no change of its files.
+        self.pass_gpus(&mut spec);
+        Some(spec)
+    }
+
+    fn joined<'a>(
+        &self,
+        container_of: impl Fn(&str) -> Option<&'a ContainerId>,
+    ) -> Option<ContainerSpec> {
         let mut spec = self.spec.clone();
         if self.joins.is_empty() {
             return Some(spec);

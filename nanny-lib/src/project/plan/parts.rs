@@ -8,7 +8,7 @@
 use super::{Progress, runs};
 use crate::backend::{ContainerInfo, ContainerSpec, ContainerState, Labels, Mount, MountKind};
 use crate::name::ContainerId;
-use crate::project::{Part, Project};
+use crate::project::{Part, Project, labels};
 
 /// So much of the old container's identifier is in its heir's name.
 const ID_LENGTH: usize = 12;
@@ -74,7 +74,9 @@ impl<'a> Parts<'a> {
 
     /// Whether a heir is what its part is to be.
     pub(super) fn is_fit(self, expected: &ContainerSpec, heir: &ContainerInfo) -> bool {
-        !differs(self.project, &expected.labels, heir) && !self.image_changed(expected, heir)
+        !differs(self.project, &expected.labels, heir)
+            && !moves(&expected.labels, heir)
+            && !self.image_changed(expected, heir)
     }
 
     /// Whether everything is ready for the heir of a part to take the old container's place.
@@ -161,4 +163,14 @@ pub(super) fn differs(project: &Project, expected: &Labels, container: &Containe
         hash.is_known_of(&container.labels)
             && container.labels.get(&hash.label) != expected.get(&hash.label)
     })
+}
+
+/// Whether `container` was placed on other GPUs than what has the labels `expected`. What it was
+/// charged there is no reason to make it anew.
+fn moves(expected: &Labels, container: &ContainerInfo) -> bool {
+    let gpus =
+        |labels: &Labels| labels::placement_in(labels).map(|it| it.mib.into_keys().collect());
+    let (now, made_on): (Option<Vec<_>>, Option<Vec<_>>) =
+        (gpus(expected), gpus(&container.labels));
+    now != made_on
 }

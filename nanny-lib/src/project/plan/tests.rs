@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::backend::{
-    ContainerSpec, Exit, FileInside, Healthcheck, HealthcheckTest, Mount, MountKind,
+    ContainerSpec, Exit, FileInside, GpuDevices, Healthcheck, HealthcheckTest, Mount, MountKind,
 };
+use crate::gpu::GpuVendor;
+use crate::name::GpuId;
 use crate::project::{
-    Dependency, HashLabel, ImageWanted, Join, LateHash, Namespace, PullPolicy, labels, spec_hash,
+    Dependency, HashLabel, ImageWanted, Join, LateHash, Namespace, PlacedGpu, PullPolicy, labels,
+    spec_hash,
 };
 
 /// A project of `web` and what else `change` makes of it, each part hashed.
@@ -201,6 +204,44 @@ fn what_runs_is_made_anew_only_if_somebody_asks_for_it() {
     let done = engine.up(&after);
     assert_eq!(done[1..3], ["stop p-web-1", "remove p-web-1"], "{done:?}");
     assert_eq!(done.len(), 5, "{done:?}");
+}
+
+#[test]
+fn who_was_placed_elsewhere_is_made_anew_once_it_rests() {
+    let on = |gpus: &[(&str, u64)]| {
+        let asks = |project: &mut Project| {
+            let all = GpuDevices { count: Some(-1), ..GpuDevices::default() };
+            part(project, "web").spec.gpus = vec![all];
+        };
+        let gpu = |&(id, mib): &(&str, u64)| PlacedGpu::new(GpuId::new(id), GpuVendor::Nvidia, mib);
+        let gpus: Vec<_> = gpus.iter().map(gpu).collect();
+        project(&["db", "web"], asks).placed_on(&gpus).project
+    };
+    let mut engine = Engine::new();
+    engine.up(&on(&[]));
+    let moves = [
+        (&[("GPU-a", 8)][..], true),
+        (&[("GPU-a", 8)], false),
+        // It is charged for more than it was.
+        (&[("GPU-a", 9)], false),
+        (&[("GPU-b", 9)], true),
+        (&[("GPU-a", 9), ("GPU-b", 9)], true),
+        (&[], true),
+        (&[], false),
+    ];
+    for (gpus, is_anew) in moves {
+        let project = on(gpus);
+        // What runs stays where it is.
+        assert_eq!(engine.up(&project), [""; 0]);
+        let web = engine.named("p-web-1").id.clone();
+        engine.get_mut(&web).state = ContainerState::Exited;
+        engine.again();
+        let heir = format!("{}_p-web-1", &web.as_str()[..12]);
+        let (create, rename) = (format!("create {heir}"), format!("rename {heir} to p-web-1"));
+        let anew = [create.as_str(), "remove p-web-1", &rename, "start p-web-1"];
+        let wanted = if is_anew { &anew[..] } else { &anew[3..] };
+        assert_eq!(engine.up(&project), wanted, "{gpus:?}");
+    }
 }
 
 #[test]
