@@ -218,8 +218,11 @@ impl Home {
         let mut info = ContainerInfo::new(self.id.clone(), self.name()?, String::new());
         if let Some(saved) = saved {
             info.labels.clone_from(&saved.labels);
-            info.uses_gpu = saved.names_gpus || saved.labels.contains_key(labels::GPU);
+            let says = |label: &&str| saved.labels.contains_key(*label);
+            info.uses_gpu = saved.names_gpus || [labels::GPU, labels::PLACEMENT].iter().any(says);
+            info.gpus = saved.chosen_gpus();
         }
+        info.processes = sight.record.leaders();
         info.state = sight.state();
         info.started_at = sight.record.started_at;
         if !info.state.holds() {
@@ -282,6 +285,14 @@ impl Record {
 
     pub(crate) fn main_lives(&self) -> bool {
         self.world == kernel::world() && self.main.is_some_and(Identity::lives)
+    }
+
+    /// The processes that all others of it descend from: its first one, and the shim, to which those
+    /// come whose parent has ended.
+    fn leaders(&self) -> Vec<u32> {
+        let is_here = self.world == kernel::world();
+        let live = self.main.into_iter().chain(self.shim).filter(|it| is_here && it.lives());
+        live.filter_map(|it| u32::try_from(it.pid).ok()).collect()
     }
 
     pub(crate) fn end(&mut self, ended: Ended) {

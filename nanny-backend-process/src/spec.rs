@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use nanny_lib::GpuId;
 use nanny_lib::backend::{
     BackendError, ContainerSpec, Dns, Environment, ErrorKind, GpuDevices, Healthcheck,
     HealthcheckTest, Labels, Limits, Namespaces, RestartPolicy, Result, Ulimit,
@@ -39,6 +40,16 @@ pub(crate) struct Bounds {
     pub(crate) nano_cpus: Option<u64>,
     pub(crate) pids: Option<u64>,
     pub(crate) oom_score_adj: Option<i64>,
+}
+
+impl Saved {
+    /// The GPUs that it is told to use.
+    pub(crate) fn chosen_gpus(&self) -> Vec<GpuId> {
+        let chosen = [CHOICE, "ROCR_VISIBLE_DEVICES"].into_iter();
+        let lists = chosen.filter_map(|name| self.environment.0.get(name)?.as_deref());
+        let names = lists.flat_map(|list| list.split(',').map(str::trim));
+        names.filter(|name| !name.is_empty()).map(GpuId::new).collect()
+    }
 }
 
 /// Tells the processes of one container from all others, wherever they have gone.
