@@ -95,11 +95,23 @@ impl Ledger {
         self.claims.iter()
     }
 
-    /// Gives `service` a claim, or keeps the one it has; a claim's placement never changes.
+    /// Gives `service` a claim, or keeps the one it has; a placement that is
+    /// known never changes.
     pub(crate) fn grant(&mut self, service: &ServiceName, placement: Placement, sequence: u64) {
         let phase = ClaimPhase::Reserved;
         let claim = Claim { phase, placement, measured_mib: BTreeMap::new(), sequence };
         self.claims.entry(service.clone()).or_insert(claim);
+    }
+
+    /// Notes where a claim is of which nobody knew; whether that was news.
+    pub(crate) fn locate(&mut self, service: &ServiceName, found: Placement) -> bool {
+        match self.claims.get_mut(service) {
+            Some(claim) if claim.placement.is_anywhere() && !found.is_anywhere() => {
+                claim.placement = found;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Moves a claim to `phase`; without a claim, nothing.

@@ -9,11 +9,11 @@ use super::{Answer, Effect, Now, RequestId};
 use crate::error::Error;
 use crate::gpu::{
     Account, ClaimPhase, Decision, GpuRequest, GpuSnapshot, Holder, HolderName, Placement, Refusal,
-    arbitrate,
+    arbitrate, resolve,
 };
 use crate::name::ServiceName;
 use crate::nanny::{StartOptions, StartPlan, StopOptions, Stopped, Verdict};
-use crate::project::{Goal, Progress, Step, has_drifted, preview};
+use crate::project::{Goal, PlacedGpu, Progress, Step, has_drifted, labels, preview};
 
 impl World {
     pub(super) fn on_start(
@@ -229,7 +229,12 @@ impl World {
             progress.replace = self.services[name].containers.keys().cloned().collect();
         }
         let containers = self.containers_in_play(name);
-        let project = &self.services[name].wanted.project;
+        let placement = match &verdict {
+            Verdict::Admit { placement } | Verdict::Evict { placement, .. } => placement.clone(),
+            _ => Placement::default(),
+        };
+        let gpus = PlacedGpu::of(&placement, &self.gpu_readings());
+        let project = &self.services[name].wanted.project.placed_on(&gpus).project;
         let steps = match preview(project, &containers, &progress) {
             Ok(steps) => steps.iter().map(Step::to_string).collect(),
             Err(reason) => vec![reason],
@@ -273,9 +278,11 @@ impl World {
         if !service.needs_gpu() {
             return Ok(Admitted::WithoutGpu);
         }
-        let (request, snapshot) = (self.gpu_request(name, options), self.gpu_snapshot(name));
+        let snapshot = self.gpu_snapshot(name);
         let account = || Box::new(self.account(name, options));
         let refuse = |reason| Error::GpuRefused { reason, account: account() };
+        let request = self.gpu_request(name, options);
+        let request = request.map_err(|reason| refuse(Refusal::NoGpu(reason)))?;
         let decision = arbitrate(&*self.policy, &request, &snapshot);
         match decision.map_err(|fault| refuse(Refusal::Other(fault)))? {
             Decision::Admit { placement } => Ok(Admitted::Freely(placement)),
@@ -296,6 +303,7 @@ impl World {
     /// The sum that an answer to a start rests on.
     pub(super) fn account(&self, name: &ServiceName, options: StartOptions) -> Account {
         let (request, snapshot) = (self.gpu_request(name, options), self.gpu_snapshot(name));
+        let request = request.unwrap_or_else(|_| GpuRequest::new(name.clone()));
         let mut account = Account::of(&*self.policy, &request, &snapshot);
         for device in &mut account.devices {
             device.others = self.gpu_others(&device.gpu);
@@ -303,14 +311,25 @@ impl World {
         account
     }
 
-    fn gpu_request(&self, name: &ServiceName, options: StartOptions) -> GpuRequest {
+    /// What a policy is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Why the GPUs that its manifest names cannot be meant.
+    fn gpu_request(&self, name: &ServiceName, options: StartOptions) -> Result<GpuRequest, String> {
         let manifest = &self.services[name].wanted.manifest;
         let mut request = GpuRequest::new(name.clone());
         request.vram_mib = manifest.vram_mib().max(self.services[name].most_used_mib);
-        request.count = manifest.gpus.count.unwrap_or(1).max(1);
+        request.count = manifest.gpus.count();
+        let readings = self.gpu_readings();
+        if !manifest.gpus.devices.is_empty() && !readings.is_empty() {
+            request.only = Some(resolve(&manifest.gpus.devices, &readings)?);
+        }
+        let placed = self.containers_in_play(name).into_iter().find_map(labels::placement_of);
+        request.previous = placed.iter().flat_map(Placement::devices).cloned().collect();
         request.priority = manifest.priority;
         request.force = options.force;
-        request
+        Ok(request)
     }
 
     /// What a policy may know when `requester` wants to start.
@@ -397,6 +416,7 @@ impl World {
         let sequence = self.next_sequence();
         self.ledger.grant(name, placement, sequence);
         self.ledger.advance(name, ClaimPhase::Reserved);
+        self.place(name);
     }
 
     /// Somebody said what should be: what went before is forgotten.

@@ -96,6 +96,9 @@ impl World {
             self.services.insert(name, Box::new(ServiceState::new(service)));
         }
         self.claim_what_is_recorded(&report.added);
+        for name in &report.changed {
+            self.place(name);
+        }
         self.problems = problems.clone().into();
         let gone = self.services.iter().filter(|(_, service)| service.gone);
         let gone: Vec<_> = gone.map(|(name, _)| name.clone()).collect();

@@ -8,10 +8,11 @@ use super::service::Work;
 use super::world::{Out, Timer, World};
 use super::{Effect, Now};
 use crate::gpu::{
-    Claim, ClaimPhase, GpuDevice, GpuHealth, GpuProblem, GpuProcess, GpuReading, Sweep,
+    Claim, ClaimPhase, GpuDevice, GpuHealth, GpuProblem, GpuProcess, GpuReading, Placement, Sweep,
 };
 use crate::name::{GpuId, ServiceName};
 use crate::nanny::{Change, GpuClaimView, GpuUserView, GpuView};
+use crate::project::{PlacedGpu, labels};
 
 /// Memory of which nobody knows whose it is goes up and down by so much, in MiB.
 const NOISE_MIB: u64 = 64;
@@ -171,6 +172,10 @@ impl World {
         }
         self.settle_foreign(issued, now, out);
         self.note_use();
+        let holders: Vec<_> = self.ledger.iter().map(|(name, _)| name.clone()).collect();
+        for name in holders {
+            self.place(&name);
+        }
         let waiting: Vec<_> = self.those_at_the_gate();
         let pause = if waiting.is_empty() && self.gpus.releases.is_empty() {
             self.settings.gpu.sweep
@@ -426,8 +431,24 @@ impl World {
     }
 
     /// The GPUs as they were read last.
-    pub(super) fn gpu_readings(&self) -> impl Iterator<Item = &GpuReading> {
-        self.gpus.devices.iter().map(|device| &device.reading)
+    pub(super) fn gpu_readings(&self) -> Vec<GpuReading> {
+        self.gpus.devices.iter().map(|device| device.reading.clone()).collect()
+    }
+
+    /// Passes the GPUs of a claim on to what is made for its service.
+    pub(super) fn place(&mut self, name: &ServiceName) {
+        let claim = self.ledger.get(name).filter(|claim| !claim.placement.is_anywhere());
+        let gpus = claim.map(|claim| PlacedGpu::of(&claim.placement, &self.gpu_readings()));
+        if let Some(service) = self.services.get_mut(name) {
+            service.placed = gpus.map(|gpus| service.wanted.project.placed_on(&gpus));
+        }
+    }
+
+    /// Where what runs of a service was placed, as its containers say.
+    pub(super) fn found_on(&self, name: &ServiceName) -> Placement {
+        let containers = self.containers(name);
+        let mut running = containers.into_iter().filter(|container| container.state.holds());
+        running.find_map(labels::placement_of).unwrap_or_default()
     }
 
     /// What a person should know of how a service uses its GPUs.

@@ -9,7 +9,7 @@ use super::world::{Out, Timer, World};
 use super::{Effect, Now};
 use crate::backend::{ContainerInfo, RestartPolicy};
 use crate::error::Error;
-use crate::gpu::{ClaimPhase, Placement};
+use crate::gpu::ClaimPhase;
 use crate::journal::Entry;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, StartOptions};
@@ -104,13 +104,17 @@ impl World {
     pub(super) fn adopt_claim(&mut self, name: &ServiceName, out: &mut Out) {
         let needs_gpu = self.services.get(name).is_some_and(|service| service.needs_gpu());
         if needs_gpu && self.holds(name) && self.ledger.get(name).is_none() {
-            self.claim(name, Placement::default());
+            self.claim(name, self.found_on(name));
             let others = self.ledger.iter().filter(|(other, _)| *other != name);
             let others = others.map(|(other, _)| other.clone()).collect();
             out.push(Effect::Announce(Change::Adopted { service: name.clone(), others }));
         }
         if self.holds(name) {
             self.ledger.advance(name, ClaimPhase::Running);
+            let found = self.found_on(name);
+            if self.ledger.locate(name, found) {
+                self.place(name);
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use crate::backend::{BackendError, ContainerInfo};
 use crate::manifest::Service;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{StartOptions, Status, Wait};
-use crate::project::{Goal, Progress, Project, Subject, labels};
+use crate::project::{Goal, Placed, Progress, Project, Subject, labels};
 
 /// One service: what is wanted, what is being done about it, what is seen.
 #[derive(Debug)]
@@ -125,17 +125,14 @@ impl ServiceState {
             && service == Some(self.wanted.manifest.name.as_str())
     }
 
+    /// Its project, on the GPUs of its claim if those were chosen.
+    pub(super) fn project(&self) -> &Project {
+        self.placed.as_ref().map_or(&self.wanted.project, |placed| &placed.project)
+    }
+
     pub(super) fn needs_gpu(&self) -> bool {
         self.wanted.manifest.gpu_required
     }
-}
-
-/// A service's project on the GPUs that were chosen for it.
-#[derive(Debug)]
-pub(super) struct Placed {
-    pub(super) project: Arc<Project>,
-    /// What a person should know of how its files and that choice go together.
-    pub(super) notices: Vec<String>,
 }
 
 /// A container was stopped by hand.

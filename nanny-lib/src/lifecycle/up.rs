@@ -61,7 +61,7 @@ impl World {
             }
             return;
         }
-        match plan(&self.services[name].wanted.project, &containers, Goal::Up, &up.progress) {
+        match plan(self.services[name].project(), &containers, Goal::Up, &up.progress) {
             Plan::Next(mut steps) => {
                 if !up.restore.is_empty() {
                     for step in &mut steps {

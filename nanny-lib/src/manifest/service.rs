@@ -142,6 +142,15 @@ pub struct GpuDemand {
     pub devices: Vec<String>,
 }
 
+impl GpuDemand {
+    /// How many GPUs it wants: as many as it names, if it does not say; else one.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        let named = u32::try_from(self.devices.len()).unwrap_or(u32::MAX);
+        self.count.unwrap_or(named).max(1)
+    }
+}
+
 /// How a service's health is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
