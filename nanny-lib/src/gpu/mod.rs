@@ -4,12 +4,17 @@
 //! [lifecycle](crate::lifecycle) carries it out.
 
 mod account;
+mod allow_all;
 mod arbiter;
+mod devices;
 mod drain;
+mod eviction;
 mod exclusive;
+mod fit;
 mod inventory;
 mod ledger;
 mod naming;
+mod per_gpu;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,15 +23,19 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::account::{Account, Charge, DeviceAccount};
+pub use self::allow_all::AllowAll;
 pub(crate) use self::arbiter::arbitrate;
 pub use self::drain::Drain;
+pub use self::eviction::EvictionOrder;
 pub use self::exclusive::Exclusive;
+pub use self::fit::{Fit, LedgerOnly, Packing};
 pub use self::inventory::{
     GpuHealth, GpuInventory, GpuProblem, GpuProcess, GpuReading, GpuVendor, MemoryKind,
     NoInventory, Sweep,
 };
 pub use self::ledger::{Claim, ClaimPhase, Ledger};
 pub use self::naming::resolve;
+pub use self::per_gpu::ExclusivePerGpu;
 use crate::name::{GpuId, ServiceName};
 
 /// Decides which service may hold which GPU.
