@@ -1,1 +1,3 @@
 //! Finds and measures GPUs: implementations of [`GpuInventory`](nanny_lib::gpu::GpuInventory).
+
+mod process;
