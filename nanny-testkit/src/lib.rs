@@ -18,12 +18,15 @@
 //! lost, held and repeated. [`dockerd`] is a Docker Engine that one test owns and may kill, and a
 //! witness of what runs on it; [`podman`] is the same for Podman. The binary `soak` puts both to use for as long as one likes.
 //!
+//! [`gpus`] are GPUs that a test plays by hand.
+//!
 //! [`simulation`] plays a whole nanny against a world that misbehaves, on paused time; so does the
 //! binary `simulate`.
 
 pub mod conformance;
 pub mod dockerd;
 pub mod faulty;
+pub mod gpus;
 pub mod podman;
 mod private;
 mod process;
