@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nanny_lib::gpu::GpuProcess;
 
 /// What `/proc` says of `pid`, which uses that much memory.
+#[cfg(any(feature = "nvml", test))]
 pub(crate) fn describe(pid: u32, used_mib: Option<u64>) -> GpuProcess {
     Proc::default().describe(pid, used_mib)
 }
