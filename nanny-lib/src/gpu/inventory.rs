@@ -180,12 +180,20 @@ pub struct GpuProblem {
     pub gpu: Option<GpuId>,
     /// What, for a person.
     pub message: String,
+    /// There is no driver to ask: on most machines all but one vendor's are missing.
+    pub is_absence: bool,
 }
 
 impl GpuProblem {
     /// What is wrong with `gpu`, or with all.
     #[must_use]
     pub fn new(gpu: Option<GpuId>, message: impl Into<String>) -> Self {
-        Self { gpu, message: message.into() }
+        Self { gpu, message: message.into(), is_absence: false }
+    }
+
+    /// There is no driver to ask.
+    #[must_use]
+    pub fn absence(message: impl Into<String>) -> Self {
+        Self { gpu: None, message: message.into(), is_absence: true }
     }
 }
