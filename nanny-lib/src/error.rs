@@ -26,7 +26,7 @@ pub enum Error {
         account: Box<Account>,
     },
     /// No GPU for it, and `force` would not help.
-    #[error("the GPU policy '{}' refuses: {reason}", account.policy)]
+    #[error("the GPU policy '{}' refuses: {reason}{}", account.policy, strangers(account))]
     GpuRefused {
         /// Why.
         reason: Refusal,
@@ -115,19 +115,13 @@ pub enum Error {
 fn no_room(holders: &[String], account: &Account) -> String {
     let held = holders.first().map(|holder| format!("GPU service '{holder}' is already running"));
     let of = |device: &DeviceAccount| {
-        let free = device.free_mib?;
-        let others = device.others.iter().map(|process| {
-            let name = process.name.as_deref().unwrap_or("unknown");
-            let used = process.used_mib.map_or_else(String::new, |mib| format!(", {mib} MiB"));
-            format!("process {} ({name}{used})", process.pid)
-        });
-        let others: Vec<_> = others.collect();
+        let others = others_on(device);
         let others = if others.is_empty() {
             String::new()
         } else {
             format!(" beside {}", others.join(", "))
         };
-        Some(format!("{free} MiB on {}{others}", device.gpu))
+        Some(format!("{} MiB on {}{others}", device.free_mib?, device.gpu))
     };
     let free: Vec<_> = account.devices.iter().filter_map(of).collect();
     match held {
@@ -138,4 +132,19 @@ fn no_room(holders: &[String], account: &Account) -> String {
             format!("{held}{need} MiB are needed, and free are {free}")
         }
     }
+}
+
+/// Who else is on the GPUs, if that may be why.
+fn strangers(account: &Account) -> String {
+    let others: Vec<_> = account.devices.iter().flat_map(others_on).collect();
+    if others.is_empty() { String::new() } else { format!("; in use by {}", others.join(", ")) }
+}
+
+fn others_on(device: &DeviceAccount) -> Vec<String> {
+    let others = device.others.iter().map(|process| {
+        let name = process.name.as_deref().unwrap_or("unknown");
+        let used = process.used_mib.map_or_else(String::new, |mib| format!(", {mib} MiB"));
+        format!("process {} ({name}{used})", process.pid)
+    });
+    others.collect()
 }

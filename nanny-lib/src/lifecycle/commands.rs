@@ -77,7 +77,7 @@ impl World {
                 self.begin_up(&name, up, waiter, now, out);
                 Ok(())
             }
-            Err(error @ Error::GpuConflict { .. }) if !options.queue.is_zero() => {
+            Err(error) if !options.queue.is_zero() && room_may_come(&error) => {
                 self.enqueue(&name, options, error, waiter, now, out);
                 Ok(())
             }
@@ -209,7 +209,7 @@ impl World {
                 Ok(Admitted::Evicting(victims, placement)) => Verdict::Evict { victims, placement },
                 Ok(Admitted::Freely(placement)) => Verdict::Admit { placement },
                 Ok(Admitted::WithoutGpu) => Verdict::Admit { placement: Placement::default() },
-                Err(error @ Error::GpuConflict { .. }) if !options.queue.is_zero() => {
+                Err(error) if !options.queue.is_zero() && room_may_come(&error) => {
                     let queue = self.gpu_queue(now);
                     let position = queue.iter().position(|waiting| waiting == name);
                     let position = position.unwrap_or(queue.len());
@@ -486,6 +486,21 @@ impl World {
         }
         self.join(name, waiter, now, out);
         self.advance(name, now, out);
+    }
+}
+
+/// Whether waiting may help: others may end, also those who are none of ours.
+pub(super) fn room_may_come(error: &Error) -> bool {
+    match error {
+        Error::GpuConflict { .. } => true,
+        Error::GpuRefused { reason: Refusal::NeverFits { need_mib, count, .. }, account } => {
+            let could_be = account.devices.iter().filter(|device| {
+                let all = device.capacity_mib.unwrap_or(0).saturating_sub(device.headroom_mib);
+                device.is_usable && all >= *need_mib
+            });
+            could_be.count() >= usize::try_from(*count).unwrap_or(usize::MAX)
+        }
+        _ => false,
     }
 }
 

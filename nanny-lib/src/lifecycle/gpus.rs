@@ -412,7 +412,8 @@ impl World {
     fn those_at_the_gate(&self) -> Vec<ServiceName> {
         let waits = |name: &ServiceName| {
             let work = self.services.get(name).map(|service| &service.work);
-            matches!(work, Some(Work::Up(up)) if !up.has_gpu && up.after.is_empty())
+            matches!(work, Some(Work::Up(up)) if !up.has_gpu
+                && !up.after.iter().any(|victim| self.ledger.get(victim).is_some()))
         };
         let claimants = self.ledger.iter().map(|(name, _)| name);
         claimants.filter(|name| waits(name)).cloned().collect()

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::commands::Admitted;
+use super::commands::{Admitted, room_may_come};
 use super::service::{Up, Waiter, Work};
 use super::world::{Out, Timer, World};
 use super::{Answer, Effect, Now};
@@ -169,7 +169,7 @@ impl World {
                     self.let_in(&name, up, now, out);
                     return true;
                 }
-                Err(error @ Error::GpuConflict { .. }) => {
+                Err(error) if room_may_come(&error) => {
                     if let Some(queued) = self.queued_mut(&name) {
                         queued.error = error;
                     }

@@ -1,0 +1,379 @@
+//! GPUs that are measured.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nanny_lib::backend::MemoryBackend;
+use nanny_lib::gpu::{
+    Exclusive, Fit, GpuHealth, GpuInventory, GpuPolicy, GpuProblem, GpuProcess, GpuReading,
+    GpuVendor, Sweep,
+};
+use nanny_lib::lifecycle::Settings;
+use nanny_lib::manifest::{FixedSource, Service};
+use nanny_lib::{Error, GpuId, Nanny, StartOptions, Status, StopOptions, Verdict};
+use tokio::time::Instant;
+
+use crate::house::{House, gpu, name};
+
+const GIB: u64 = 1024;
+
+/// A machine of which the GPUs hold what the containers of an engine use, and for a while what they
+/// used.
+#[derive(Debug)]
+struct Machine {
+    engine: MemoryBackend,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    gpus: Vec<GpuReading>,
+    /// What a container uses, in MiB, and where.
+    uses: BTreeMap<String, (GpuId, u64)>,
+    /// What strangers use.
+    strangers: Vec<(GpuId, GpuProcess)>,
+    /// How long memory takes to be free.
+    late: Duration,
+    /// When containers were last seen running.
+    seen: BTreeMap<String, Instant>,
+    hides_processes: bool,
+    problem: Option<String>,
+}
+
+#[async_trait]
+impl GpuInventory for Machine {
+    async fn sweep(&self) -> Sweep {
+        let running = self.engine.running();
+        let mut state = self.state.lock().expect("nobody panics");
+        let now = Instant::now();
+        for container in &running {
+            state.seen.insert(container.clone(), now);
+        }
+        let state = &*state;
+        let devices = state.gpus.iter().map(|gpu| {
+            let mut gpu = gpu.clone();
+            let mut used = 0;
+            let mut processes = Vec::new();
+            for (number, (container, (on, mib))) in (100..).zip(&state.uses) {
+                let runs = running.contains(container);
+                let lingers = state
+                    .seen
+                    .get(container)
+                    .is_some_and(|at| now.duration_since(*at) < state.late);
+                if *on != gpu.id || !runs && !lingers {
+                    continue;
+                }
+                used += mib;
+                if runs {
+                    let mut process = GpuProcess::new(number);
+                    process.used_mib = Some(*mib);
+                    let id = self.engine.id_of(container).expect("it runs");
+                    process.containers = vec![id.to_string()];
+                    processes.push(process);
+                }
+            }
+            for (on, process) in &state.strangers {
+                if *on == gpu.id {
+                    used += process.used_mib.unwrap_or(0);
+                    processes.push(process.clone());
+                }
+            }
+            gpu.used_mib = Some(used);
+            gpu.processes = Some(processes).filter(|_| !state.hides_processes);
+            gpu
+        });
+        let problems = state.problem.iter().map(|problem| GpuProblem::new(None, problem));
+        Sweep::new(devices.collect(), problems.collect())
+    }
+}
+
+fn card(id: &str, gib: u64) -> GpuReading {
+    let mut gpu = GpuReading::new(GpuId::new(id), GpuVendor::Nvidia);
+    gpu.total_mib = Some(gib * GIB);
+    gpu
+}
+
+/// A service that declares so much, and uses as much.
+fn service(service: &str, gib: u32) -> Service {
+    let mut made = gpu(service);
+    let manifest = Arc::make_mut(&mut made.manifest);
+    *manifest = manifest.clone().with_gpu(gib);
+    made
+}
+
+struct Lab {
+    house: House,
+    machine: Arc<Machine>,
+}
+
+impl Lab {
+    async fn new(policy: impl GpuPolicy, gpus: Vec<GpuReading>, services: Vec<Service>) -> Self {
+        let engine = MemoryBackend::new();
+        Self::on(engine, policy, gpus, services).await
+    }
+
+    async fn on(
+        engine: MemoryBackend,
+        policy: impl GpuPolicy,
+        gpus: Vec<GpuReading>,
+        services: Vec<Service>,
+    ) -> Self {
+        let first = gpus[0].id.clone();
+        let uses = services.iter().map(|service| {
+            let manifest = &service.manifest;
+            (format!("{}-main-1", manifest.name), (first.clone(), manifest.vram_mib()))
+        });
+        let state = State { uses: uses.collect(), gpus, ..State::default() };
+        let machine = Arc::new(Machine { engine: engine.clone(), state: Mutex::new(state) });
+        let mut settings = Settings::default();
+        settings.gpu.min_hold = Duration::ZERO;
+        let nanny = Nanny::builder()
+            .backend(Arc::new(engine.clone()))
+            .source(FixedSource::new(services))
+            .policy(policy)
+            .gpus(machine.clone())
+            .settings(settings)
+            .start()
+            .await
+            .expect("a nanny starts");
+        Self { house: House { nanny, engine }, machine }
+    }
+
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.machine.state.lock().expect("nobody panics"));
+    }
+
+    async fn start(&self, name: &str) {
+        self.house.start(name).await;
+        // A sweep later, its use is seen.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+
+    async fn refused(&self, name: &str, options: StartOptions) -> Error {
+        self.house.nanny.start(name, options).await.unwrap_err()
+    }
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_fit_share_a_gpu_and_a_third_evicts_exactly_one() {
+    let services = vec![service("a", 8), service("b", 10), service("c", 12)];
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
+    lab.start("a").await;
+    lab.start("b").await;
+    let error = lab.refused("c", StartOptions::default()).await;
+    let Error::GpuConflict { holders, account } = &error else { panic!("{error:?}") };
+    assert_eq!(*holders, ["a"], "whom force would stop");
+    assert_eq!((account.need_mib, account.devices[0].free_mib), (12 * GIB, Some(6 * GIB)));
+    assert!(error.to_string().contains("12288 MiB are needed"), "{error}");
+    let plan = lab.house.nanny.plan("c", StartOptions::forced()).await.unwrap();
+    assert!(matches!(&plan.verdict, Verdict::Evict { victims, .. } if *victims == [name("a")]));
+    let started = lab.house.nanny.start("c", StartOptions::forced()).await.unwrap();
+    assert_eq!(started.stopped, [name("a")]);
+    assert_eq!(lab.house.engine.running(), ["b-main-1", "c-main-1"]);
+    let view = &lab.house.nanny.snapshot().services["c"];
+    assert_eq!(view.gpus, [GpuId::new("GPU-0")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_waits_until_the_memory_is_really_free() {
+    for policy in [false, true] {
+        let (gpus, services) = (vec![card("GPU-0", 24)], vec![service("a", 16), service("b", 16)]);
+        let lab = if policy {
+            Lab::new(Fit::new(), gpus, services).await
+        } else {
+            Lab::new(Exclusive, gpus, services).await
+        };
+        lab.set(|state| state.late = secs(3));
+        lab.start("a").await;
+        let began = Instant::now();
+        lab.house.nanny.start("b", StartOptions::forced()).await.unwrap();
+        assert!(began.elapsed() >= secs(3), "{:?}", began.elapsed());
+        assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_that_never_becomes_free_fails_the_start_and_names_who_has_it() {
+    let services = vec![service("a", 16), service("b", 16)];
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
+    lab.start("a").await;
+    // What it used stays, in a process that nobody knows.
+    lab.set(|state| {
+        let mut left = GpuProcess::new(4711);
+        left.used_mib = Some(16 * GIB);
+        left.name = Some("python".to_owned());
+        state.uses.remove("a-main-1");
+        state.strangers.push((GpuId::new("GPU-0"), left));
+    });
+    let began = Instant::now();
+    let error = lab.refused("b", StartOptions::forced()).await;
+    let Error::GpuMemoryHeld { reason, restored, .. } = &error else { panic!("{error:?}") };
+    assert!(reason.contains("4711") && reason.contains("python"), "{reason}");
+    assert!(restored.is_empty(), "there is no room for it any more either: {restored:?}");
+    assert!(began.elapsed() >= secs(15) && began.elapsed() < secs(20), "{:?}", began.elapsed());
+    assert_eq!(lab.house.status("b"), Status::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_on_the_gpu_is_named_in_the_conflict() {
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], vec![service("a", 8)]).await;
+    lab.set(|state| {
+        let mut game = GpuProcess::new(77);
+        game.used_mib = Some(20 * GIB);
+        game.name = Some("game".to_owned());
+        state.strangers.push((GpuId::new("GPU-0"), game));
+    });
+    lab.house.until_seen(|seen| seen.gpus[0].foreign_mib == 20 * GIB).await;
+    for options in [StartOptions::default(), StartOptions::forced()] {
+        let error = lab.refused("a", options).await;
+        let account = match &error {
+            Error::GpuConflict { account, .. } | Error::GpuRefused { account, .. } => account,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(account.devices[0].others[0].pid, 77);
+    }
+    let said = lab.refused("a", StartOptions::default()).await.to_string();
+    assert!(said.contains("77") && said.contains("game") && said.contains("4096 MiB"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_in_the_queue_waits_for_strangers_to_go() {
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], vec![service("a", 8)]).await;
+    lab.set(|state| {
+        let mut game = GpuProcess::new(77);
+        game.used_mib = Some(20 * GIB);
+        state.strangers.push((GpuId::new("GPU-0"), game));
+    });
+    lab.house.until_seen(|seen| seen.gpus[0].foreign_mib == 20 * GIB).await;
+    let nanny = lab.house.nanny.clone();
+    let options = StartOptions::default().queued_for(Duration::MAX);
+    let waits = tokio::spawn(async move { nanny.start("a", options).await });
+    lab.house.until("a", Status::Queued).await;
+    lab.set(|state| state.strangers.clear());
+    waits.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_used_is_charged_for_as_long_as_the_claim_lasts() {
+    let services = vec![service("a", 8), service("b", 12)];
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
+    lab.set(|state| state.uses.get_mut("a-main-1").unwrap().1 = 14 * GIB);
+    lab.start("a").await;
+    lab.set(|state| state.uses.get_mut("a-main-1").unwrap().1 = GIB);
+    tokio::time::sleep(secs(5)).await;
+    let error = lab.refused("b", StartOptions::default()).await;
+    assert!(matches!(error, Error::GpuConflict { .. }), "{error:?}");
+    let seen = lab.house.nanny.snapshot();
+    let claim = &seen.gpus[0].claims[0];
+    assert_eq!((claim.charge_mib, claim.used_mib), (14 * GIB, Some(GIB)));
+    let notices = &seen.services["a"].notices;
+    assert!(notices.iter().any(|notice| notice.contains("vram_gb: 14")), "{notices:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gpu_that_is_lost_is_told_and_the_others_go_on() {
+    let services = vec![service("a", 8), service("b", 8)];
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24), card("GPU-1", 24)], services).await;
+    lab.start("a").await;
+    lab.set(|state| {
+        state.gpus.remove(0);
+    });
+    lab.house
+        .until_seen(|seen| seen.gpus.iter().any(|gpu| matches!(gpu.health, GpuHealth::Unusable(_))))
+        .await;
+    assert_eq!(lab.house.status("a"), Status::Running);
+    lab.start("b").await;
+    assert_eq!(lab.house.nanny.snapshot().services["b"].gpus, [GpuId::new("GPU-1")]);
+    lab.set(|state| state.gpus.insert(0, card("GPU-0", 24)));
+    lab.house.until_seen(|seen| seen.gpus.iter().all(|gpu| gpu.health == GpuHealth::Ok)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn starts_on_one_gpu_come_one_after_another() {
+    let engine = MemoryBackend::new().with_start_time(secs(5));
+    let services = vec![service("a", 8), service("b", 8)];
+    let lab = Lab::on(engine, Fit::new(), vec![card("GPU-0", 24)], services).await;
+    let began = Instant::now();
+    let (a, b) = tokio::join!(
+        lab.house.nanny.start("a", StartOptions::default()),
+        lab.house.nanny.start("b", StartOptions::default()),
+    );
+    a.unwrap();
+    b.unwrap();
+    assert!(began.elapsed() >= secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn starts_on_different_gpus_go_on_at_once() {
+    let engine = MemoryBackend::new().with_start_time(secs(5));
+    let services = vec![service("a", 20), service("b", 20)];
+    let lab =
+        Lab::on(engine, Fit::new(), vec![card("GPU-0", 24), card("GPU-1", 24)], services).await;
+    let began = Instant::now();
+    let (a, b) = tokio::join!(
+        lab.house.nanny.start("a", StartOptions::default()),
+        lab.house.nanny.start("b", StartOptions::default()),
+    );
+    a.unwrap();
+    b.unwrap();
+    assert!(began.elapsed() < secs(8), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nanny_that_comes_back_knows_where_everything_is() {
+    let engine = MemoryBackend::new();
+    let services = || vec![service("a", 20), service("b", 20)];
+    let gpus = || vec![card("GPU-0", 24), card("GPU-1", 24)];
+    let lab = Lab::on(engine.clone(), Fit::new(), gpus(), services()).await;
+    lab.start("a").await;
+    lab.start("b").await;
+    let seen = |lab: &Lab| {
+        let seen = lab.house.nanny.snapshot();
+        [seen.services["a"].gpus.clone(), seen.services["b"].gpus.clone()]
+    };
+    let before = seen(&lab);
+    assert_ne!(before[0], before[1]);
+    lab.house.nanny.shutdown().await;
+    let lab = Lab::on(engine, Fit::new(), gpus(), services()).await;
+    assert_eq!(seen(&lab), before);
+    assert!(!lab.house.nanny.snapshot().services["a"].drift);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_view_of_processes_memory_is_arbitrated_all_the_same() {
+    let services = vec![service("a", 8), service("b", 10), service("c", 12)];
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
+    lab.set(|state| {
+        state.hides_processes = true;
+        state.late = secs(3);
+    });
+    lab.start("a").await;
+    lab.start("b").await;
+    assert!(matches!(lab.refused("c", StartOptions::default()).await, Error::GpuConflict { .. }));
+    let began = Instant::now();
+    lab.house.nanny.start("c", StartOptions::forced()).await.unwrap();
+    assert!(began.elapsed() >= secs(2), "{:?}", began.elapsed());
+    assert_eq!(lab.house.engine.running().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_measured_exclusive_still_holds() {
+    let services = vec![service("a", 8), service("b", 8)];
+    let lab = Lab::new(Exclusive, vec![card("GPU-0", 24)], services).await;
+    lab.set(|state| {
+        state.gpus.clear();
+        state.problem = Some("the driver is not loaded".to_owned());
+    });
+    lab.start("a").await;
+    assert!(matches!(lab.refused("b", StartOptions::default()).await, Error::GpuConflict { .. }));
+    let problems = lab.house.nanny.snapshot().gpu_problems.clone();
+    assert_eq!(problems, ["the driver is not loaded"]);
+    lab.house.nanny.start("b", StartOptions::forced()).await.unwrap();
+    lab.house.nanny.stop("b", StopOptions::default()).await.unwrap();
+}
