@@ -193,7 +193,8 @@ async fn a_newcomer_waits_until_the_memory_is_really_free() {
         lab.start("a").await;
         let began = Instant::now();
         lab.house.nanny.start("b", StartOptions::forced()).await.unwrap();
-        assert!(began.elapsed() >= secs(3), "{:?}", began.elapsed());
+        // The machine counts from when it was last looked at, up to a second before.
+        assert!(began.elapsed() >= secs(2), "{:?}", began.elapsed());
         assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
     }
 }
