@@ -48,11 +48,13 @@ use crate::name::{GpuId, ServiceName};
 /// window in which another could slip in.
 ///
 /// *What is checked.* The arbiter checks every answer. Victims must be holders that may be
-/// evicted: never pinned, and without `force` only of a lower priority. A placement names devices
-/// of the snapshot that are in order, as many as were asked for, among those that the request
-/// allows. A policy that [measures](Self::measures) must leave room for what it places. A policy
-/// that breaks this, or panics, makes the start fail with an error that names the policy; it never
-/// overcommits a GPU.
+/// evicted, each named once: never pinned, and without `force` only those that are of a lower
+/// priority and not busy. A placement names as many devices of the snapshot as were asked for, in
+/// order and among those that the request allows, and charges at least what was asked for; or it
+/// names none. A policy that [measures](Self::measures) names devices whose capacity is known, and
+/// leaves room there for what it places. A conflict is with holders, or with memory that others use.
+/// Who is said to be pinned is. A policy that breaks this, or panics, makes the start fail with an
+/// error that names the policy; it never overcommits a GPU.
 pub trait GpuPolicy: fmt::Debug + Send + Sync + 'static {
     /// Its name, as configuration and answers show it.
     fn name(&self) -> &str;
