@@ -6,6 +6,8 @@ mod amd;
 mod composite;
 mod detect;
 mod fixed;
+#[cfg(feature = "nvml")]
+mod nvml;
 mod process;
 mod size;
 
@@ -13,4 +15,6 @@ pub use self::amd::AmdInventory;
 pub use self::composite::CompositeInventory;
 pub use self::detect::{DetectConfig, detect};
 pub use self::fixed::{FixedInventory, InvalidSizes};
+#[cfg(feature = "nvml")]
+pub use self::nvml::{NvmlConfig, NvmlInventory};
 pub use self::size::{InvalidSize, parse_bytes};

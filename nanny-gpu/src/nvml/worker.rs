@@ -1,0 +1,160 @@
+//! The thread that asks the driver: opens it, keeps it open while it answers, and tries again later.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+
+use nanny_lib::GpuId;
+use nanny_lib::gpu::{GpuHealth, GpuProblem, GpuReading, Sweep};
+use nvml_wrapper::Nvml;
+use nvml_wrapper::error::NvmlError;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::health::Ailments;
+use super::session::Session;
+use super::{NvmlConfig, unmeasured};
+
+/// A look at all devices, and how many sweeps had been asked for when it began.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) number: u64,
+    pub(super) sweep: Sweep,
+}
+
+/// What is remembered from one look to the next, and from one driver to the next.
+#[derive(Debug)]
+pub(super) struct Memory {
+    /// Every device that ever answered, as it last did.
+    pub(super) known: BTreeMap<GpuId, GpuReading>,
+    pub(super) ailments: Ailments,
+}
+
+/// The thread.
+#[derive(Debug)]
+pub(super) struct Worker {
+    config: NvmlConfig,
+    asked: Arc<AtomicU64>,
+    requests: Receiver<()>,
+    answers: watch::Sender<Answer>,
+    memory: Memory,
+}
+
+impl Worker {
+    pub(super) fn new(
+        config: NvmlConfig,
+        asked: Arc<AtomicU64>,
+        requests: Receiver<()>,
+        answers: watch::Sender<Answer>,
+    ) -> Self {
+        let ailments = Ailments::new(&config);
+        let memory = Memory { known: BTreeMap::new(), ailments };
+        Self { config, asked, requests, answers, memory }
+    }
+
+    /// Works until nobody can ask any more.
+    pub(super) fn run(mut self) {
+        // What is wrong with the driver, and until when it is left alone.
+        let mut broken: Option<(String, Instant)> = None;
+        while self.requests.recv().is_ok() {
+            let mut number = self.asked.load(Ordering::SeqCst);
+            if let Some((reason, until)) = &broken
+                && Instant::now() < *until
+            {
+                self.answer(number, self.without_driver(reason));
+                continue;
+            }
+            if let Err(reason) = self.hold_open(&mut number) {
+                tracing::debug!(reason, "the NVIDIA driver cannot be used");
+                self.answer(number, self.without_driver(&reason));
+                broken = Some((reason, Instant::now() + self.config.retry));
+            }
+        }
+    }
+
+    /// Opens the driver, and answers with it while it works: first those who asked up to `number`,
+    /// which moves on. The error says, for a person, why the driver does not work.
+    fn hold_open(&mut self, number: &mut u64) -> Result<(), String> {
+        let nvml = contained(|| open(&self.config)).unwrap_or_else(|| Err(panicked()))?;
+        let ended =
+            contained(|| self.serve(&nvml, &mut *number)).unwrap_or_else(|| Err(panicked()));
+        let closed = contained(|| drop(nvml));
+        ended.and(closed.ok_or_else(panicked))
+    }
+
+    fn serve(&mut self, nvml: &Nvml, number: &mut u64) -> Result<(), String> {
+        let mut session = Session::new(nvml);
+        loop {
+            let sweep = session.sweep(&mut self.memory, Instant::now());
+            let sweep = sweep.map_err(|error| complaint(&error))?;
+            self.answer(*number, sweep);
+            if self.requests.recv().is_err() {
+                return Ok(());
+            }
+            *number = self.asked.load(Ordering::SeqCst);
+        }
+    }
+
+    fn answer(&self, number: u64, sweep: Sweep) {
+        self.answers.send_replace(Answer { number, sweep });
+    }
+
+    /// What there is to say without a driver: what it told while it worked, and why it does not.
+    fn without_driver(&self, reason: &str) -> Sweep {
+        let lost = |device: &GpuReading| {
+            unmeasured(device.clone(), GpuHealth::Unusable("the driver is gone".to_owned()))
+        };
+        let mut devices: Vec<_> = self.memory.known.values().map(lost).collect();
+        devices.sort_by_key(|device| device.index);
+        Sweep::new(devices, vec![GpuProblem::new(None, reason)])
+    }
+}
+
+fn open(config: &NvmlConfig) -> Result<Nvml, String> {
+    let mut builder = Nvml::builder();
+    if let Some(library) = &config.library {
+        builder.lib_path(library.as_os_str());
+    }
+    let nvml = builder.init().map_err(|error| complaint(&error))?;
+    if nvml.lib().nvmlShutdown.is_err() {
+        // The client panics if it is to close such a library.
+        std::mem::forget(nvml);
+        return Err("the NVIDIA driver's library is incomplete; install the driver anew".to_owned());
+    }
+    Ok(nvml)
+}
+
+/// What is wrong with the driver as a whole, and what helps.
+fn complaint(error: &NvmlError) -> String {
+    match error {
+        NvmlError::LibloadingError(error) => format!(
+            "no NVIDIA driver is found; if there is an NVIDIA GPU, install its driver, and in a \
+             container the NVIDIA Container Toolkit ({error})"
+        ),
+        NvmlError::DriverNotLoaded => {
+            "the NVIDIA driver is installed, but its kernel module is not \
+             loaded: run `modprobe nvidia`, or reboot"
+                .to_owned()
+        }
+        NvmlError::LibRmVersionMismatch => {
+            "the NVIDIA driver was upgraded, and the kernel still has \
+             the module of the old one: reboot"
+                .to_owned()
+        }
+        NvmlError::NoPermission => "the NVIDIA driver may not be used: its devices, /dev/nvidia*, \
+             must be readable and writable for this user"
+            .to_owned(),
+        error => format!("the NVIDIA driver does not work: {error}"),
+    }
+}
+
+/// Runs what may panic within the client of the driver.
+fn contained<T>(run: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(run)).ok()
+}
+
+fn panicked() -> String {
+    "asking the NVIDIA driver panicked; what it said is on standard error".to_owned()
+}
