@@ -103,7 +103,7 @@ fn measurements(device: &GpuReading) -> usize {
 }
 
 /// An inventory says by itself when its driver does not answer; this is for one that does not.
-const LIMIT: Duration = Duration::from_millis(2500);
+const LIMIT: Duration = Duration::from_secs(8);
 const LONGEST_NAME: usize = 200;
 
 #[cfg(test)]

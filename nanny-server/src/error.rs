@@ -3,11 +3,13 @@
 use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use nanny_lib::gpu::Account;
 use nanny_lib::{Error, ServiceName};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::guard::Refusal;
+use crate::wire::gpu::{free, need, occupants};
 
 /// Why a request was not done.
 #[derive(Debug)]
@@ -104,6 +106,14 @@ impl Problem {
         self
     }
 
+    /// What is needed, what is free, and who has the rest.
+    fn with_sum(self, conflicts: &[String], account: &Account) -> Self {
+        self.with("need", json!(need(account)))
+            .with("free", json!(free(account)))
+            .with("holders", json!(occupants(conflicts, account)))
+            .with("account", json!(account))
+    }
+
     fn header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some((name, HeaderValue::from_static(value)));
         self
@@ -146,12 +156,26 @@ impl ApiError {
                 Error::NotFound { .. } => {
                     Problem::new(S::NOT_FOUND, "service_not_found", error.to_string())
                 }
-                Error::GpuConflict { holders, .. } => {
-                    Problem::new(S::CONFLICT, "gpu_conflict", error.to_string())
+                Error::GpuConflict { holders, account } => {
+                    let hint = if holders.is_empty() {
+                        WAIT_FOR_OTHERS
+                    } else {
+                        "Start with {\"force\": true} to stop what holds the GPU, or with \
+                         {\"queue\": true} to wait for it"
+                    };
+                    Problem::new(S::CONFLICT, "gpu_conflict", said(error))
                         .with("conflicts", holders.clone())
-                        .with("hint", "Start with {\"force\": true} to stop what holds the GPU")
+                        .with_sum(holders, account)
+                        .with("hint", hint)
                 }
-                Error::GpuRefused { .. } => Problem::new(S::CONFLICT, "gpu_refused", said(error)),
+                Error::GpuRefused { account, .. } => {
+                    Problem::new(S::CONFLICT, "gpu_refused", said(error)).with_sum(&[], account)
+                }
+                Error::GpuMemoryHeld { restored, .. } => {
+                    Problem::new(S::SERVICE_UNAVAILABLE, "gpu_memory_held", said(error))
+                        .with("restored", names(restored))
+                        .header(RETRY_AFTER, "15")
+                }
                 Error::Cancelled { .. } => {
                     Problem::new(S::CONFLICT, "start_cancelled", said(error))
                 }
@@ -296,6 +320,8 @@ fn chain(error: &ApiError) -> String {
     text
 }
 
+const WAIT_FOR_OTHERS: &str = "What uses the GPU is no service: end it yourself, or start with \
+                               {\"queue\": true} to wait until it has ended";
 const INTERNAL: &str = "Something went wrong inside the nanny; its log says what";
 
 #[cfg(test)]

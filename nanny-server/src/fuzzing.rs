@@ -31,7 +31,7 @@ pub fn read_query(uri: &Uri) -> Vec<String> {
     let read = [
         query::Filter::parse(uri).map(|_| ()),
         query::LogQuery::parse(uri).map(|_| ()),
-        query::force(uri).map(|_| ()),
+        query::plan_options(uri).map(|_| ()),
     ];
     told(read)
 }

@@ -76,8 +76,8 @@ impl ScriptedInventory {
     /// Waits until `count` sweeps have been answered in all. It sets no limit: the test does.
     pub async fn swept(&self, count: u64) {
         let mut answered = self.script.answered.subscribe();
-        let reached = answered.wait_for(|answered| *answered >= count).await;
-        reached.expect("the script lives as long as its handle");
+        // It fails only once there is no handle left, and this is one.
+        let _ = answered.wait_for(|answered| *answered >= count).await;
     }
 
     fn seen(&self) -> MutexGuard<'_, Sweep> {

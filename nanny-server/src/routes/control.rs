@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
-use nanny_lib::{Nanny, StartOptions};
+use nanny_lib::Nanny;
 
 use super::services::find;
 use super::{Name, name};
@@ -59,9 +59,7 @@ pub(crate) async fn plan(
     uri: Uri,
 ) -> Result<Json<PlanAnswer>, ApiError> {
     let name = name(path)?;
-    let options =
-        if query::force(&uri)? { StartOptions::forced() } else { StartOptions::default() };
-    let plan = nanny.plan(&name, options).await?;
+    let plan = nanny.plan(&name, query::plan_options(&uri)?).await?;
     Ok(Json(PlanAnswer::new(&name, plan)))
 }
 

@@ -1,6 +1,7 @@
 //! The map of routes. Handlers are thin: they read the request, ask the nanny, and answer.
 
 mod control;
+mod gpus;
 mod health;
 mod logs;
 mod services;
@@ -19,6 +20,7 @@ use crate::error::ApiError;
 /// All routes, without the layers around them.
 pub(crate) fn routes(nanny: Nanny) -> Router {
     let routes = [
+        ("/gpus", get(gpus::list)),
         ("/health", get(health::health)),
         ("/services", get(services::list)),
         ("/services/{name}", get(services::show)),

@@ -32,7 +32,12 @@ pub(crate) async fn status(
     State(nanny): State<Nanny>,
     path: Name,
 ) -> Result<Json<ServiceStatus>, ApiError> {
-    Ok(Json(ServiceStatus::new(&*find(&nanny, name(path)?)?, Timestamp::now())))
+    let name = name(path)?;
+    let snapshot = nanny.snapshot();
+    match snapshot.services.get(name.as_str()) {
+        Some(view) => Ok(Json(ServiceStatus::new(view, &snapshot, Timestamp::now()))),
+        None => Err(Error::NotFound { name }.into()),
+    }
 }
 
 /// The service called `name`, as it was last seen.

@@ -1,5 +1,6 @@
 //! Answers to what was asked of the nanny.
 
+use nanny_lib::gpu::{Account, Placement};
 use nanny_lib::manifest::{Problem, Severity};
 use nanny_lib::{
     EngineView, Rediscovered, ServiceName, Snapshot, StartPlan, Started, Stopped, Verdict,
@@ -107,6 +108,12 @@ pub(crate) struct PlanAnswer {
     victims: Vec<ServiceName>,
     reason: Option<String>,
     conflicts: Vec<String>,
+    /// On which GPUs it would be, and what it would be charged there, in MiB.
+    placement: Option<Placement>,
+    /// How many are before it.
+    position: Option<usize>,
+    /// The sum that the verdict rests on.
+    account: Option<Account>,
     steps: Vec<String>,
     drift: Vec<String>,
     orphans: Vec<String>,
@@ -115,16 +122,46 @@ pub(crate) struct PlanAnswer {
 impl PlanAnswer {
     /// What a start of `name` would do.
     pub(crate) fn new(name: &str, plan: StartPlan) -> Self {
-        let (verdict, victims, reason, conflicts) = match plan.verdict {
-            Verdict::Admit { .. } => ("admit", Vec::new(), None, Vec::new()),
-            Verdict::Evict { victims, .. } => ("evict", victims, None, Vec::new()),
-            Verdict::AlreadyRunning => ("already_running", Vec::new(), None, Vec::new()),
-            Verdict::Refuse { reason, holders } => ("refuse", Vec::new(), Some(reason), holders),
-            _ => ("unknown", Vec::new(), None, Vec::new()),
+        let StartPlan { verdict, account, steps, drift, orphans, .. } = plan;
+        let mut answer = Self {
+            service: name.to_owned(),
+            verdict: "unknown",
+            victims: Vec::new(),
+            reason: None,
+            conflicts: Vec::new(),
+            placement: None,
+            position: None,
+            account,
+            steps,
+            drift,
+            orphans,
         };
-        let StartPlan { steps, drift, orphans, .. } = plan;
-        let service = name.to_owned();
-        Self { service, verdict, victims, reason, conflicts, steps, drift, orphans }
+        // Whoever may be on any GPU, or needs none, has no placement.
+        let somewhere = |placement: Placement| Some(placement).filter(|it| !it.is_anywhere());
+        match verdict {
+            Verdict::Admit { placement } => {
+                answer.verdict = "admit";
+                answer.placement = somewhere(placement);
+            }
+            Verdict::Evict { victims, placement } => {
+                answer.verdict = "evict";
+                answer.victims = victims;
+                answer.placement = somewhere(placement);
+            }
+            Verdict::Wait { position, reason } => {
+                answer.verdict = "wait";
+                answer.position = Some(position);
+                answer.reason = Some(reason);
+            }
+            Verdict::AlreadyRunning => answer.verdict = "already_running",
+            Verdict::Refuse { reason, holders } => {
+                answer.verdict = "refuse";
+                answer.reason = Some(reason);
+                answer.conflicts = holders;
+            }
+            _ => {}
+        }
+        answer
     }
 }
 

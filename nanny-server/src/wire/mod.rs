@@ -2,6 +2,7 @@
 //! either can change alone. Shapes are additive.
 
 pub(crate) mod answer;
+pub(crate) mod gpu;
 pub(crate) mod query;
 pub(crate) mod request;
 pub(crate) mod service;

@@ -1,8 +1,10 @@
 //! Query parameters. Unknown ones are ignored; of one given twice the last counts.
 
+use std::time::Duration;
+
 use axum::extract::Query;
 use axum::http::Uri;
-use nanny_lib::{ServiceView, Status};
+use nanny_lib::{ServiceView, StartOptions, Status};
 
 use crate::error::{ApiError, FieldError};
 use crate::transcript::Timestamps;
@@ -59,10 +61,18 @@ impl LogQuery {
     }
 }
 
-/// The parameter `force` of a plan.
-pub(crate) fn force(uri: &Uri) -> Result<bool, ApiError> {
-    let given = parameters(uri).into_iter().rfind(|(name, _)| name == "force");
-    given.map_or(Ok(false), |(_, value)| flag("force", &value))
+/// The parameters of a plan: those of the body of a start that change its verdict.
+pub(crate) fn plan_options(uri: &Uri) -> Result<StartOptions, ApiError> {
+    let mut options = StartOptions::default();
+    for (name, value) in parameters(uri) {
+        match name.as_str() {
+            "force" => options.force = flag("force", &value)?,
+            "queue" if flag("queue", &value)? => options.queue = Duration::MAX,
+            "queue" => options.queue = Duration::ZERO,
+            _ => {}
+        }
+    }
+    Ok(options)
 }
 
 fn parameters(uri: &Uri) -> Vec<(String, String)> {
@@ -162,11 +172,15 @@ mod tests {
     }
 
     #[test]
-    fn force_is_false_unless_said() {
-        let read = |query: &str| force(&format!("/services/x/plan{query}").parse().unwrap());
-        assert!(!read("").unwrap());
-        assert!(read("?force=true").unwrap());
-        assert!(!read("?force=true&force=false").unwrap());
-        assert!(read("?force=yes").is_err());
+    fn a_plan_neither_forces_nor_waits_unless_said() {
+        let read = |query: &str| plan_options(&format!("/services/x/plan{query}").parse().unwrap());
+        assert_eq!(read("").unwrap(), StartOptions::default());
+        assert_eq!(read("?force=true").unwrap(), StartOptions::forced());
+        assert!(!read("?force=true&force=false").unwrap().force);
+        assert_eq!(read("?queue=true").unwrap().queue, Duration::MAX);
+        assert_eq!(read("?queue=true&queue=false").unwrap().queue, Duration::ZERO);
+        for query in ["?force=yes", "?queue=30"] {
+            assert!(read(query).is_err(), "{query}");
+        }
     }
 }

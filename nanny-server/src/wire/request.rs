@@ -20,9 +20,10 @@ pub(crate) fn start_options(body: &[u8]) -> Result<StartOptions, ApiError> {
     if let Some(timeout) = fields.read("timeout", "must be a number of seconds above 0", seconds) {
         options.timeout = timeout;
     }
-    fields.read("queue", "is not available yet", |value| {
-        (*value == Value::Bool(false)).then_some(())
-    });
+    let must = "must be true, false or a number of seconds";
+    if let Some(queue) = fields.read("queue", must, queue) {
+        options.queue = queue;
+    }
     fields.finish(options)
 }
 
@@ -45,6 +46,16 @@ fn wait(value: &Value) -> Option<Wait> {
         "healthy" => Some(Wait::Healthy),
         "none" => Some(Wait::None),
         _ => None,
+    }
+}
+
+/// How long to wait for room on the GPU: as long as it takes, not at all, or for so long.
+fn queue(value: &Value) -> Option<Duration> {
+    match value {
+        Value::Bool(true) => Some(Duration::MAX),
+        Value::Bool(false) => Some(Duration::ZERO),
+        value if value.as_f64() == Some(0.0) => Some(Duration::ZERO),
+        value => seconds(value),
     }
 }
 
@@ -165,8 +176,9 @@ mod tests {
             (r#"{"timeout": 0}"#, "timeout"),
             (r#"{"timeout": -1}"#, "timeout"),
             (r#"{"timeout": "10"}"#, "timeout"),
-            (r#"{"queue": true}"#, "queue"),
-            (r#"{"queue": 30}"#, "queue"),
+            (r#"{"queue": "30"}"#, "queue"),
+            (r#"{"queue": -1}"#, "queue"),
+            (r#"{"queue": null}"#, "queue"),
             (r#"{"forced": true}"#, "forced"),
         ] {
             let errors = errors(start_options(body.as_bytes()));
@@ -191,6 +203,21 @@ mod tests {
         }
         let deep = "[".repeat(100_000);
         assert_eq!(errors(start_options(deep.as_bytes())).len(), 1);
+    }
+
+    #[test]
+    fn a_start_waits_for_the_gpu_as_long_as_it_says() {
+        for (queue, wait) in [
+            ("true", Duration::MAX),
+            ("false", Duration::ZERO),
+            ("0", Duration::ZERO),
+            ("30", Duration::from_secs(30)),
+            ("0.5", Duration::from_millis(500)),
+            ("1e300", A_YEAR),
+        ] {
+            let body = format!(r#"{{"queue": {queue}}}"#);
+            assert_eq!(start_options(body.as_bytes()).unwrap().queue, wait, "{queue}");
+        }
     }
 
     #[test]

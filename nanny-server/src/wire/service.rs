@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use nanny_lib::backend::{ContainerState, EngineHealth};
-use nanny_lib::{ContainerView, GpuId, HealthView, ServiceName, ServiceView, Snapshot};
+use nanny_lib::{ContainerView, HealthView, QueueView, ServiceName, ServiceView, Snapshot};
 use serde::{Serialize, Serializer};
 use serde_json::{Number, Value};
 
+use super::gpu::{ServiceGpu, service_gpus};
 use crate::uptime::uptime;
 
 /// `GET /services`
@@ -112,8 +113,9 @@ pub(crate) struct ServiceStatus {
     stale_since: Option<Timestamp>,
     health: Option<Health>,
     containers: Vec<Container>,
-    gpus: Vec<GpuId>,
+    gpus: Vec<ServiceGpu>,
     holds_gpu: bool,
+    queue: Option<QueueView>,
     drift: bool,
     backend: Option<String>,
     /// Containers of the project that its files know nothing of.
@@ -125,8 +127,8 @@ pub(crate) struct ServiceStatus {
 }
 
 impl ServiceStatus {
-    /// `view`, as it is at `now`.
-    pub(crate) fn new(view: &ServiceView, now: Timestamp) -> Self {
+    /// `view` of `all`, as it is at `now`.
+    pub(crate) fn new(view: &ServiceView, all: &Snapshot, now: Timestamp) -> Self {
         Self {
             name: view.name().clone(),
             status: view.status.as_str(),
@@ -142,8 +144,9 @@ impl ServiceStatus {
             stale_since: view.stale_since,
             health: view.health.as_ref().map(Health::from),
             containers: view.containers.iter().map(Container::from).collect(),
-            gpus: view.gpus.clone(),
+            gpus: service_gpus(view, all),
             holds_gpu: view.holds_gpu,
+            queue: view.queue.clone(),
             drift: view.drift,
             backend: view.backend.clone(),
             orphans: view.orphans.clone(),
