@@ -154,6 +154,7 @@ impl World {
         if let Some(mut up) = down.then {
             if up.queued.is_some() {
                 // It was not let in: it waits without a claim.
+                self.queue.insert(name.clone());
                 self.release_claim(name, now, out);
             }
             // The claim is kept: the start was admitted while it was held. What the start that

@@ -62,7 +62,7 @@ impl World {
             self.queue.insert(name.clone());
             self.begin_up(name, up, None, now, out);
         }
-        self.schedule(until, Timer::Service(name.clone()));
+        self.schedule(until, Timer::Queue);
         self.join(name, waiter, now, out);
         self.touch_queue();
     }
@@ -151,6 +151,11 @@ impl World {
     fn serve_one(&mut self, now: Now, out: &mut Out) -> bool {
         let mut is_next = true;
         for name in self.gpu_queue(now) {
+            let over = self.queued(&name).filter(|queued| queued.until <= now.mono);
+            if let Some(error) = over.map(|queued| queued.error.clone()) {
+                self.leave_queue(&name, &error, now, out);
+                return true;
+            }
             if self.services[&name].gone {
                 self.leave_queue(&name, &Error::NotFound { name: name.to_string() }, now, out);
                 return true;
@@ -299,15 +304,6 @@ impl World {
         match std::mem::replace(&mut service.work, Work::None) {
             Work::Up(up) => Some(up),
             Work::None | Work::Down(_) => None,
-        }
-    }
-
-    /// Ends the wait of one who does not want to wait any longer.
-    pub(super) fn expire_queued(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
-        let Some(queued) = self.queued(name) else { return };
-        if queued.until <= now.mono {
-            let error = queued.error.clone();
-            self.leave_queue(name, &error, now, out);
         }
     }
 

@@ -298,7 +298,6 @@ impl World {
                 // The queue is looked at after every step.
                 Timer::Queue => {}
                 Timer::Service(name) => {
-                    self.expire_queued(&name, now, out);
                     self.expire_waiters(&name, now, out);
                     self.advance(&name, now, out);
                     self.probe_due(&name, now, out);

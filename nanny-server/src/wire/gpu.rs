@@ -242,11 +242,8 @@ pub(crate) fn free(account: &Account) -> BTreeMap<GpuId, Option<u64>> {
 
 /// Who `account` says is on the GPUs, after those who are in the way.
 pub(crate) fn occupants(conflicts: &[String], account: &Account) -> Vec<Occupant> {
-    let named = |name: &str| Occupant {
-        name: Some(name.to_owned()),
-        pid: None,
-        gpus: BTreeMap::new(),
-    };
+    let named =
+        |name: &str| Occupant { name: Some(name.to_owned()), pid: None, gpus: BTreeMap::new() };
     let mut all: Vec<Occupant> = conflicts.iter().map(|name| named(name)).collect();
     for device in &account.devices {
         for charge in &device.charges {

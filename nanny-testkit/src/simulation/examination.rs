@@ -28,6 +28,8 @@ pub(super) async fn examine(stage: &Stage) -> Result<(), Failure> {
         // From now on the examiner asks.
         play.temper.gentle = false;
         play.temper.readers = false;
+        // Nor does anybody wait for memory.
+        play.temper.late_memory = 0;
         play.clear_strangers();
     });
     // Files that ask for a GPU go on asking for as long as their service runs.

@@ -79,8 +79,9 @@ impl Play {
 
     /// A call that changes something is about to be sent.
     pub(super) fn judge_call(&mut self, engine: usize, op: &Op) {
-        if matches!(op, Op::Start(_)) {
+        if let Op::Start(id) = op {
             self.excuse_unseen();
+            self.judge_memory(engine, id);
         }
         if self.temper.readers {
             self.ensure(false, "S6", || format!("{} because somebody looked", shown(op)));
@@ -116,6 +117,20 @@ impl Play {
         }
     }
 
+    /// In a gentle run, and if the GPU is measured: nothing is started on memory that another had,
+    /// before it is free.
+    fn judge_memory(&mut self, engine: usize, id: &ContainerId) {
+        if !self.temper.gentle || !self.temper.measured {
+            return;
+        }
+        let Some(held) = self.engines[engine].containers.get(id) else { return };
+        let Some(name) = services::of(&held.info).filter(|_| held.info.uses_gpu) else { return };
+        let lingers = self.lingering().find(|other| *other != name);
+        self.ensure(lingers.is_none(), "S8", || {
+            format!("'{name}' is started on the memory of '{}'", lingers.unwrap_or_default())
+        });
+    }
+
     /// In a gentle run, what callers ask for is what gives leave to stop something.
     pub(super) fn license(&mut self, ask: &Ask) {
         let is_gpu = |name, catalogue: &std::collections::BTreeMap<&'static str, u64>| {
@@ -132,7 +147,7 @@ impl Play {
             _ => {}
         }
         let (Ask::Start(name, options) | Ask::Restart(name, options)) = ask else { return };
-        if options.force && is_gpu(name, &self.catalogue) {
+        if (options.force || !options.queue.is_zero()) && is_gpu(name, &self.catalogue) {
             for other in services::NAMES {
                 let pinned =
                     self.catalogue.get(other).is_some_and(|v| services::is_pinned(other, *v));
@@ -143,11 +158,13 @@ impl Play {
         }
     }
 
-    /// Once a service is down, and nobody waits for anything, the leave to stop it is used up.
+    /// Once a service is down, and nobody waits for anything, the leave to stop it is used up. Where
+    /// starts are queued, it may be stopped for one of them later.
     pub(super) fn use_up_licence(&mut self, engine: usize, id: &ContainerId) {
         let held = self.engines[engine].containers.get(id);
         if let Some(name) = held.and_then(|held| services::of(&held.info))
             && self.callers.is_empty()
+            && self.temper.queue == 0
             && !self.holds(name)
         {
             self.licences.remove(name);
@@ -453,6 +470,14 @@ fn brief(input: &Input) -> String {
         }
         Input::Done(id, Outcome::Container(container)) => {
             format!("{id:?} {}", states(std::slice::from_ref(container)))
+        }
+        Input::Swept(Ok(sweep)) => {
+            let seen = sweep.devices.iter().map(|device| {
+                let users = device.processes.iter().flatten();
+                let users: Vec<_> = users.map(|process| process.containers.join(",")).collect();
+                format!("{} MiB by {users:?}", device.used_mib.unwrap_or_default())
+            });
+            format!("swept {:?}", seen.collect::<Vec<_>>())
         }
         other => format!("{other:?}"),
     }

@@ -6,6 +6,7 @@
 //! during a stop, are wedged, die, come back and bring containers with them; people who start, stop,
 //! rename and remove; files that are edited; a disk that is full; a clock that jumps; and a nanny
 //! that is killed at any call and at any write, and begins again from its journal and what it sees.
+//! In some runs the GPU is measured, and what was stopped takes its time to give memory back.
 //!
 //! A run has three phases. In the first, all of that happens, and safety is judged at every instant.
 //! Then it stops, and liveness is judged. At last every service is started and stopped once. A seed
@@ -22,6 +23,7 @@ mod backend;
 mod calls;
 mod engine;
 mod examination;
+mod gpu;
 mod judge;
 mod life;
 mod listener;
@@ -40,6 +42,7 @@ use std::thread;
 use std::time::Duration;
 
 use nanny_lib::Nanny;
+use nanny_lib::lifecycle::Settings;
 use tokio::time::sleep;
 
 use self::backend::SimBackend;
@@ -136,10 +139,14 @@ fn begin(stage: &Stage) {
     let mut builder = Nanny::builder()
         .source(plugs.clone())
         .probe(plugs.clone())
-        .journal(Arc::new(plugs))
+        .journal(Arc::new(plugs.clone()))
+        .settings(settings())
         .wall_clock(move || clock.with(|play| play.wall()))
         .boot(boot)
         .observer(Arc::new(Judge { stage: stage.clone(), epoch }));
+    if stage.with(|play| play.temper.measured) {
+        builder = builder.gpus(Arc::new(plugs));
+    }
     for engine in 0..2 {
         builder = builder.backend(Arc::new(SimBackend::new(stage.clone(), engine, epoch)));
     }
@@ -162,6 +169,14 @@ fn begin(stage: &Stage) {
             }
         });
     });
+}
+
+/// Whoever is next in the queue for the GPU does not wait for minutes.
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.gpu.max_bypass = Some(Duration::from_secs(4));
+    settings.gpu.min_hold = Duration::from_secs(1);
+    settings
 }
 
 fn boot_name(boot: u32) -> String {

@@ -96,6 +96,9 @@ impl Play {
         options.timeout = Duration::from_millis(self.random.below(20_000));
         options.rollback = self.random.percent(80);
         options.recreate = self.random.percent(10);
+        if self.random.percent(self.temper.queue) {
+            options.queue = Duration::from_millis(self.random.below(15_000));
+        }
         let ask = match self.random.below(20) {
             _ if self.temper.only_reads_later && self.now() > READING => match self.random.below(3)
             {

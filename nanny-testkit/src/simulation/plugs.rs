@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use nanny_lib::backend::EngineHealth;
+use nanny_lib::gpu::{GpuInventory, GpuProblem, Sweep};
 use nanny_lib::journal::{Journal, JournalStore};
 use nanny_lib::manifest::{Changed, Discovery, ManifestSource, Problem, Service};
 use nanny_lib::probe::{Health, HealthProbe, ProbeTarget};
@@ -85,6 +86,24 @@ impl HealthProbe for Plugs {
             _ if sick => Health::Unreachable { reason: "no".to_owned() },
             _ => Health::Healthy,
         }
+    }
+}
+
+#[async_trait]
+impl GpuInventory for Plugs {
+    async fn sweep(&self) -> Sweep {
+        self.pause(60).await;
+        let (seen, late) = self.stage.with(|play| {
+            let hidden = play.temper.hides_gpu(&mut play.random);
+            let late = hidden && play.random.percent(10);
+            let problem = GpuProblem::new(None, "the driver does not answer");
+            let hidden = hidden.then(|| Sweep::new(Vec::new(), vec![problem]));
+            (hidden.unwrap_or_else(|| Sweep::new(vec![play.gpu()], Vec::new())), late)
+        });
+        if late {
+            self.pause(20_000).await;
+        }
+        seen
     }
 }
 

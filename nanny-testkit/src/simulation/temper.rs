@@ -50,6 +50,12 @@ pub(super) struct Temper {
     /// The wall clock jumps.
     pub(super) clock: u64,
     pub(super) force: u64,
+    /// Callers who wait for the GPU.
+    pub(super) queue: u64,
+    /// Somebody measures the GPU.
+    pub(super) measured: bool,
+    /// How long the memory of what has ended is still in use.
+    pub(super) late_memory: u64,
     /// A start during a stop is answered as if it had worked, and has not.
     pub(super) swallows: bool,
 }
@@ -76,6 +82,9 @@ impl Temper {
             disk: one_of(&[0, 0, 0, 30]),
             clock: one_of(&[0, 0, 0, 3]),
             force: one_of(&[0, 50, 50, 90]),
+            queue: one_of(&[0, 0, 30, 60]),
+            measured: one_of(&[0, 1]) == 1,
+            late_memory: one_of(&[0, 300, 1500, 6000]),
             swallows: one_of(&[0, 0, 1]) == 1,
         };
         if gentle {
@@ -138,6 +147,11 @@ impl Temper {
     /// Whether the nanny dies just here.
     pub(super) fn kills_here(&self, random: &mut Random) -> bool {
         self.kills_at_calls > 0 && random.below(10_000) < self.kills_at_calls
+    }
+
+    /// Nobody says how the GPU is.
+    pub(super) fn hides_gpu(&self, random: &mut Random) -> bool {
+        random.percent(self.faults)
     }
 
     pub(super) fn disk_fails(&self, random: &mut Random) -> bool {
