@@ -34,10 +34,8 @@ unsafe extern "C" fn nvmlEventSetCreate(set: *mut usize) -> c_uint {
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlEventSetFree(set: usize) -> c_uint {
-    call("nvmlEventSetFree", |_| {
-        let mut sets = SETS.lock().unwrap_or_else(PoisonError::into_inner);
-        sets.remove(&set).map(drop).ok_or(code::INVALID_ARGUMENT)
-    })
+    let mut sets = SETS.lock().unwrap_or_else(PoisonError::into_inner);
+    sets.remove(&set).map_or(code::INVALID_ARGUMENT, |_| code::SUCCESS)
 }
 
 #[unsafe(no_mangle)]

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nanny_fake_nvml::{Driver, Machine, Process, code};
+use nanny_fake_nvml::{Driver, Gpu, Machine, Process, ProcessKind, code};
 use nanny_gpu::{NvmlConfig, NvmlInventory};
 use nanny_lib::gpu::{GpuHealth, GpuInventory, GpuReading, GpuVendor, MemoryKind, Sweep};
 use tempfile::TempDir;
@@ -204,26 +204,356 @@ async fn devices_of_a_driver_that_goes_are_unusable_and_come_back_with_it() {
 #[tokio::test]
 async fn while_the_driver_hangs_its_devices_are_in_doubt() {
     let mut bench = bench(Machine::with_gpus(&[24_576]));
-    let before = bench.device().await;
     let mut config = config(&bench.driver.library());
-    config.deadline = Duration::from_millis(200);
-    let impatient = NvmlInventory::new(config);
-    // Patient until it is known that the driver works.
-    while impatient.sweep().await.problems.len() == 1 {}
+    config.deadline = Duration::from_millis(100);
+    let inventory = NvmlInventory::new(config);
+    let before = until_it_answers(&inventory).await;
 
     bench.change(|machine| machine.hangs.push("nvmlDeviceGetMemoryInfo_v2".to_owned()));
     for _ in 0..5 {
-        let sweep = impatient.sweep().await;
-        assert_eq!(problem(&sweep), "the NVIDIA driver does not answer");
-        let device = &sweep.devices[0];
+        let sweep = inventory.sweep().await;
+        assert!(problem(&sweep).contains("does not answer"), "{sweep:?}");
+        let [device] = &sweep.devices[..] else { panic!("not one device: {sweep:#?}") };
         assert_eq!((&device.id, device.total_mib), (&before.id, Some(24_576)));
         assert!(matches!(&device.health, GpuHealth::Suspect(why) if why.contains("not answer")));
         assert_eq!((device.used_mib, &device.processes), (None, &None));
     }
 
     bench.change(|machine| machine.hangs.clear());
-    // The next sweep that waits long enough has everything as it was.
-    assert_eq!(bench.device().await, before);
-    while impatient.sweep().await.problems.len() == 1 {}
-    assert_eq!(impatient.sweep().await.devices, [before]);
+    assert_eq!(until_it_answers(&inventory).await, before);
+}
+
+/// The device, once a sweep has been quick enough.
+async fn until_it_answers(inventory: &NvmlInventory) -> GpuReading {
+    for _ in 0..600 {
+        let mut sweep = inventory.sweep().await;
+        if sweep.problems.is_empty() {
+            return sweep.devices.remove(0);
+        }
+    }
+    panic!("the driver has not answered for a minute")
+}
+
+#[tokio::test]
+async fn a_driver_that_hangs_from_the_beginning_has_no_devices_yet() {
+    let mut bench = bench(Machine::with_gpus(&[24_576]));
+    bench.change(|machine| machine.hangs.push("nvmlInit_v2".to_owned()));
+    let mut config = config(&bench.driver.library());
+    config.deadline = Duration::from_millis(100);
+    let inventory = NvmlInventory::new(config);
+    let sweep = inventory.sweep().await;
+    assert!(problem(&sweep).contains("does not answer"), "{sweep:?}");
+    assert_eq!(sweep.devices, []);
+    bench.change(|machine| machine.hangs.clear());
+    until_it_answers(&inventory).await;
+}
+
+#[tokio::test]
+async fn a_sweep_is_of_after_it_was_asked_for_even_if_another_hangs() {
+    let mut bench = bench(Machine::with_gpus(&[24_576]));
+    // Asked after the memory.
+    bench.change(|machine| machine.hangs.push("nvmlDeviceGetTemperature".to_owned()));
+    let early = tokio::time::timeout(Duration::from_millis(300), bench.sweep()).await;
+    assert!(early.is_err(), "{early:?}");
+
+    bench.change(|machine| machine.gpus[0].unlisted_mib = 500);
+    let inventory = Arc::clone(&bench.inventory);
+    let late: Vec<_> = (0..20)
+        .map(|_| {
+            let inventory = Arc::clone(&inventory);
+            tokio::spawn(async move { inventory.sweep().await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    bench.change(|machine| machine.hangs.clear());
+    for sweep in late {
+        assert_eq!(sweep.await.unwrap().devices[0].used_mib, Some(500));
+    }
+}
+
+#[tokio::test]
+async fn a_lost_device_is_unusable_and_comes_back_and_the_others_go_on() {
+    let mut bench = bench(Machine::with_gpus(&[24_576, 8_192]));
+    let before = bench.sweep().await;
+    bench.change(|machine| {
+        machine.gpus[0].lost = true;
+        machine.gpus[1].unlisted_mib = 100;
+    });
+    for _ in 0..2 {
+        let sweep = bench.sweep().await;
+        let [lost, other] = &sweep.devices[..] else { panic!("not two devices: {sweep:#?}") };
+        assert_eq!((&lost.id, &lost.pci), (&before.devices[0].id, &before.devices[0].pci));
+        assert!(matches!(&lost.health, GpuHealth::Unusable(why) if why.contains("lost")));
+        assert_eq!((lost.used_mib, &lost.processes), (None, &None));
+        assert_eq!((&other.health, other.used_mib), (&GpuHealth::Ok, Some(100)));
+        assert_eq!(sweep.problems[0].gpu.as_ref(), Some(&lost.id));
+        assert!(problem(&sweep).contains("the GPU is lost"), "{sweep:?}");
+    }
+    bench.change(|machine| {
+        machine.gpus[0].lost = false;
+        machine.gpus[1].unlisted_mib = 0;
+    });
+    assert_eq!(bench.sweep().await, before);
+}
+
+#[tokio::test]
+async fn a_device_that_vanishes_without_a_word_is_not_forgotten() {
+    let mut bench = bench(Machine::with_gpus(&[24_576, 8_192]));
+    let before = bench.sweep().await;
+    let mut vanished = None;
+    bench.change(|machine| vanished = Some(machine.gpus.remove(0)));
+    let sweep = bench.sweep().await;
+    let gone = sweep.devices.iter().find(|device| device.id == before.devices[0].id).unwrap();
+    assert!(matches!(&gone.health, GpuHealth::Unusable(why) if why.contains("gone")));
+    let other = sweep.devices.iter().find(|device| device.id == before.devices[1].id).unwrap();
+    assert_eq!((&other.health, other.index), (&GpuHealth::Ok, Some(0)));
+    assert!(problem(&sweep).contains("does not list it"), "{sweep:?}");
+
+    bench.change(|machine| machine.gpus.insert(0, vanished.take().unwrap()));
+    assert_eq!(bench.sweep().await, before);
+}
+
+#[tokio::test]
+async fn a_device_that_was_lost_from_the_beginning_is_a_problem() {
+    let mut machine = Machine::with_gpus(&[24_576, 8_192]);
+    machine.gpus[1].lost = true;
+    let sweep = bench(machine).sweep().await;
+    assert_eq!(sweep.devices.len(), 1);
+    assert!(problem(&sweep).contains("the NVIDIA GPU number 1 does not answer"), "{sweep:?}");
+}
+
+#[tokio::test]
+async fn whatever_call_fails_for_one_device_the_sweep_has_all() {
+    let calls = [
+        "nvmlDeviceGetHandleByIndex_v2",
+        "nvmlDeviceGetUUID",
+        "nvmlDeviceGetName",
+        "nvmlDeviceGetPciInfo_v3",
+        "nvmlDeviceGetMemoryInfo_v2",
+        "nvmlDeviceGetComputeRunningProcesses_v3",
+        "nvmlDeviceGetGraphicsRunningProcesses_v3",
+        "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+        "nvmlDeviceGetUtilizationRates",
+        "nvmlDeviceGetTemperature",
+        "nvmlDeviceGetMigMode",
+        "nvmlDeviceGetSupportedEventTypes",
+        "nvmlDeviceRegisterEvents",
+    ];
+    let mut bench = bench(Machine::with_gpus(&[24_576, 8_192]));
+    let before = bench.sweep().await;
+    for call in calls {
+        for code in [code::UNKNOWN, code::NO_PERMISSION, code::GPU_IS_LOST] {
+            bench.change(|machine| {
+                machine.gpus[0].errors = [(call.to_owned(), code)].into();
+            });
+            let sweep = bench.sweep().await;
+            let ids: Vec<_> = sweep.devices.iter().map(|device| &device.id).collect();
+            assert_eq!(ids, [&before.devices[0].id, &before.devices[1].id], "{call} {code}");
+            assert_eq!(sweep.devices[1], before.devices[1], "{call} {code}");
+        }
+    }
+    bench.change(|machine| machine.gpus[0].errors.clear());
+    assert_eq!(bench.sweep().await, before);
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_tell_its_memory_is_suspect() {
+    let mut bench = bench(Machine::with_gpus(&[24_576]));
+    bench.change(|machine| {
+        let errors = &mut machine.gpus[0].errors;
+        errors.insert("nvmlDeviceGetMemoryInfo_v2".to_owned(), code::UNKNOWN);
+    });
+    let sweep = bench.sweep().await;
+    let device = &sweep.devices[0];
+    assert!(matches!(&device.health, GpuHealth::Suspect(why) if why.contains("its memory")));
+    assert_eq!((device.total_mib, device.used_mib), (None, None));
+    assert!(problem(&sweep).contains("its memory"), "{sweep:?}");
+}
+
+#[tokio::test]
+async fn who_uses_a_device_is_left_open_where_it_is_not_told() {
+    let mut bench = bench(Machine::with_gpus(&[24_576]));
+    let lists = ["Compute", "Graphics", "MPSCompute"];
+    let symbols = lists.map(|list| format!("nvmlDeviceGet{list}RunningProcesses_v3"));
+    bench.change(|machine| {
+        machine.gpus[0].unlisted_mib = 100;
+        machine.errors = symbols.map(|symbol| (symbol, code::NOT_SUPPORTED)).into();
+    });
+    let device = bench.device().await;
+    assert_eq!((device.processes, device.used_mib), (None, Some(100)));
+    assert_eq!(device.health, GpuHealth::Ok);
+
+    bench.change(|machine| {
+        machine.errors.values_mut().for_each(|error| *error = code::NO_PERMISSION);
+    });
+    let sweep = bench.sweep().await;
+    assert_eq!((&sweep.devices[0].processes, sweep.devices[0].used_mib), (&None, Some(100)));
+    assert!(problem(&sweep).contains("who uses it"), "{sweep:?}");
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_draw_tells_who_computes() {
+    let mut bench = bench(Machine::with_gpus(&[24_576]));
+    bench.change(|machine| {
+        machine.gpus[0].processes.push(Process::new(4_000_001, 500));
+        for list in ["Graphics", "MPSCompute"] {
+            let symbol = format!("nvmlDeviceGet{list}RunningProcesses_v3");
+            machine.errors.insert(symbol, code::NOT_SUPPORTED);
+        }
+    });
+    assert_eq!(pids(&bench.device().await), Some(vec![(4_000_001, Some(500))]));
+}
+
+#[tokio::test]
+async fn old_drivers_are_asked_in_their_own_words() {
+    let v2 = ["nvmlDeviceGetMemoryInfo_v2"];
+    let lists = |version: &str| {
+        let list = |kind| format!("nvmlDeviceGet{kind}RunningProcesses{version}");
+        ["Compute", "Graphics", "MPSCompute"].map(list)
+    };
+    let (third, second, first) = (lists("_v3"), lists("_v2"), lists(""));
+    let of = |lists: &[String]| lists.iter().map(String::clone).collect::<Vec<_>>();
+    let r470 = [of(&third), vec![v2[0].to_owned()]].concat();
+    let r390 = [of(&r470), of(&second)].concat();
+    // The first list of all is that of computing processes alone.
+    let r300 = [of(&r390), of(&first[1..])].concat();
+    for missing in [r470, r390, r300] {
+        let mut machine = Machine::with_gpus(&[24_576]);
+        machine.gpus[0].processes = vec![Process::new(4_000_001, 500), Process::new(4_000_002, 7)];
+        let symbols: Vec<&str> = missing.iter().map(String::as_str).collect();
+        let absent = bench_without(&symbols, machine.clone());
+        // R510.39 had the symbols, and nothing behind them.
+        machine.errors = missing.iter().map(|it| (it.clone(), code::FUNCTION_NOT_FOUND)).collect();
+        let empty = bench(machine.clone());
+        machine.errors.values_mut().for_each(|error| *error = code::ARGUMENT_VERSION_MISMATCH);
+        let other = bench(machine);
+        for bench in [absent, empty, other] {
+            let device = bench.device().await;
+            assert_eq!((device.total_mib, device.used_mib), (Some(24_576), Some(507)));
+            let both = vec![(4_000_001, Some(500)), (4_000_002, Some(7))];
+            assert_eq!(pids(&device), Some(both), "{missing:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn lists_are_read_whatever_their_length_and_the_size_of_their_entries() {
+    for bytes in [24, 32] {
+        for length in [0, 1, 15, 16, 64, 65, 1_000] {
+            let mut machine = Machine::with_gpus(&[24_576]);
+            machine.process_entry_bytes = bytes;
+            machine.gpus[0].processes =
+                (0..length).map(|n| Process::new(4_000_001 + n, u64::from(n % 9))).collect();
+            let told = pids(&bench(machine).device().await).unwrap();
+            let expected: Vec<_> =
+                (0..length).map(|n| (4_000_001 + n, Some(u64::from(n % 9)))).collect();
+            assert_eq!(told, expected, "{length} entries of {bytes} bytes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_process_in_several_lists_is_told_once_with_the_most_it_uses() {
+    let mut machine = Machine::with_gpus(&[24_576]);
+    let process = Process::new(4_000_001, 500);
+    machine.gpus[0].processes = vec![
+        process.clone(),
+        Process { kind: ProcessKind::Graphics, mib: 700, ..process.clone() },
+        Process { kind: ProcessKind::Mps, mib: 600, ..process },
+        Process { kind: ProcessKind::Graphics, ..Process::new(4_000_002, 30) },
+    ];
+    let device = bench(machine).device().await;
+    let merged = vec![(4_000_001, Some(700)), (4_000_002, Some(30))];
+    assert_eq!(pids(&device), Some(merged));
+}
+
+#[tokio::test]
+async fn a_process_whose_memory_is_hidden_is_told_without_it() {
+    let mut machine = Machine::with_gpus(&[24_576]);
+    machine.gpus[0].hides_process_memory = true;
+    machine.gpus[0].processes.push(Process::new(4_000_001, 500));
+    let device = bench(machine).device().await;
+    assert_eq!(pids(&device), Some(vec![(4_000_001, None)]));
+    assert_eq!(device.used_mib, Some(500));
+}
+
+#[tokio::test]
+async fn a_device_with_the_machines_memory_is_measured_by_that() {
+    let gpu = Gpu { name: "NVIDIA GB10".to_owned(), unified: true, ..Gpu::new(0, 0) };
+    let device = bench(Machine { gpus: vec![gpu], ..Machine::default() }).device().await;
+    assert_eq!((device.memory, device.health), (MemoryKind::Unified, GpuHealth::Ok));
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let total = meminfo.lines().next().unwrap().split_whitespace().nth(1).unwrap();
+    assert_eq!(device.total_mib, Some(total.parse::<u64>().unwrap() / 1024));
+    assert!(device.used_mib > Some(0) && device.used_mib < device.total_mib);
+}
+
+#[tokio::test]
+async fn a_device_that_tells_no_memory_and_has_its_own_is_not_given_the_machines() {
+    let gpu = Gpu { unified: true, ..Gpu::new(0, 0) };
+    let device = bench(Machine { gpus: vec![gpu], ..Machine::default() }).device().await;
+    assert_eq!(device.memory, MemoryKind::Dedicated);
+    assert_eq!((device.total_mib, device.used_mib), (None, None));
+}
+
+#[tokio::test]
+async fn errors_that_programs_cause_leave_a_device_in_order_and_others_do_not() {
+    let mut bench = bench(Machine::with_gpus(&[24_576, 8_192]));
+    // One listens from the first sweep on.
+    assert_eq!(bench.sweep().await.devices[0].health, GpuHealth::Ok);
+    let hears = async |bench: &mut Bench, xids: &[u64]| {
+        bench.change(|machine| machine.gpus[0].xids.extend(xids));
+        let sweep = bench.sweep().await;
+        assert_eq!(sweep.devices[1].health, GpuHealth::Ok);
+        sweep.devices[0].health.clone()
+    };
+    assert_eq!(hears(&mut bench, &[13, 31, 43, 45, 68, 94, 109]).await, GpuHealth::Ok);
+    let health = hears(&mut bench, &[31, 62]).await;
+    assert!(matches!(&health, GpuHealth::Suspect(why) if why.contains("XID 62")), "{health:?}");
+    // It is told once, and remembered.
+    assert_eq!(hears(&mut bench, &[]).await, health);
+    let health = hears(&mut bench, &[79, 62]).await;
+    assert!(matches!(&health, GpuHealth::Unusable(why) if why.contains("XID 79")), "{health:?}");
+
+    bench.change(|machine| machine.gpus[0].lost = true);
+    bench.sweep().await;
+    bench.change(|machine| machine.gpus[0].lost = false);
+    assert_eq!(bench.sweep().await.devices[0].health, GpuHealth::Ok);
+    // It is listened to again.
+    assert!(matches!(hears(&mut bench, &[48]).await, GpuHealth::Unusable(_)));
+}
+
+#[tokio::test]
+async fn a_device_that_is_split_into_instances_is_suspect() {
+    let mut machine = Machine::with_gpus(&[24_576]);
+    machine.gpus[0].mig = Some(false);
+    let mut bench = bench(machine);
+    assert_eq!(bench.device().await.health, GpuHealth::Ok);
+    bench.change(|machine| machine.gpus[0].mig = Some(true));
+    let sweep = bench.sweep().await;
+    assert!(matches!(&sweep.devices[0].health, GpuHealth::Suspect(why) if why.contains("MIG")));
+    assert!(problem(&sweep).contains("nvidia-smi -mig 0"), "{sweep:?}");
+}
+
+#[tokio::test]
+async fn a_broken_library_is_a_problem_and_not_our_end() {
+    let machine = Machine::with_gpus(&[24_576]);
+    let bench = bench_without(&["nvmlShutdown"], machine.clone());
+    let sweep = bench.sweep().await;
+    assert!(problem(&sweep).contains("incomplete"), "{sweep:?}");
+    drop(bench);
+
+    let bench = bench_without(&["nvmlDeviceGetCount_v2"], machine.clone());
+    let sweep = bench.sweep().await;
+    assert!(problem(&sweep).contains("does not work"), "{sweep:?}");
+
+    // Without events, errors go unheard; the rest works.
+    let bench = bench_without(&["nvmlEventSetFree"], machine);
+    assert_eq!(bench.device().await.health, GpuHealth::Ok);
+
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libnvidia-ml.so.1");
+    std::fs::write(&library, "no library at all").unwrap();
+    let sweep = NvmlInventory::new(config(&library)).sweep().await;
+    assert!(problem(&sweep).contains("no NVIDIA driver is found"), "{sweep:?}");
 }

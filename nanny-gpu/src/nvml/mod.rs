@@ -108,7 +108,10 @@ impl NvmlInventory {
     /// What is said while the driver does not answer: what there was, and nothing measured.
     fn in_doubt(&self, reason: &str) -> Sweep {
         let last = self.answers.borrow().sweep.devices.clone();
-        let doubt = |device| unmeasured(device, GpuHealth::Suspect(reason.to_owned()));
+        let doubt = |device: GpuReading| match device.health {
+            GpuHealth::Unusable(_) => device,
+            _ => unmeasured(device, GpuHealth::Suspect(reason.to_owned())),
+        };
         let devices = last.into_iter().map(doubt).collect();
         Sweep::new(devices, vec![GpuProblem::new(None, reason)])
     }
@@ -126,7 +129,7 @@ impl GpuInventory for NvmlInventory {
         match answer.await {
             Ok(Ok(answer)) => answer.sweep.clone(),
             Ok(Err(_)) => self.in_doubt("there is no thread that asks the NVIDIA driver"),
-            Err(_) => self.in_doubt("the NVIDIA driver does not answer"),
+            Err(_) => self.in_doubt("the NVIDIA driver does not answer; if that goes on, reboot"),
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn read(index: u32, device: &Device<'_>) -> Result<Reading, NvmlError
     }
     match known(processes(device))? {
         Ok(found) => {
-            reading.processes = found.map(|found| found.into_iter().map(described).collect())
+            reading.processes = found.map(|found| found.into_iter().map(described).collect());
         }
         Err(error) => problems.push(format!("it does not tell who uses it: {error}")),
     }

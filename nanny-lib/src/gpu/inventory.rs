@@ -43,7 +43,8 @@ impl GpuInventory for NoInventory {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Sweep {
-    /// The devices that answered, in the order in which people number them.
+    /// The devices that answered, and those that did before and are not in order now, in the order
+    /// in which people number them.
     pub devices: Vec<GpuReading>,
     /// What could not be seen.
     pub problems: Vec<GpuProblem>,
