@@ -24,10 +24,22 @@ impl DetectConfig {
     }
 }
 
-/// An inventory of all GPUs that a driver knows: NVIDIA's and AMD's. A driver that is absent may
-/// come later.
+/// An inventory of all GPUs that a driver knows: NVIDIA's, with the feature `nvml`, and AMD's. A
+/// driver that is absent may come later.
 #[must_use]
-pub fn detect(_config: &DetectConfig) -> Arc<dyn GpuInventory> {
-    let members: Vec<Arc<dyn GpuInventory>> = vec![Arc::new(AmdInventory::new())];
-    Arc::new(CompositeInventory::new(members))
+pub fn detect(config: &DetectConfig) -> Arc<dyn GpuInventory> {
+    let amd: Arc<dyn GpuInventory> = Arc::new(AmdInventory::new());
+    Arc::new(CompositeInventory::new(nvidia(config).into_iter().chain([amd]).collect()))
+}
+
+#[cfg(feature = "nvml")]
+fn nvidia(config: &DetectConfig) -> Option<Arc<dyn GpuInventory>> {
+    let DetectConfig { nvml_library } = config.clone();
+    let config = crate::NvmlConfig { library: nvml_library, ..crate::NvmlConfig::default() };
+    Some(Arc::new(crate::NvmlInventory::new(config)))
+}
+
+#[cfg(not(feature = "nvml"))]
+fn nvidia(_: &DetectConfig) -> Option<Arc<dyn GpuInventory>> {
+    None
 }

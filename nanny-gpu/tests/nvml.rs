@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nanny_fake_nvml::{Driver, Gpu, Machine, Process, ProcessKind, code};
-use nanny_gpu::{NvmlConfig, NvmlInventory};
+use nanny_gpu::{DetectConfig, NvmlConfig, NvmlInventory, detect};
 use nanny_lib::gpu::{GpuHealth, GpuInventory, GpuReading, GpuVendor, MemoryKind, Sweep};
 use tempfile::TempDir;
 
@@ -35,6 +35,7 @@ fn config(library: &Path) -> NvmlConfig {
     let mut config = NvmlConfig::default();
     config.library = Some(library.to_owned());
     config.deadline = Duration::from_secs(60);
+    config.opening = Duration::from_secs(60);
     config.retry = Duration::ZERO;
     config
 }
@@ -144,6 +145,7 @@ async fn without_a_driver_there_is_one_problem_until_one_appears() {
     let sweep = inventory.sweep().await;
     assert_eq!(sweep.devices, []);
     assert!(problem(&sweep).starts_with("no NVIDIA driver is found"), "{sweep:?}");
+    assert!(sweep.problems[0].is_absence);
 
     Driver::install(folder.path(), &Machine::with_gpus(&[24_576])).unwrap();
     let sweep = inventory.sweep().await;
@@ -163,6 +165,7 @@ async fn a_driver_that_does_not_start_is_told_with_its_cure_and_tried_again() {
         let sweep = bench.sweep().await;
         assert_eq!(sweep.devices, []);
         assert!(problem(&sweep).contains(cure), "{sweep:?}");
+        assert!(!sweep.problems[0].is_absence);
     }
     bench.change(|machine| machine.init = code::SUCCESS);
     assert_eq!(bench.device().await.health, GpuHealth::Ok);
@@ -239,7 +242,7 @@ async fn a_driver_that_hangs_from_the_beginning_has_no_devices_yet() {
     let mut bench = bench(Machine::with_gpus(&[24_576]));
     bench.change(|machine| machine.hangs.push("nvmlInit_v2".to_owned()));
     let mut config = config(&bench.driver.library());
-    config.deadline = Duration::from_millis(100);
+    config.opening = Duration::from_millis(100);
     let inventory = NvmlInventory::new(config);
     let sweep = inventory.sweep().await;
     assert!(problem(&sweep).contains("does not answer"), "{sweep:?}");
@@ -556,4 +559,12 @@ async fn a_broken_library_is_a_problem_and_not_our_end() {
     std::fs::write(&library, "no library at all").unwrap();
     let sweep = NvmlInventory::new(config(&library)).sweep().await;
     assert!(problem(&sweep).contains("no NVIDIA driver is found"), "{sweep:?}");
+}
+
+#[tokio::test]
+async fn a_look_at_all_vendors_finds_nvidias() {
+    let bench = bench(Machine::with_gpus(&[24_576]));
+    let all = detect(&DetectConfig::default().nvml_library(bench.driver.library()));
+    let sweep = all.sweep().await;
+    assert!(sweep.devices.contains(&bench.device().await), "{sweep:?}");
 }

@@ -50,8 +50,11 @@ use self::worker::{Answer, Worker};
 pub struct NvmlConfig {
     /// The driver's library; by default `libnvidia-ml.so.1`, wherever the system finds it.
     pub library: Option<PathBuf>,
-    /// For how long a sweep waits for the driver; 3 s by default.
+    /// For how long a sweep waits for a driver that has answered before; 2 s by default.
     pub deadline: Duration,
+    /// For how long a sweep waits for one that has not; 6 s by default. To open a driver may take
+    /// seconds: unless it is told to persist, it wakes each GPU then.
+    pub opening: Duration,
     /// For how long a driver that could not be opened is left alone; 5 s by default.
     pub retry: Duration,
     /// XIDs that say nothing of the device, beside those that programs cause.
@@ -66,7 +69,8 @@ impl Default for NvmlConfig {
     fn default() -> Self {
         Self {
             library: None,
-            deadline: Duration::from_secs(3),
+            deadline: Duration::from_secs(2),
+            opening: Duration::from_secs(6),
             retry: Duration::from_secs(5),
             ignored_xids: Vec::new(),
             suspect_for: Duration::from_secs(10 * 60),
@@ -82,6 +86,7 @@ impl Default for NvmlConfig {
 #[derive(Debug)]
 pub struct NvmlInventory {
     deadline: Duration,
+    opening: Duration,
     /// How many sweeps were asked for so far.
     asked: Arc<AtomicU64>,
     /// Wakes the worker. One request is enough, however many sweeps wait.
@@ -93,7 +98,7 @@ impl NvmlInventory {
     /// Nothing is asked of the driver before the first sweep.
     #[must_use]
     pub fn new(config: NvmlConfig) -> Self {
-        let deadline = config.deadline;
+        let NvmlConfig { deadline, opening, .. } = config;
         let asked = Arc::new(AtomicU64::new(0));
         let (requests, inbox) = sync_channel(1);
         let (outbox, answers) = watch::channel(Answer::default());
@@ -102,7 +107,7 @@ impl NvmlInventory {
         if let Err(error) = thread.spawn(|| worker.run()) {
             tracing::error!(%error, "cannot start the thread that asks the NVIDIA driver");
         }
-        Self { deadline, asked, requests, answers }
+        Self { deadline, opening, asked, requests, answers }
     }
 
     /// What is said while the driver does not answer: what there was, and nothing measured.
@@ -125,7 +130,9 @@ impl GpuInventory for NvmlInventory {
         // If it is full, a request is waiting that will find our number.
         let _ = self.requests.try_send(());
         let mut answers = self.answers.clone();
-        let answer = timeout(self.deadline, answers.wait_for(|answer| answer.number >= number));
+        let is_open = answers.borrow().number > 0;
+        let patience = if is_open { self.deadline } else { self.opening };
+        let answer = timeout(patience, answers.wait_for(|answer| answer.number >= number));
         match answer.await {
             Ok(Ok(answer)) => answer.sweep.clone(),
             Ok(Err(_)) => self.in_doubt("there is no thread that asks the NVIDIA driver"),

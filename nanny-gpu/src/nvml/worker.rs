@@ -57,26 +57,25 @@ impl Worker {
     /// Works until nobody can ask any more.
     pub(super) fn run(mut self) {
         // What is wrong with the driver, and until when it is left alone.
-        let mut broken: Option<(String, Instant)> = None;
+        let mut broken: Option<(GpuProblem, Instant)> = None;
         while self.requests.recv().is_ok() {
             let mut number = self.asked.load(Ordering::SeqCst);
-            if let Some((reason, until)) = &broken
+            if let Some((problem, until)) = &broken
                 && Instant::now() < *until
             {
-                self.answer(number, self.without_driver(reason));
+                self.answer(number, self.without_driver(problem));
                 continue;
             }
-            if let Err(reason) = self.hold_open(&mut number) {
-                tracing::debug!(reason, "the NVIDIA driver cannot be used");
-                self.answer(number, self.without_driver(&reason));
-                broken = Some((reason, Instant::now() + self.config.retry));
+            if let Err(problem) = self.hold_open(&mut number) {
+                self.answer(number, self.without_driver(&problem));
+                broken = Some((problem, Instant::now() + self.config.retry));
             }
         }
     }
 
     /// Opens the driver, and answers with it while it works: first those who asked up to `number`,
-    /// which moves on. The error says, for a person, why the driver does not work.
-    fn hold_open(&mut self, number: &mut u64) -> Result<(), String> {
+    /// which moves on. The error says why the driver does not work.
+    fn hold_open(&mut self, number: &mut u64) -> Result<(), GpuProblem> {
         let nvml = contained(|| open(&self.config)).unwrap_or_else(|| Err(panicked()))?;
         let ended =
             contained(|| self.serve(&nvml, &mut *number)).unwrap_or_else(|| Err(panicked()));
@@ -84,7 +83,7 @@ impl Worker {
         ended.and(closed.ok_or_else(panicked))
     }
 
-    fn serve(&mut self, nvml: &Nvml, number: &mut u64) -> Result<(), String> {
+    fn serve(&mut self, nvml: &Nvml, number: &mut u64) -> Result<(), GpuProblem> {
         let mut session = Session::new(nvml);
         loop {
             let sweep = session.sweep(&mut self.memory, Instant::now());
@@ -102,17 +101,19 @@ impl Worker {
     }
 
     /// What there is to say without a driver: what it told while it worked, and why it does not.
-    fn without_driver(&self, reason: &str) -> Sweep {
+    fn without_driver(&self, problem: &GpuProblem) -> Sweep {
         let lost = |device: &GpuReading| {
             unmeasured(device.clone(), GpuHealth::Unusable("the driver is gone".to_owned()))
         };
         let mut devices: Vec<_> = self.memory.known.values().map(lost).collect();
         devices.sort_by_key(|device| device.index);
-        Sweep::new(devices, vec![GpuProblem::new(None, reason)])
+        let mut problem = problem.clone();
+        problem.is_absence &= devices.is_empty();
+        Sweep::new(devices, vec![problem])
     }
 }
 
-fn open(config: &NvmlConfig) -> Result<Nvml, String> {
+fn open(config: &NvmlConfig) -> Result<Nvml, GpuProblem> {
     let mut builder = Nvml::builder();
     if let Some(library) = &config.library {
         builder.lib_path(library.as_os_str());
@@ -121,33 +122,36 @@ fn open(config: &NvmlConfig) -> Result<Nvml, String> {
     if nvml.lib().nvmlShutdown.is_err() {
         // The client panics if it is to close such a library.
         std::mem::forget(nvml);
-        return Err("the NVIDIA driver's library is incomplete; install the driver anew".to_owned());
+        return Err(fault("the NVIDIA driver's library is incomplete; install the driver anew"));
     }
     Ok(nvml)
 }
 
 /// What is wrong with the driver as a whole, and what helps.
-fn complaint(error: &NvmlError) -> String {
+fn complaint(error: &NvmlError) -> GpuProblem {
     match error {
-        NvmlError::LibloadingError(error) => format!(
+        NvmlError::LibloadingError(error) => GpuProblem::absence(format!(
             "no NVIDIA driver is found; if there is an NVIDIA GPU, install its driver, and in a \
              container the NVIDIA Container Toolkit ({error})"
+        )),
+        NvmlError::DriverNotLoaded => fault(
+            "the NVIDIA driver is installed, but its kernel module is not loaded: run \
+             `modprobe nvidia`, or reboot",
         ),
-        NvmlError::DriverNotLoaded => {
-            "the NVIDIA driver is installed, but its kernel module is not \
-             loaded: run `modprobe nvidia`, or reboot"
-                .to_owned()
-        }
-        NvmlError::LibRmVersionMismatch => {
-            "the NVIDIA driver was upgraded, and the kernel still has \
-             the module of the old one: reboot"
-                .to_owned()
-        }
-        NvmlError::NoPermission => "the NVIDIA driver may not be used: its devices, /dev/nvidia*, \
-             must be readable and writable for this user"
-            .to_owned(),
-        error => format!("the NVIDIA driver does not work: {error}"),
+        NvmlError::LibRmVersionMismatch => fault(
+            "the NVIDIA driver was upgraded, and the kernel still has the module of the old one: \
+             reboot",
+        ),
+        NvmlError::NoPermission => fault(
+            "the NVIDIA driver may not be used: its devices, /dev/nvidia*, must be readable and \
+             writable for this user",
+        ),
+        error => fault(format!("the NVIDIA driver does not work: {error}")),
     }
+}
+
+fn fault(message: impl Into<String>) -> GpuProblem {
+    GpuProblem::new(None, message)
 }
 
 /// Runs what may panic within the client of the driver.
@@ -155,6 +159,6 @@ fn contained<T>(run: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(run)).ok()
 }
 
-fn panicked() -> String {
-    "asking the NVIDIA driver panicked; what it said is on standard error".to_owned()
+fn panicked() -> GpuProblem {
+    fault("asking the NVIDIA driver panicked; what it said is on standard error")
 }
