@@ -182,4 +182,12 @@ mod tests {
         assert_eq!(least(&candidates, |_| true), Some(vec![]));
         assert_eq!(least(&candidates, |_| false), None);
     }
+
+    #[test]
+    fn of_two_of_whom_one_is_enough_the_first_makes_way() {
+        let (first, second, third) = (service("f", 0, 9), service("s", 0, 8), service("t", 0, 7));
+        let candidates = [&first, &second, &third];
+        let has_room = |gone: &[&Holder]| gone.contains(&&third) && gone.len() >= 2;
+        assert_eq!(least(&candidates, has_room), Some(vec![&first, &third]));
+    }
 }

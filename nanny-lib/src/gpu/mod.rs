@@ -341,3 +341,6 @@ impl Placement {
         self.mib.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;
