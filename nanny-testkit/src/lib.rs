@@ -27,6 +27,7 @@ pub mod conformance;
 pub mod dockerd;
 pub mod faulty;
 pub mod gpus;
+pub mod placing;
 pub mod podman;
 mod private;
 mod process;

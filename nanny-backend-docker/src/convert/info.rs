@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nanny_lib::ContainerId;
 use nanny_lib::backend::{
     ContainerInfo, ContainerState, EngineHealth, Exit, Labels, RestartPolicy,
 };
+use nanny_lib::{ContainerId, GpuId};
 use serde::Deserialize;
 
 /// One entry of a list.
@@ -107,6 +107,15 @@ struct Restart {
 struct DeviceRequest {
     driver: Option<String>,
     capabilities: Option<Vec<Vec<String>>>,
+    #[serde(rename = "DeviceIDs")]
+    device_ids: Option<Vec<String>>,
+}
+
+impl DeviceRequest {
+    fn is_for_gpus(&self) -> bool {
+        matches!(self.driver.as_deref(), Some("nvidia" | "amd" | "cdi"))
+            || self.capabilities.iter().flatten().flatten().any(|what| what == "gpu")
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -134,6 +143,7 @@ impl Inspected {
         info.started_at = time(self.state.started_at.as_deref());
         info.restart = self.restart();
         info.uses_gpu = self.uses_gpu();
+        info.gpus = self.gpus();
         info.volumes = self.volumes();
         info
     }
@@ -230,23 +240,36 @@ impl Inspected {
         }
     }
 
+    /// Those that it was given one by one; of a qualified name, what comes after the kind.
+    fn gpus(&self) -> Vec<GpuId> {
+        let requests = self.host_config.device_requests.iter().flatten();
+        let names =
+            requests.filter(|it| it.is_for_gpus()).flat_map(|it| it.device_ids.iter().flatten());
+        let requested = names.filter_map(|name| match name.split_once('=') {
+            Some((kind, gpu)) => kind.ends_with("/gpu").then_some(gpu),
+            None => Some(name.as_str()),
+        });
+        let by_runtime = self.runtimes_gpus().unwrap_or_default().split(',');
+        let gpus = requested.chain(by_runtime).map(str::trim);
+        gpus.filter(|gpu| !matches!(*gpu, "" | "all")).map(GpuId::new).collect()
+    }
+
+    /// What the runtime `nvidia` is told to pass in.
+    fn runtimes_gpus(&self) -> Option<&str> {
+        let ids = self.variable("NVIDIA_VISIBLE_DEVICES")?;
+        let is_there = self.host_config.runtime.as_deref() == Some("nvidia");
+        Some(ids).filter(|ids| is_there && !matches!(*ids, "" | "void" | "none"))
+    }
+
     /// Plain `/dev/dri` does not count: video decoders use it.
     fn uses_gpu(&self) -> bool {
         let host = &self.host_config;
-        let requested = host.device_requests.iter().flatten().any(|request| {
-            let driver = request.driver.as_deref().unwrap_or_default();
-            matches!(driver, "nvidia" | "amd" | "cdi")
-                || request.capabilities.iter().flatten().flatten().any(|what| what == "gpu")
-        });
-        let by_runtime = host.runtime.as_deref() == Some("nvidia")
-            && self
-                .variable("NVIDIA_VISIBLE_DEVICES")
-                .is_some_and(|ids| !matches!(ids, "" | "void" | "none"));
+        let requested = host.device_requests.iter().flatten().any(DeviceRequest::is_for_gpus);
         let by_device = host.devices.iter().flatten().any(|device| {
             let path = device.path_on_host.as_str();
             path == "/dev/kfd" || path.starts_with("/dev/nvidia") || super::spec::is_cdi(path)
         });
-        requested || by_runtime || by_device
+        requested || by_device || self.runtimes_gpus().is_some()
     }
 
     fn variable(&self, name: &str) -> Option<&str> {

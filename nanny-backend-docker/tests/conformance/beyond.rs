@@ -6,12 +6,15 @@ use std::time::Duration;
 use bollard::Docker;
 use libtest_mimic::{Failed, Trial};
 use nanny_backend_docker::{DockerBackend, DockerConfig};
-use nanny_lib::ContainerId;
 use nanny_lib::backend::{
     ContainerBackend as _, ContainerSpec, ContainerState, DeviceMapping, ErrorKind, EventKind,
-    Healthcheck, HealthcheckTest, LogOptions, Mount, MountKind, PortMapping, Selector, Ulimit,
-    VolumeSpec,
+    GpuDevices, Healthcheck, HealthcheckTest, LogOptions, Mount, MountKind, PortMapping, Selector,
+    Ulimit, VolumeSpec,
 };
+use nanny_lib::gpu::GpuVendor;
+use nanny_lib::project::{PlacedGpu, labels};
+use nanny_lib::{ContainerId, GpuId};
+use nanny_testkit::placing::placed;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
@@ -29,13 +32,14 @@ struct Bench {
 const GRACE: Option<Duration> = Some(Duration::from_secs(1));
 
 pub(crate) fn trials(config: &DockerConfig, docker: &DockerBackend) -> Vec<Trial> {
-    let cases: [(&str, Run); 7] = [
+    let cases: [(&str, Run); 8] = [
         ("everything_in_a_spec_reaches_the_engine", |b| Box::pin(everything(b))),
         ("a_paused_container_can_be_stopped_killed_and_removed", |b| Box::pin(paused(b))),
         ("a_restarting_container_can_be_stopped_and_killed", |b| Box::pin(restarting(b))),
         ("health_and_pauses_are_told_as_changes", |b| Box::pin(changes(b))),
         ("b1_an_outage_is_survived_and_nothing_is_missed", |b| Box::pin(outage(b))),
         ("a_mount_whose_source_is_missing_is_refused", |b| Box::pin(missing_source(b))),
+        ("gpus_that_a_service_was_placed_on_reach_the_engine", |b| Box::pin(placed_gpus(b))),
         ("a_changed_restart_policy_is_seen_at_the_next_inspect", |b| Box::pin(updated(b))),
     ];
     let trial = |(name, run): (&'static str, Run)| {
@@ -346,5 +350,40 @@ async fn updated(bench: Bench) -> Outcome {
     bench.client.update_container(id.as_str(), update).await?;
     let restart = bench.docker.inspect(&id).await?.restart;
     assert_eq!(restart, nanny_lib::backend::RestartPolicy::UnlessStopped);
+    Ok(())
+}
+
+async fn placed_gpus(bench: Bench) -> Outcome {
+    let gpus = ["GPU-nanny-a", "GPU-nanny-b"]
+        .map(|id| PlacedGpu::new(GpuId::new(id), GpuVendor::Nvidia, 8192));
+    // As a file says it that knows nothing of placements.
+    let mut wanted = bench.spec("sleep 100");
+    wanted.gpus = vec![GpuDevices {
+        count: Some(-1),
+        capabilities: vec!["gpu".to_owned()],
+        ..GpuDevices::default()
+    }];
+    let id = bench.docker.create(&placed(wanted, &gpus)).await?;
+    let options = None::<bollard::query_parameters::InspectContainerOptions>;
+    let told = bench.client.inspect_container(id.as_str(), options).await?;
+    let requests = told.host_config.and_then(|host| host.device_requests).unwrap_or_default();
+    let [request] = &requests[..] else { return Err(format!("{requests:?}").into()) };
+    let ids = gpus.each_ref().map(|gpu| gpu.id.to_string());
+    assert_eq!(request.device_ids.as_deref(), Some(&ids[..]));
+    assert_eq!(request.count.unwrap_or_default(), 0);
+    assert_eq!(request.capabilities, Some(vec![vec!["gpu".to_owned()]]));
+    let info = bench.docker.inspect(&id).await?;
+    assert!(info.uses_gpu);
+    assert_eq!(info.gpus, gpus.each_ref().map(|gpu| gpu.id.clone()));
+    let placement = labels::placement_of(&info).ok_or("it says nothing of its placement")?;
+    assert!(placement.devices().eq(info.gpus.iter()));
+    // Nobody has a GPU of that name: it must not run without.
+    let error = bench.docker.start(&id).await.expect_err("there is no such GPU");
+    assert!(!bench.docker.inspect(&id).await?.state.holds());
+    // Most machines that run this have no driver at all.
+    if !std::path::Path::new("/proc/driver/nvidia").exists() {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.message().contains("could not select device driver"), "{error}");
+    }
     Ok(())
 }

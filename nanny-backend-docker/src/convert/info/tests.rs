@@ -114,6 +114,28 @@ fn c13_gpus_are_known_by_request_runtime_and_device() {
 }
 
 #[test]
+fn gpus_that_were_given_one_by_one_are_told() {
+    let told = |request: &str| {
+        let json = format!(r#"{{"HostConfig":{{"DeviceRequests":[{request}]}}}}"#);
+        let info = inspected(&json).to_info(false);
+        info.gpus.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let by_id = r#"{"Driver":"","DeviceIDs":["GPU-1","1"],"Capabilities":[["gpu"]]}"#;
+    assert_eq!(told(by_id), ["GPU-1", "1"]);
+    let names = r#"["nvidia.com/gpu=GPU-1","nvidia.com/gpu=all","vendor.example/nic=0"]"#;
+    assert_eq!(told(&format!(r#"{{"Driver":"cdi","DeviceIDs":{names}}}"#)), ["GPU-1"]);
+    let none = [""; 0];
+    assert_eq!(told(r#"{"Driver":"","Count":-1,"Capabilities":[["gpu"]]}"#), none);
+    assert_eq!(told(r#"{"Driver":"","DeviceIDs":["0"],"Capabilities":[["tpu"]]}"#), none);
+    let by_runtime = |ids: &str| {
+        let host = r#""HostConfig":{"Runtime":"nvidia"}"#;
+        let json = format!(r#"{{{host},"Config":{{"Env":["NVIDIA_VISIBLE_DEVICES={ids}"]}}}}"#);
+        inspected(&json).to_info(false).gpus.len()
+    };
+    assert_eq!(["GPU-1,GPU-2", "all", "void", ""].map(by_runtime), [2, 0, 0, 0]);
+}
+
+#[test]
 fn only_a_summary_without_seconds_tells_that_nothing_happened() {
     let summary = |state: &str, status: &str| Summary {
         state: Some(state.to_owned()),
