@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::PodmanConfig;
 use crate::connection::Connection;
-use crate::convert::{Inspected, Most, Readings, Surroundings, to_body, whole_seconds};
+use crate::convert::{Inspected, Most, Readings, Surroundings, cdi_names, to_body, whole_seconds};
 use crate::health::HealthChecks;
 use crate::images::{self, PodmanImages};
 use crate::listing::Listing;
@@ -26,7 +26,7 @@ use crate::networks::PodmanNetworks;
 use crate::starts::FailedStarts;
 use crate::stops::Stops;
 use crate::volumes::PodmanVolumes;
-use crate::{events, gateway, limits, logs};
+use crate::{cdi, events, gateway, limits, logs};
 
 /// Containers of a Podman.
 ///
@@ -192,6 +192,10 @@ impl ContainerBackend for PodmanBackend {
         let around = self.surroundings(spec).await?;
         let body = to_body(spec, &around)?;
         if self.connection.socket().is_some() {
+            let devices = cdi_names(spec)?;
+            if !devices.is_empty() {
+                cdi::check(&spec.name, devices).await?;
+            }
             make_sources(spec).await?;
         }
         let path = "/containers/create";

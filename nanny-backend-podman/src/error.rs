@@ -8,6 +8,7 @@ use nanny_lib::backend::{BackendError, ErrorKind};
 use podman_api::Error;
 use podman_api::conn::Error as Transport;
 
+use crate::cdi;
 use crate::wire::Fault;
 
 /// What `error` of the typed client means to a caller of `operation` on `subject`.
@@ -66,8 +67,13 @@ pub(crate) fn said(
     status: u16,
     message: &str,
 ) -> BackendError {
-    let message = once(&one_line(message)).to_owned();
-    BackendError::new(kind_of(status, &message), operation, message).on(subject)
+    let mut message = once(&one_line(message)).to_owned();
+    let kind = kind_of(status, &message);
+    if let Some((_, devices)) = message.split_once(UNKNOWN_DEVICES) {
+        let cure = cdi::cure(devices.split('=').next().unwrap_or_default().trim());
+        message = format!("{message}; {cure}");
+    }
+    BackendError::new(kind, operation, message).on(subject)
 }
 
 /// No answer within `limit`: what was asked for may still happen.
@@ -76,6 +82,7 @@ pub(crate) fn timed_out(operation: &'static str, subject: &str, limit: Duration)
     BackendError::new(ErrorKind::Timeout, operation, message).on(subject)
 }
 
+const UNKNOWN_DEVICES: &str = "unresolvable CDI devices";
 /// Words by which the engine says what its status code does not.
 const KNOWN: &[(&str, ErrorKind)] = &[
     ("no such container", ErrorKind::NotFound),
@@ -93,7 +100,7 @@ const KNOWN: &[(&str, ErrorKind)] = &[
     ("is being used", ErrorKind::Conflict),
     ("has associated containers", ErrorKind::Conflict),
     ("address already in use", ErrorKind::Conflict),
-    ("unresolvable CDI devices", ErrorKind::Unsupported),
+    (UNKNOWN_DEVICES, ErrorKind::Unsupported),
     ("not supported", ErrorKind::Unsupported),
     ("unsupported ", ErrorKind::Unsupported),
     ("invalid config provided", ErrorKind::Invalid),
@@ -173,6 +180,15 @@ mod tests {
         for (words, kind) in cases {
             assert_eq!(said("create", "x", 500, words).kind(), kind, "{words}");
         }
+    }
+
+    #[test]
+    fn what_to_do_about_an_unknown_device_is_said() {
+        let words = "setting up CDI devices: unresolvable CDI devices nvidia.com/gpu=1";
+        let error = said("start", "x", 500, words);
+        let cure =
+            "`nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` describes what there is";
+        assert_eq!(error.message(), format!("{words}; {cure}"));
     }
 
     #[test]

@@ -69,8 +69,9 @@
 //!   tasks that end with it: a check that has a result of somebody else's is left alone. Podman keeps
 //!   the count and the word (`starting`, `healthy`, `unhealthy`).
 //! - GPUs come by CDI alone: a request becomes `nvidia.com/gpu=<index or UUID>` or `=all` (`amd.com/gpu`
-//!   for the driver `amd`), a name that no file on the engine's host describes fails the start, and an
-//!   annotation says what was asked for, since inspect does not. An unknown `runtime` fails the create;
+//!   for the driver `amd`), and an annotation says what was asked for, since inspect does not. A name
+//!   that the files of its kind on this machine, `/etc/cdi` and `/var/run/cdi`, do not have fails the
+//!   create; where there are no such files, or the engine is elsewhere, the start. An unknown `runtime` fails the create;
 //!   Podman itself would use another one and say nothing.
 //! - Where Docker makes the missing source of a bind mount, so does this backend, on its own machine:
 //!   the socket's. An engine elsewhere fails the create instead.
@@ -96,6 +97,7 @@
 
 mod backend;
 mod build;
+mod cdi;
 mod config;
 mod connection;
 mod convert;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use nanny_lib::ContainerId;
 use nanny_lib::backend::{
     ContainerInfo, ContainerState, EngineHealth, Exit, ImageInfo, Labels, RestartPolicy,
 };
+use nanny_lib::{ContainerId, GpuId};
 use serde::Deserialize;
 
 use super::is_cdi;
@@ -180,6 +180,7 @@ impl Inspected {
         info.exit = self.exit(failed);
         info.restart = self.restart();
         info.uses_gpu = self.uses_gpu();
+        info.gpus = self.gpus();
         info.volumes = self.volumes();
         info
     }
@@ -335,12 +336,30 @@ impl Inspected {
         }
     }
 
+    /// Podman does not say which CDI devices a container has: ours are noted.
+    fn noted(&self) -> Option<&str> {
+        self.config.annotations.as_ref()?.get(DEVICES).map(String::as_str)
+    }
+
+    /// Those that it was given one by one.
+    fn gpus(&self) -> Vec<GpuId> {
+        let names = self.noted().unwrap_or_default().split(',');
+        let noted = names.filter_map(|name| Some(name.split_once("/gpu=")?.1));
+        let by_runtime = self.runtimes_gpus().unwrap_or_default().split(',');
+        let gpus = noted.chain(by_runtime).map(str::trim);
+        gpus.filter(|gpu| !matches!(*gpu, "" | "all")).map(GpuId::new).collect()
+    }
+
+    /// What the runtime `nvidia` is told to pass in.
+    fn runtimes_gpus(&self) -> Option<&str> {
+        let ids = self.variable("NVIDIA_VISIBLE_DEVICES")?;
+        Some(ids).filter(|ids| self.runtime == "nvidia" && !matches!(*ids, "" | "void" | "none"))
+    }
+
     /// Plain `/dev/dri` does not count: video decoders use it.
     fn uses_gpu(&self) -> bool {
-        // Podman does not say which CDI devices a container has: ours are noted, and its own command
-        // line notes how it was called.
-        let noted =
-            self.config.annotations.as_ref().is_some_and(|notes| notes.contains_key(DEVICES));
+        // Of others, Podman's own command line notes how it was called.
+        let noted = self.noted().is_some();
         let command = self.config.create_command.as_deref().unwrap_or_default();
         let by_command = command.iter().enumerate().any(|(at, word)| {
             let follows = at > 0 && matches!(command[at - 1].as_str(), "--device" | "--gpus");
@@ -349,15 +368,11 @@ impl Inspected {
                 || (follows && command[at - 1] == "--gpus")
                 || value.is_some_and(is_cdi)
         });
-        let by_runtime = self.runtime == "nvidia"
-            && self
-                .variable("NVIDIA_VISIBLE_DEVICES")
-                .is_some_and(|ids| !matches!(ids, "" | "void" | "none"));
         let by_device = self.host_config.devices.iter().flatten().any(|device| {
             let path = device.path_on_host.as_str();
             path == "/dev/kfd" || path.starts_with("/dev/nvidia") || is_cdi(path)
         });
-        noted || by_command || by_runtime || by_device
+        noted || by_command || by_device || self.runtimes_gpus().is_some()
     }
 
     fn variable(&self, name: &str) -> Option<&str> {

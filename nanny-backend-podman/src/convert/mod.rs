@@ -4,4 +4,4 @@ mod info;
 mod spec;
 
 pub(crate) use self::info::{ImageInspected, Inspected, Readings, Summary, is_within};
-pub(crate) use self::spec::{Most, Surroundings, is_cdi, to_body, whole_seconds};
+pub(crate) use self::spec::{Most, Surroundings, cdi_names, is_cdi, to_body, whole_seconds};

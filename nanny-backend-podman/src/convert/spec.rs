@@ -58,6 +58,13 @@ struct Convert<'a> {
     name: &'a str,
 }
 
+/// The CDI devices that `spec` asks for.
+pub(crate) fn cdi_names(spec: &ContainerSpec) -> Result<Vec<String>> {
+    let asked = gpus(&Convert { name: &spec.name }, &spec.gpus)?;
+    let as_paths = spec.devices.iter().map(|device| &device.host).filter(|host| is_cdi(host));
+    Ok(asked.into_iter().chain(as_paths.cloned()).collect())
+}
+
 /// The body of a create request for `spec`.
 pub(crate) fn to_body(spec: &ContainerSpec, around: &Surroundings) -> Result<Vec<u8>> {
     // Taken apart whole: what is new in a spec must not compile until something is made of it.

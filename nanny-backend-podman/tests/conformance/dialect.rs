@@ -8,12 +8,16 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use libtest_mimic::{Failed, Trial};
 use nanny_backend_podman::{PodmanBackend, PodmanConfig};
-use nanny_lib::ContainerId;
 use nanny_lib::backend::{
     BuildSpec, ContainerBackend as _, ContainerInfo, ContainerSpec, ContainerState, DeviceMapping,
     EngineHealth, ErrorKind, GpuDevices, Healthcheck, HealthcheckTest, LogOptions, Mount,
     MountKind, NetworkAttachment, NetworkSpec, PortMapping, Selector, Ulimit, VolumeSpec,
 };
+use nanny_lib::gpu::GpuVendor;
+use nanny_lib::project::{PlacedGpu, labels};
+use nanny_lib::{ContainerId, GpuId};
+use nanny_testkit::placing::placed;
+use serde_json::json;
 
 use super::cli;
 
@@ -45,6 +49,7 @@ pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial
         }),
         ("an_unknown_cdi_name_fails_the_start_and_is_kept", |b| Box::pin(unknown_cdi(b))),
         ("a_known_cdi_name_brings_its_devices", |b| Box::pin(known_cdi(b))),
+        ("a_service_gets_the_gpus_it_was_placed_on_and_no_others", |b| Box::pin(placed_gpus(b))),
         ("gpu_containers_of_other_hands_are_told", |b| Box::pin(other_hands(b))),
         ("images_have_the_names_that_podman_gives_them", |b| Box::pin(names(b))),
         ("a_line_in_pieces_is_one_line_in_any_tail", |b| Box::pin(pieces(b))),
@@ -380,11 +385,11 @@ async fn images_check(bench: Bench) -> Outcome {
     };
     let silent = told(&spec).await?;
     let second = 1_000_000_000_u64;
-    assert_eq!(silent["Test"], serde_json::json!(["CMD-SHELL", "false"]));
+    assert_eq!(silent["Test"], json!(["CMD-SHELL", "false"]));
     assert_eq!((&silent["Interval"], &silent["Retries"]), (&(3 * second).into(), &3.into()));
     spec.healthcheck = Some(Healthcheck::new(HealthcheckTest::Shell("true".to_owned())));
     let mixed = told(&spec).await?;
-    assert_eq!(mixed["Test"], serde_json::json!(["CMD-SHELL", "true"]));
+    assert_eq!(mixed["Test"], json!(["CMD-SHELL", "true"]));
     assert_eq!(
         (&mixed["Interval"], &mixed["Timeout"]),
         (&(3 * second).into(), &(30 * second).into())
@@ -423,14 +428,14 @@ impl CdiFile {
     fn new(vendor: &str) -> Outcome<Self> {
         let folder = Path::new("/var/run/cdi");
         std::fs::create_dir_all(folder)?;
-        let node = r#"{"path": "/dev/nanny-gpu", "hostPath": "/dev/null"}"#;
-        let edits = format!(r#"{{"deviceNodes": [{node}], "env": ["NANNY_GPU=yes"]}}"#);
-        let device = |name: &str| format!(r#"{{"name": "{name}", "containerEdits": {edits}}}"#);
-        let text = format!(
-            r#"{{"cdiVersion": "0.5.0", "kind": "{vendor}/gpu", "devices": [{}, {}]}}"#,
-            device("all"),
-            device("0")
-        );
+        let device = |name| {
+            let node = json!({"path": format!("/dev/nanny-gpu-{name}"), "hostPath": "/dev/null"});
+            let edits = json!({"deviceNodes": [node], "env": [format!("NANNY_GPU={name}")]});
+            json!({"name": name, "containerEdits": edits})
+        };
+        let devices = ["all", "GPU-one", "GPU-two", "GPU-three"].map(device);
+        let kind = format!("{vendor}/gpu");
+        let text = json!({"cdiVersion": "0.5.0", "kind": kind, "devices": devices}).to_string();
         let path = folder.join(format!("{vendor}.json"));
         std::fs::write(&path, text)?;
         Ok(Self(path))
@@ -447,20 +452,57 @@ async fn known_cdi(bench: Bench) -> Outcome {
     // A vendor of our own: a real one's may be there.
     let vendor = format!("nanny-{}.test", std::process::id());
     let _file = CdiFile::new(&vendor)?;
-    let mut spec = bench.spec("ls -l /dev/nanny-gpu; echo gpu=$NANNY_GPU; sleep 100");
+    let mut spec = bench.spec("ls -l /dev/nanny-gpu-*; echo gpu=$NANNY_GPU; sleep 100");
     spec.gpus = vec![gpus("cdi", &[&format!("{vendor}/gpu=all")])];
     let id = bench.start_spec(&spec).await?;
     let info = bench.podman.inspect(&id).await?;
     assert!(info.uses_gpu && info.state == ContainerState::Running, "{info:?}");
     let mut log = bench.podman.logs(&id, LogOptions::default().follow());
     let mut text = String::new();
-    while !text.contains("gpu=yes") {
+    while !text.contains("gpu=all") {
         let line = tokio::time::timeout(SOON, log.next()).await?.ok_or("it ends early")??;
         text.push_str(&String::from_utf8_lossy(&line.bytes));
     }
-    assert!(text.contains("/dev/nanny-gpu"), "{text}");
+    assert!(text.contains("/dev/nanny-gpu-all"), "{text}");
     let listed = bench.podman.list(&Selector::All).await?;
     assert!(listed.iter().any(|info| info.id == id && info.uses_gpu));
+    Ok(())
+}
+
+async fn placed_gpus(bench: Bench) -> Outcome {
+    let vendor = format!("nanny-{}-placed.test", std::process::id());
+    let _file = CdiFile::new(&vendor)?;
+    let on = |names: &[&str]| {
+        let gpu = |name: &&str| {
+            let mut gpu = PlacedGpu::new(GpuId::new(*name), GpuVendor::Nvidia, 8192);
+            gpu.cdi = Some(format!("{vendor}/gpu={name}"));
+            gpu
+        };
+        // As a file says it that knows nothing of placements.
+        let mut wanted = bench.spec("ls /dev/nanny-gpu-*; echo that is all; sleep 100");
+        wanted.gpus = vec![gpus("cdi", &[&format!("{vendor}/gpu=all")])];
+        placed(wanted, &names.iter().map(gpu).collect::<Vec<_>>())
+    };
+    let error = bench.podman.create(&on(&["GPU-four"])).await.expect_err("there is none");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    let known = format!("{vendor}/gpu=GPU-one, {vendor}/gpu=GPU-three");
+    assert!(error.message().contains(&known), "{error}");
+    let listed = bench.podman.list(&Selector::All).await?;
+    assert!(!listed.iter().any(|info| info.name == bench.name), "it was made all the same");
+
+    let id = bench.start_spec(&on(&["GPU-one", "GPU-three"])).await?;
+    let info = bench.podman.inspect(&id).await?;
+    assert!(info.uses_gpu && info.state == ContainerState::Running, "{info:?}");
+    assert_eq!(info.gpus, ["GPU-one", "GPU-three"].map(GpuId::new));
+    let placement = labels::placement_of(&info).ok_or("it says nothing of its placement")?;
+    assert!(placement.devices().eq(info.gpus.iter()));
+    let mut log = bench.podman.logs(&id, LogOptions::default().follow());
+    let mut seen = Vec::new();
+    while !seen.iter().any(|line| line == "that is all") {
+        let line = tokio::time::timeout(SOON, log.next()).await?.ok_or("it ends early")??;
+        seen.push(String::from_utf8_lossy(&line.bytes).trim().to_owned());
+    }
+    assert_eq!(seen, ["/dev/nanny-gpu-GPU-one", "/dev/nanny-gpu-GPU-three", "that is all"]);
     Ok(())
 }
 

@@ -181,6 +181,23 @@ fn who_has_a_gpu_is_told_by_whatever_says_so() {
 }
 
 #[test]
+fn gpus_that_were_given_one_by_one_are_told() {
+    let gpus = |change: &dyn Fn(&mut Value)| {
+        let info = told(|told| change(told)).to_info(None, false);
+        info.gpus.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let noted = |names: &str| gpus(&|told| told["Config"]["Annotations"] = json!({DEVICES: names}));
+    assert_eq!(noted("nvidia.com/gpu=GPU-1,vendor.example/nic=0,amd.com/gpu=1"), ["GPU-1", "1"]);
+    assert_eq!(noted("nvidia.com/gpu=all"), [""; 0]);
+    let by_runtime = gpus(&|told| {
+        told["OCIRuntime"] = json!("nvidia");
+        told["Config"]["Env"] = json!(["NVIDIA_VISIBLE_DEVICES=GPU-1, GPU-2"]);
+    });
+    assert_eq!(by_runtime, ["GPU-1", "GPU-2"]);
+    assert_eq!(gpus(&|_| {}), [""; 0]);
+}
+
+#[test]
 fn images_have_identifiers_that_say_how_they_were_made() {
     let image: ImageInspected = serde_json::from_value(json!({
         "Id": "f409", "Os": "linux", "Architecture": "amd64", "Variant": "",
