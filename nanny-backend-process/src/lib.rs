@@ -47,8 +47,9 @@
 //!   service, and what its spec says. `NANNY_PROCESS_ID` tells its processes from all others.
 //! - Its working directory, or `/`; standard input is `/dev/null`; no other descriptor.
 //! - A session and a group of its own. The user is the nanny's.
-//! - Those GPUs that were asked for, by `CUDA_VISIBLE_DEVICES`. It can look past that: nothing but its
-//!   good will keeps it from the others. Where there is no NVIDIA driver it is not started.
+//! - Those GPUs that were asked for, by `CUDA_VISIBLE_DEVICES`, or `ROCR_VISIBLE_DEVICES` if it was
+//!   placed on AMD's. It can look past that: nothing but its good will keeps it from the others. If its
+//!   manifest alone names them, it is not started where there is no NVIDIA driver.
 //! - Limits on memory, processors and processes where control groups can be made, which takes root; where
 //!   they cannot, a spec that asks for one is refused. Ulimits, and `oom_score_adj`.
 //! - A log of 20 MiB, of which the older half is thrown away whenever it is full. On a full disk, lines are
@@ -74,8 +75,9 @@
 //! - It needs `/proc`, pidfds and named pipes in its directory: Linux, and a file system of its own kind.
 //! - On a file system that copies what is written over (btrfs, ZFS), a record needs room of its own: a full
 //!   disk refuses starts there, and an end is written down only once there is room.
-//! - A service that is a command, with `gpu_required` and without `gpus.devices`, names no GPU: it sees
-//!   every GPU there is or, where there is no driver, is started all the same and runs on the processor.
+//! - A service that is a command, with `gpu_required` and without `gpus.devices`, names no GPU. Unless
+//!   the policy places it, it sees every GPU there is or, where there is no driver, is started all the
+//!   same and runs on the processor.
 //! - Nobody is told how a process ended whose shim was killed: its exit has no code.
 
 mod backend;

@@ -264,6 +264,10 @@ impl Check<'_> {
                 _ => return Err(self.unsupported("GPUs by number; name them, or ask for all")),
             }
         }
+        if chosen.iter().any(|id| id.contains(':')) {
+            // What is no name to CUDA hides all of them.
+            return Err(self.unsupported("GPUs by PCI address; name an index or a UUID"));
+        }
         if chosen.iter().any(|id| id.is_empty() || id.contains([',', '\0'])) {
             return Err(self.invalid(format!("{:?} are no names of GPUs", first.device_ids)));
         }

@@ -94,6 +94,13 @@ fn gpus_by_number_are_counted_as_everybody_counts_them() {
 }
 
 #[test]
+fn a_gpu_by_address_is_refused_for_it_would_hide_all() {
+    let (kind, message) = refused(|spec| spec.gpus = gpus(&["GPU-1", "0000:01:00.0"]));
+    assert_eq!(kind, ErrorKind::Unsupported);
+    assert!(message.contains("name an index or a UUID"), "{message}");
+}
+
+#[test]
 fn a_choice_of_gpus_is_never_overridden_in_silence() {
     for name in CHOICES {
         let (kind, message) = refused(|spec| {

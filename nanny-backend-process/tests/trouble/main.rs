@@ -6,6 +6,7 @@
 
 mod disk;
 mod forged;
+mod gpus;
 mod house;
 mod killed;
 mod limits;
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
             after_a_reboot_everything_has_ended,
             a13_a_damaged_record_loses_no_process,
             a13_a_damaged_spec_breaks_no_list;
+        gpus: a_program_is_told_the_gpus_it_was_placed_on,
+            every_process_of_a_run_descends_from_those_that_are_told;
         disk: h11_a_full_disk_stops_no_process_and_the_log_says_what_it_lacks;
         limits: too_much_memory_ends_it_and_that_is_told,
             other_limits_are_kept,
