@@ -144,30 +144,60 @@ fn fill_ours(manifest: &mut Manifest, fields: &mut Fields<'_>, report: &mut Repo
         manifest.gpu_required = true;
     }
     manifest.command = fields.read("command", report, scalar::command);
-    manifest.gpus = gpus(fields, manifest.command.is_some(), report);
+    manifest.gpus = gpus(fields, report);
     manifest.health = health(fields, report);
     set(&mut manifest.on_exit, fields.read("restart", report, on_exit));
     set(&mut manifest.env, fields.read("env", report, scalar::environment));
 }
 
-fn gpus(fields: &mut Fields<'_>, is_command: bool, report: &mut Report<'_>) -> GpuDemand {
+fn gpus(fields: &mut Fields<'_>, report: &mut Report<'_>) -> GpuDemand {
     let mut fields = fields.nested("gpus", "gpus.", report);
-    for key in ["count", "devices"] {
-        if key == "devices" && is_command {
-            continue;
-        }
-        if let Some(entry) = fields.entry(key) {
-            let at = (entry.key.line, entry.key.column);
-            report.hint(at, format!("'gpus.{key}' is read and does not act yet"));
-        }
-    }
     let demand = GpuDemand {
-        count: fields.read("count", report, |node| scalar::whole(node, 0, 1024)),
+        count: fields.read("count", report, |node| scalar::whole(node, 1, 1024)),
         vram_gb: fields.read("vram_gb", report, scalar::gigabytes),
-        devices: fields.read("devices", report, scalar::texts).unwrap_or_default(),
+        devices: fields.read("devices", report, gpu_names).unwrap_or_default(),
     };
+    let named = demand.devices.len();
+    if let (Some(count), Some(entry), 1..) = (demand.count, fields.entry("count"), named)
+        && usize::try_from(count).is_ok_and(|count| count > named)
+    {
+        let message = format!(
+            "'gpus.count' is {count}, and 'gpus.devices' names {named}; lower it, or name more"
+        );
+        report.error(place(&entry.value), message);
+    }
     fields.hint_at_unknown(report);
     demand
+}
+
+/// What people call GPUs. Which ones those are is known only where there are any.
+fn gpu_names(node: &Node) -> Result<Vec<String>, Fault> {
+    let names = scalar::texts(node)?;
+    let fault = |number: usize, message: String| {
+        let item = match &node.value {
+            Value::Sequence(items) => items.get(number).unwrap_or(node),
+            _ => node,
+        };
+        Err(Fault { at: place(item), message })
+    };
+    for (number, name) in names.iter().enumerate() {
+        if name == "all" {
+            let message =
+                "names no GPU with 'all'; leave it out, and say with 'gpus.count' how many";
+            return fault(number, message.to_owned());
+        }
+        if name.is_empty() || name.contains([',', '\0']) || name.contains(char::is_whitespace) {
+            let message = format!(
+                "names no GPU with '{}'; write an index as in 0, a UUID or a PCI address",
+                name.escape_debug()
+            );
+            return fault(number, message);
+        }
+        if names[..number].contains(name) {
+            return fault(number, format!("names '{name}' twice; name each GPU once"));
+        }
+    }
+    Ok(names)
 }
 
 fn health(fields: &mut Fields<'_>, report: &mut Report<'_>) -> HealthSettings {

@@ -130,15 +130,16 @@ impl Manifest {
     }
 }
 
-/// What a manifest says about GPUs beyond that it needs one. Acted upon by policies that measure.
+/// What a manifest says about GPUs beyond that it needs one. Acted upon by policies that place.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct GpuDemand {
-    /// How many.
+    /// How many, if it says so: at least 1, and no more than it names.
     pub count: Option<u32>,
     /// Video memory on each, in GB.
     pub vram_gb: Option<serde_json::Number>,
-    /// Only on these, by index or UUID. Acts on a service that is a command.
+    /// Only on these, by index, UUID or PCI address, each named once; on any, if there are none. A
+    /// service that is a command is told to use them whatever the policy.
     pub devices: Vec<String>,
 }
 

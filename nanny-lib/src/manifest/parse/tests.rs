@@ -215,8 +215,39 @@ fn a_near_miss_of_an_absent_field_is_hinted_at() {
 }
 
 #[test]
+fn as_many_gpus_are_needed_as_are_named_unless_it_says_how_many() {
+    for (text, count) in [
+        ("name: chat", 1),
+        ("gpus: {}", 1),
+        ("gpus: {count: 3}", 3),
+        ("gpus: {devices: [0, GPU-a]}", 2),
+        ("gpus: {devices: [0, GPU-a], count: 1}", 1),
+        ("gpus: {devices: 0}", 1),
+    ] {
+        assert_eq!(manifest(text).gpus.count(), count, "{text}");
+        assert_eq!(messages(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
 fn faults_name_line_column_field_and_cure() {
     for (text, expected) in [
+        ("gpus: {count: 0}", "1:15: 'gpus.count' must be from 1 to 1024"),
+        (
+            "gpus:\n  count: 3\n  devices: [0, GPU-a]",
+            "2:10: 'gpus.count' is 3, and 'gpus.devices' names 2; lower it, or name more",
+        ),
+        (
+            "gpus:\n  devices:\n    - 0\n    - a,b",
+            "4:7: 'gpus.devices' names no GPU with 'a,b'; \
+             write an index as in 0, a UUID or a PCI address",
+        ),
+        (
+            "gpus: {devices: all}",
+            "1:17: 'gpus.devices' names no GPU with 'all'; \
+             leave it out, and say with 'gpus.count' how many",
+        ),
+        ("gpus: {devices: [0, 1, 0]}", "1:24: 'gpus.devices' names '0' twice; name each GPU once"),
         (
             "",
             "1:1: the file is empty; write fields such as 'name: my-service' on lines of their own",
