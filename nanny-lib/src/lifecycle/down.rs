@@ -170,6 +170,7 @@ impl World {
                 self.release_claim(name, now, out);
                 up.after.clear();
             }
+            self.expect_own_release(name, now, out);
             self.set_work(name, Work::Up(up));
             self.advance(name, now, out);
             self.wake_those_after(name, now, out);

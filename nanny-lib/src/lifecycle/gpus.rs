@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::engines::Engine;
 use super::service::Work;
 use super::world::{Out, Timer, World};
 use super::{Effect, Now};
@@ -69,6 +70,13 @@ impl Device {
             foreign_mib: 0,
             held: None,
         }
+    }
+
+    /// Nobody says any more what is in use.
+    fn forget_use(&mut self) {
+        self.reading.used_mib = None;
+        self.reading.processes = None;
+        self.users.clear();
     }
 
     fn processes(&self) -> &[GpuProcess] {
@@ -165,10 +173,16 @@ impl World {
 
     pub(super) fn on_swept(&mut self, seen: Result<Sweep, String>, now: Now, out: &mut Out) {
         let issued = self.gpus.sweeping.take().unwrap_or(0);
-        self.gpus.were_seen = true;
+        // Whose the processes are is known once all containers are.
+        let all_heard = self.discovery.done && self.engines.iter().all(Engine::was_heard);
+        self.gpus.were_seen |= all_heard;
         match seen {
             Ok(sweep) => self.take_in(sweep),
-            Err(reason) => self.gpus.problems = vec![reason],
+            Err(reason) => {
+                // Nothing is measured any more, and the GPUs are still there.
+                self.gpus.problems = vec![reason];
+                self.gpus.devices.iter_mut().for_each(Device::forget_use);
+            }
         }
         self.settle_foreign(issued, now, out);
         self.note_use();
@@ -177,11 +191,8 @@ impl World {
             self.place(&name);
         }
         let waiting: Vec<_> = self.those_at_the_gate();
-        let pause = if waiting.is_empty() && self.gpus.releases.is_empty() {
-            self.settings.gpu.sweep
-        } else {
-            self.settings.gpu.sweep_waiting
-        };
+        let quiet = waiting.is_empty() && self.gpus.releases.is_empty() && all_heard;
+        let pause = if quiet { self.settings.gpu.sweep } else { self.settings.gpu.sweep_waiting };
         self.gpus.next = now.mono + pause;
         self.schedule(self.gpus.next, Timer::Gpus);
         for name in waiting {
@@ -213,9 +224,7 @@ impl World {
         }
         // One that was there and is not any more is lost, and not forgotten.
         for mut device in known {
-            device.reading.used_mib = None;
-            device.reading.processes = None;
-            device.users.clear();
+            device.forget_use();
             device.reading.health = GpuHealth::Unusable("it is gone".to_owned());
             devices.push(device);
         }
@@ -317,7 +326,22 @@ impl World {
             service.placed = None;
             service.gpu_since = None;
         }
-        if claim.phase == ClaimPhase::Reserved || !self.gpus.are_measured {
+        if claim.phase != ClaimPhase::Reserved {
+            self.expect_release(name, &claim, now, out);
+        }
+    }
+
+    /// A service that keeps its claim is down: what it had on GPUs is free once it is seen to be.
+    pub(super) fn expect_own_release(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
+        if let Some(claim) = self.ledger.get(name).cloned()
+            && !self.holds(name)
+        {
+            self.expect_release(name, &claim, now, out);
+        }
+    }
+
+    fn expect_release(&mut self, name: &ServiceName, claim: &Claim, now: Now, out: &mut Out) {
+        if !self.gpus.are_measured {
             return;
         }
         let (from, until) = (self.next_sequence(), now.mono + self.settings.gpu.release_limit);
@@ -341,7 +365,7 @@ impl World {
             return false;
         };
         let Some(claim) = self.ledger.get(name).filter(|_| !up.has_gpu) else { return true };
-        if let Some(lack) = self.lack(claim) {
+        if let Some(lack) = self.lack(name, claim) {
             let deadline = up.memory_by.unwrap_or(now.mono + self.settings.gpu.release_limit);
             if deadline <= now.mono {
                 self.fail_up_for_memory(name, &lack, now, out);
@@ -367,14 +391,19 @@ impl World {
     }
 
     /// What is missing on the GPUs of a claim, if anything is.
-    fn lack(&self, claim: &Claim) -> Option<Lack> {
+    fn lack(&self, name: &ServiceName, claim: &Claim) -> Option<Lack> {
+        let service = self.services.get(name)?;
+        let declared_mib = service.wanted.manifest.vram_mib().max(service.most_used_mib);
         let promised = self.policy.measures();
         let its = self.gpus.devices.iter().filter(|d| claim.may_be_on(&d.reading.id));
         its.filter_map(|device| {
             let id = &device.reading.id;
             let free_mib = device.free_mib()?;
-            let need_mib = claim.placement.mib.get(id).copied().unwrap_or(0);
+            // Who does not say what it needs is charged for all there is, and makes do with less.
+            let charge_mib = claim.placement.mib.get(id).copied().unwrap_or(0);
+            let need_mib = declared_mib.min(charge_mib);
             let needed = need_mib.saturating_add(self.settings.gpu.headroom_mib);
+            let needed = needed.saturating_sub(NOISE_MIB);
             let comes_back = self.gpus.releases.iter().any(|release| release.gpu == *id);
             let fits = need_mib > 0 && free_mib >= needed;
             let lacks = if comes_back { !fits } else { promised && !fits && need_mib > 0 };

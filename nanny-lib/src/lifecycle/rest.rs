@@ -170,6 +170,7 @@ impl World {
             return;
         }
         let reason = exit_reason(container);
+        self.expect_own_release(name, now, out);
         out.push(Effect::Announce(Change::Exited {
             service: name.clone(),
             reason: reason.clone(),

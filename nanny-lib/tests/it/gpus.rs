@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nanny_lib::backend::MemoryBackend;
+use nanny_lib::backend::{MemoryBackend, RestartPolicy};
 use nanny_lib::gpu::{
     Exclusive, Fit, GpuHealth, GpuInventory, GpuPolicy, GpuProblem, GpuProcess, GpuReading,
     GpuVendor, Sweep,
@@ -39,12 +39,16 @@ struct State {
     /// When containers were last seen running.
     seen: BTreeMap<String, Instant>,
     hides_processes: bool,
+    is_stuck: bool,
     problem: Option<String>,
 }
 
 #[async_trait]
 impl GpuInventory for Machine {
     async fn sweep(&self) -> Sweep {
+        if self.state.lock().expect("nobody panics").is_stuck {
+            std::future::pending::<()>().await;
+        }
         let running = self.engine.running();
         let mut state = self.state.lock().expect("nobody panics");
         let now = Instant::now();
@@ -258,6 +262,34 @@ async fn a_start_in_the_queue_waits_for_strangers_to_go() {
     lab.house.until("a", Status::Queued).await;
     lab.set(|state| state.strangers.clear());
     waits.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_crashes_is_restarted_on_its_own_memory_once_that_is_free() {
+    let mut crashing = service("a", 16);
+    let project = Arc::make_mut(&mut crashing.project);
+    project.parts.get_mut("main").unwrap().restart = RestartPolicy::Always;
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], vec![crashing]).await;
+    lab.set(|state| state.late = secs(6));
+    lab.start("a").await;
+    let began = Instant::now();
+    lab.house.engine.exit("a-main-1", 1);
+    lab.house.until("a", Status::Starting).await;
+    lab.house.until("a", Status::Running).await;
+    assert!(began.elapsed() >= secs(4), "{:?}", began.elapsed());
+    assert_eq!(lab.house.engine.runs("a-main-1"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_stops_answering_holds_nobody_up() {
+    let services = vec![service("a", 16), service("b", 16)];
+    let lab = Lab::new(Exclusive, vec![card("GPU-0", 24)], services).await;
+    lab.start("a").await;
+    lab.set(|state| state.is_stuck = true);
+    lab.house.nanny.start("b", StartOptions::forced()).await.unwrap();
+    let seen = lab.house.nanny.snapshot();
+    assert_eq!(seen.gpus[0].used_mib, None);
+    assert!(seen.gpu_problems[0].contains("not answered"), "{:?}", seen.gpu_problems);
 }
 
 #[tokio::test(start_paused = true)]
