@@ -34,6 +34,10 @@
 //! ends `a` gets its own back and the work `Up`: no third service can slip in between. The
 //! caller is answered when `a` runs again.
 //!
+//! Where GPUs are measured, `b` waits not only for `a`'s claim to end but until the memory that it is to
+//! have is seen to be free. A start that finds no room and may wait is the work `Up` without a claim, in
+//! the queue of `queue.rs`, until the policy lets it in.
+//!
 //! What runs and exits later is restarted by the engine if the service needs no GPU, and by us, in
 //! `restart.rs`, if it does. An engine that is out of reach changes nothing: work waits, claims
 //! stay.
