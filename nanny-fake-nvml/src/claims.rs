@@ -23,22 +23,37 @@ pub(crate) fn read(folder: &Path, release_delay: Duration) -> Vec<Claim> {
 
 struct ClaimFile {
     path: PathBuf,
-    /// The process that it is named after, if there is one.
-    pid: Option<u32>,
+    name: Name,
     text: String,
     written: SystemTime,
 }
 
+/// Whose a claim is, by the name of its file.
+#[derive(Debug, PartialEq, Eq)]
+enum Name {
+    Pid(u32),
+    InContainer(u32, String),
+}
+
+impl Name {
+    fn parse(name: &str) -> Option<Self> {
+        match name.split_once('@') {
+            None => Some(Self::Pid(name.parse().ok()?)),
+            Some((pid, container)) => {
+                let is_id =
+                    container.len() >= 12 && container.chars().all(|c| c.is_ascii_hexdigit());
+                is_id.then_some(Self::InContainer(pid.parse().ok()?, container.to_owned()))
+            }
+        }
+    }
+}
+
 impl ClaimFile {
     fn at(path: PathBuf) -> Option<Self> {
-        let name = path.file_name()?.to_str()?;
-        let pid = match name.split_once('@') {
-            None => Some(name.parse().ok()?),
-            Some((pid, container)) => in_container(pid.parse().ok()?, container),
-        };
+        let name = Name::parse(path.file_name()?.to_str()?)?;
         let text = fs::read_to_string(&path).ok()?;
         let written = fs::metadata(&path).ok()?.modified().ok()?;
-        Some(Self { path, pid, text, written })
+        Some(Self { path, name, text, written })
     }
 
     fn claims(&self, release_delay: Duration) -> Vec<Claim> {
@@ -56,21 +71,29 @@ impl ClaimFile {
 
     /// The process that made the claim, while it lives.
     fn living(&self) -> Option<u32> {
-        let gone = self.note("gone");
-        if gone.is_some() {
+        if self.note("gone").is_some() {
             return None;
         }
-        let started = self.pid.and_then(start_time)?;
-        let wanted = self.text.split_whitespace().nth(2).map(str::to_owned);
-        let wanted = wanted.or_else(|| self.note("start").map(|(text, _)| text));
-        match wanted {
-            Some(wanted) if wanted != started => None,
-            Some(_) => self.pid,
-            None => {
-                self.write_note("start", &started);
-                self.pid
-            }
+        let (pid, started) = self.process()?;
+        (start_time(pid)? == started).then_some(pid)
+    }
+
+    /// The process that made the claim, and when it was started: as it was found to be at first.
+    fn process(&self) -> Option<(u32, String)> {
+        if let Some((note, _)) = self.note("process") {
+            let (pid, started) = note.split_once(' ')?;
+            return Some((pid.parse().ok()?, started.to_owned()));
         }
+        let pid = match &self.name {
+            Name::Pid(pid) => *pid,
+            Name::InContainer(inner, container) => {
+                in_container(Path::new("/proc"), *inner, container)?
+            }
+        };
+        let said = self.text.split_whitespace().nth(2).map(str::to_owned);
+        let started = said.or_else(|| start_time(pid))?;
+        self.write_note("process", &format!("{pid} {started}"));
+        Some((pid, started))
     }
 
     /// For how long its process is gone: since it was first looked for in vain.
@@ -117,21 +140,53 @@ pub(crate) fn start_time(pid: u32) -> Option<String> {
 }
 
 /// The number on the host of the process that has `inner` in a container.
-fn in_container(inner: u32, container: &str) -> Option<u32> {
-    if container.len() < 12 {
-        return None;
-    }
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+fn in_container(proc: &Path, inner: u32, container: &str) -> Option<u32> {
+    let processes = fs::read_dir(proc).into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_it = |pid: &u32| {
-        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        groups.contains(container) && inner_number(*pid) == Some(inner)
+        let read = |file| fs::read_to_string(proc.join(pid.to_string()).join(file)).ok();
+        let status = read("status").unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let innermost = numbers.and_then(|numbers| numbers.split_whitespace().last());
+        innermost == Some(inner.to_string().as_str())
+            && read("cgroup").is_some_and(|groups| groups.contains(container))
     };
     pids.into_iter().find(is_it)
 }
 
-fn inner_number(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    line.split_whitespace().last()?.parse().ok()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_named_after_its_process_and_nothing_else_is_one() {
+        let id = "0123456789abcdef";
+        let in_container = Name::InContainer(7, id.to_owned());
+        assert_eq!(Name::parse("4711"), Some(Name::Pid(4711)));
+        assert_eq!(Name::parse(&format!("7@{id}")), Some(in_container));
+        for name in ["", "4711.gone", "4711.new", "x", "7@", "7@0123456789a", "7@not-an-identifier"]
+        {
+            assert_eq!(Name::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_process_in_a_container_is_found_by_its_control_group_and_its_number_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = "0123456789abcdef".repeat(4);
+        for (pid, inner, group) in [
+            (100, "100", "/init.scope".to_owned()),
+            (101, "101\t1", format!("/docker/{}", "f".repeat(64))),
+            (102, "102\t1", format!("/system.slice/docker-{id}.scope")),
+            (103, "103\t7", format!("/system.slice/docker-{id}.scope")),
+        ] {
+            let home = folder.path().join(format!("{pid}"));
+            fs::create_dir(&home).unwrap();
+            fs::write(home.join("status"), format!("Name:\tx\nNSpid:\t{inner}\n")).unwrap();
+            fs::write(home.join("cgroup"), format!("0::{group}\n")).unwrap();
+        }
+        assert_eq!(in_container(folder.path(), 1, &id[..12]), Some(102));
+        assert_eq!(in_container(folder.path(), 7, &id), Some(103));
+        assert_eq!(in_container(folder.path(), 2, &id), None);
+    }
 }
