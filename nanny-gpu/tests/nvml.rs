@@ -15,7 +15,7 @@ struct Bench {
     driver: Driver,
     machine: Machine,
     inventory: Arc<NvmlInventory>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 fn bench(machine: Machine) -> Bench {
@@ -27,7 +27,7 @@ fn bench_without(symbols: &[&str], machine: Machine) -> Bench {
     let driver = Driver::install_without(symbols, folder.path(), &machine)
         .expect("Cargo has built the library");
     let inventory = Arc::new(NvmlInventory::new(config(&driver.library())));
-    Bench { driver, machine, inventory, _folder: folder }
+    Bench { driver, machine, inventory, folder }
 }
 
 /// A driver that failed is tried again at once.
@@ -197,10 +197,14 @@ async fn devices_of_a_driver_that_goes_are_unusable_and_come_back_with_it() {
         assert_eq!(sweep.devices[0].health, GpuHealth::Unusable("the driver is gone".to_owned()));
         assert_eq!((sweep.devices[0].used_mib, &sweep.devices[0].processes), (None, &None));
     }
-    bench.change(|machine| {
-        machine.init = code::SUCCESS;
-        machine.errors.clear();
-    });
+    // With its files, too: of a machine that had a GPU one cannot say that it has no driver.
+    std::fs::remove_file(bench.driver.library()).unwrap();
+    let sweep = bench.sweep().await;
+    assert!(problem(&sweep).starts_with("no NVIDIA driver is found"), "{sweep:?}");
+    assert!(!sweep.problems[0].is_absence);
+
+    bench.machine = Machine::with_gpus(&[24_576]);
+    Driver::install(bench.folder.path(), &bench.machine).unwrap();
     assert_eq!(bench.device().await, before);
 }
 
@@ -224,6 +228,40 @@ async fn while_the_driver_hangs_its_devices_are_in_doubt() {
 
     bench.change(|machine| machine.hangs.clear());
     assert_eq!(until_it_answers(&inventory).await, before);
+}
+
+#[tokio::test]
+async fn a_device_that_was_lost_before_the_driver_hung_stays_unusable() {
+    let mut bench = bench(Machine::with_gpus(&[24_576]));
+    let mut config = config(&bench.driver.library());
+    config.deadline = Duration::from_millis(100);
+    let inventory = NvmlInventory::new(config);
+    until_it_answers(&inventory).await;
+    bench.change(|machine| machine.gpus[0].lost = true);
+    let mut health = GpuHealth::Ok;
+    for _ in 0..600 {
+        health = inventory.sweep().await.devices.remove(0).health;
+        if matches!(health, GpuHealth::Unusable(_)) {
+            break;
+        }
+    }
+    bench.change(|machine| machine.hangs.push("nvmlDeviceGetCount_v2".to_owned()));
+    let sweep = inventory.sweep().await;
+    assert!(problem(&sweep).contains("does not answer"), "{sweep:?}");
+    assert_eq!(sweep.devices[0].health, health);
+    bench.change(|machine| machine.hangs.clear());
+}
+
+#[tokio::test]
+async fn a_driver_may_take_longer_to_open_than_to_answer() {
+    let mut bench = bench(Machine::with_gpus(&[24_576]));
+    let mut config = config(&bench.driver.library());
+    config.deadline = Duration::ZERO;
+    let inventory = NvmlInventory::new(config);
+    assert_eq!(inventory.sweep().await.devices.len(), 1);
+    bench.change(|machine| machine.hangs.push("nvmlDeviceGetCount_v2".to_owned()));
+    assert!(problem(&inventory.sweep().await).contains("does not answer"));
+    bench.change(|machine| machine.hangs.clear());
 }
 
 /// The device, once a sweep has been quick enough.
@@ -353,6 +391,11 @@ async fn whatever_call_fails_for_one_device_the_sweep_has_all() {
             let ids: Vec<_> = sweep.devices.iter().map(|device| &device.id).collect();
             assert_eq!(ids, [&before.devices[0].id, &before.devices[1].id], "{call} {code}");
             assert_eq!(sweep.devices[1], before.devices[1], "{call} {code}");
+            // Whichever call finds that out; those for events are not made again.
+            if code == code::GPU_IS_LOST && !call.contains("Event") {
+                let health = &sweep.devices[0].health;
+                assert!(matches!(health, GpuHealth::Unusable(_)), "{call}: {health:?}");
+            }
         }
     }
     bench.change(|machine| machine.gpus[0].errors.clear());
@@ -550,9 +593,14 @@ async fn a_broken_library_is_a_problem_and_not_our_end() {
     let sweep = bench.sweep().await;
     assert!(problem(&sweep).contains("does not work"), "{sweep:?}");
 
-    // Without events, errors go unheard; the rest works.
-    let bench = bench_without(&["nvmlEventSetFree"], machine);
+    // Without events, errors go unheard; the rest works, to the end.
+    let mut bench = bench_without(&["nvmlEventSetFree"], machine);
     assert_eq!(bench.device().await.health, GpuHealth::Ok);
+    bench.change(|machine| {
+        machine.errors.insert("nvmlDeviceGetCount_v2".to_owned(), code::UNKNOWN);
+    });
+    let sweep = bench.sweep().await;
+    assert!(problem(&sweep).contains("does not work"), "{sweep:?}");
 
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("libnvidia-ml.so.1");
