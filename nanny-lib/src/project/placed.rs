@@ -71,11 +71,6 @@ impl PlacedGpu {
         if id.starts_with("GPU-") || id.starts_with("MIG-") {
             return Some(id.to_owned());
         }
-        // As AMD's driver gives it, without what the runtime puts before it.
-        let is_bare = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if self.vendor == GpuVendor::Amd && is_bare {
-            return Some(format!("GPU-{id}"));
-        }
         self.index.map(|index| index.to_string())
     }
 

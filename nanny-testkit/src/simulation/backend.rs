@@ -123,7 +123,7 @@ impl ContainerBackend for SimBackend {
 
     async fn inspect(&self, id: &ContainerId) -> Result<ContainerInfo> {
         match self.call(Op::Inspect(id.clone())).await? {
-            Reply::Container(info) => Ok(info),
+            Reply::Container(info) => Ok(*info),
             other => Err(unlike(&other)),
         }
     }

@@ -158,7 +158,7 @@ impl Play {
             Op::Ping => (Reply::Done, 0),
             Op::List => (Reply::Containers(at.list()), 0),
             Op::Inspect(id) => match at.containers.get(id) {
-                Some(held) => (Reply::Container(held.info.clone()), 0),
+                Some(held) => (Reply::Container(Box::new(held.info.clone())), 0),
                 None => return Err(error(ErrorKind::NotFound)),
             },
             Op::Image(reference) => (Reply::Image(at.images.contains(reference)), 0),

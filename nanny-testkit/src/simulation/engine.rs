@@ -264,7 +264,7 @@ impl Op {
 pub(super) enum Reply {
     Done,
     Made(ContainerId),
-    Container(ContainerInfo),
+    Container(Box<ContainerInfo>),
     Containers(Vec<ContainerInfo>),
     Networks(Vec<NetworkInfo>),
     Volume(bool),

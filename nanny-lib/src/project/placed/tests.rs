@@ -12,7 +12,7 @@ fn nvidia() -> Vec<PlacedGpu> {
 }
 
 fn amd() -> Vec<PlacedGpu> {
-    vec![gpu("00c0ffee00c0ffee", GpuVendor::Amd, 1)]
+    vec![gpu("GPU-00c0ffee00c0ffee", GpuVendor::Amd, 1)]
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -223,9 +223,13 @@ fn what_cannot_be_passed_on_is_told_and_left() {
     let runtime = container(|spec| spec.runtime = Some("nvidia".to_owned()));
     let node = container(|spec| spec.devices = vec![DeviceMapping::new("/dev/nvidia0")]);
     says(kfd(), &nvidia(), "by /dev/kfd, which cannot give it GPU-a");
-    says(driver("nvidia"), &amd(), "by the driver 'nvidia', which cannot give it 00c0ffee00c0ffee");
+    says(
+        driver("nvidia"),
+        &amd(),
+        "by the driver 'nvidia', which cannot give it GPU-00c0ffee00c0ffee",
+    );
     says(driver("amd"), &nvidia(), "by the driver 'amd', which cannot give it GPU-a");
-    says(runtime, &amd(), "by NVIDIA_VISIBLE_DEVICES, which cannot give it 00c0ffee00c0ffee");
+    says(runtime, &amd(), "by NVIDIA_VISIBLE_DEVICES, which cannot give it GPU-00c0ffee00c0ffee");
     says(node, &nvidia(), "among its 'devices'");
     let nameless = [PlacedGpu::new(GpuId::new("somewhere"), GpuVendor::Declared, 1)];
     says(driver(""), &nameless, "somewhere has neither a UUID nor a number");
