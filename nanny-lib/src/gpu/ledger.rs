@@ -96,11 +96,19 @@ impl Ledger {
     }
 
     /// Gives `service` a claim, or keeps the one it has; a placement that is
-    /// known never changes.
+    /// known changes only while nothing runs there.
     pub(crate) fn grant(&mut self, service: &ServiceName, placement: Placement, sequence: u64) {
         let phase = ClaimPhase::Reserved;
         let claim = Claim { phase, placement, measured_mib: BTreeMap::new(), sequence };
         self.claims.entry(service.clone()).or_insert(claim);
+    }
+
+    /// Moves the claim of a service of which nothing runs.
+    pub(crate) fn relocate(&mut self, service: &ServiceName, placement: Placement) {
+        if let Some(claim) = self.claims.get_mut(service) {
+            claim.measured_mib.retain(|gpu, _| placement.mib.contains_key(gpu));
+            claim.placement = placement;
+        }
     }
 
     /// Notes where a claim is of which nobody knew; whether that was news.

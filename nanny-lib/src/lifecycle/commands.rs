@@ -414,6 +414,9 @@ impl World {
 
     pub(super) fn claim(&mut self, name: &ServiceName, placement: Placement) {
         let sequence = self.next_sequence();
+        if !placement.is_anywhere() && !self.holds(name) {
+            self.ledger.relocate(name, placement.clone());
+        }
         self.ledger.grant(name, placement, sequence);
         self.ledger.advance(name, ClaimPhase::Reserved);
         self.place(name);

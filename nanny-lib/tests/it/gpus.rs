@@ -328,6 +328,25 @@ async fn a_gpu_that_is_lost_is_told_and_the_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_whose_gpu_is_lost_is_restarted_on_another() {
+    let mut crashing = service("a", 16);
+    let project = Arc::make_mut(&mut crashing.project);
+    project.parts.get_mut("main").unwrap().restart = RestartPolicy::Always;
+    let gpus = vec![card("GPU-0", 24), card("GPU-1", 24)];
+    let lab = Lab::new(Fit::new(), gpus, vec![crashing]).await;
+    lab.start("a").await;
+    let placed = || lab.house.nanny.snapshot().services["a"].gpus.clone();
+    assert_eq!(placed(), [GpuId::new("GPU-0")]);
+    lab.set(|state| {
+        state.gpus.remove(0);
+    });
+    lab.house.engine.exit("a-main-1", 1);
+    lab.house.until("a", Status::Starting).await;
+    lab.house.until("a", Status::Running).await;
+    assert_eq!(placed(), [GpuId::new("GPU-1")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn starts_on_one_gpu_come_one_after_another() {
     let engine = MemoryBackend::new().with_start_time(secs(5));
     let services = vec![service("a", 8), service("b", 8)];
