@@ -116,9 +116,7 @@ impl Device {
         } else {
             format!("on the GPU are {}", users.join(", "))
         };
-        let reason = format!(
-            "{left_mib} MiB that '{service}' had are not free again although it is down; {users}"
-        );
+        let reason = format!("{left_mib} MiB that '{service}' had are not free again; {users}");
         self.held = Some(reason.clone());
         reason
     }
@@ -177,7 +175,7 @@ impl World {
         let all_heard = self.discovery.done && self.engines.iter().all(Engine::was_heard);
         self.gpus.were_seen |= all_heard;
         match seen {
-            Ok(sweep) => self.take_in(sweep),
+            Ok(sweep) => self.take_in(sweep, now),
             Err(reason) => {
                 // Nothing is measured any more, and the GPUs are still there.
                 self.gpus.problems = vec![reason];
@@ -201,7 +199,8 @@ impl World {
         self.take_up_journal(now, out);
     }
 
-    fn take_in(&mut self, sweep: Sweep) {
+    fn take_in(&mut self, sweep: Sweep, now: Now) {
+        let until = now.mono + self.settings.gpu.release_limit;
         let Sweep { devices: readings, problems } = sweep;
         let mut known = std::mem::take(&mut self.gpus.devices);
         let mut devices = Vec::new();
@@ -215,10 +214,18 @@ impl World {
                 }
                 None => Device::new(reading),
             };
+            let before = std::mem::take(&mut device.users);
             if device.reading.processes.is_some() {
                 device.attribute(|process| self.owner_of(process));
-            } else {
-                device.users.clear();
+            }
+            // A process ends before its memory is free, and before its container is seen to end.
+            let less = |(name, mib): &(&ServiceName, &u64)| {
+                let now = device.users.get(*name).copied().unwrap_or(0);
+                **mib > now.saturating_add(NOISE_MIB)
+            };
+            for (service, _) in before.iter().filter(less) {
+                let (service, gpu) = (service.clone(), device.reading.id.clone());
+                self.gpus.releases.push(Release { service, gpu, from: 0, until });
             }
             devices.push(device);
         }

@@ -38,6 +38,8 @@ struct State {
     late: Duration,
     /// When containers were last seen running.
     seen: BTreeMap<String, Instant>,
+    /// Memory in use that no process is seen to have.
+    remains: Option<(GpuId, u64)>,
     hides_processes: bool,
     is_stuck: bool,
     problem: Option<String>,
@@ -84,6 +86,12 @@ impl GpuInventory for Machine {
                     processes.push(process.clone());
                 }
             }
+            used += state
+                .remains
+                .iter()
+                .filter(|(on, _)| *on == gpu.id)
+                .map(|(_, mib)| mib)
+                .sum::<u64>();
             gpu.used_mib = Some(used);
             gpu.processes = Some(processes).filter(|_| !state.hides_processes);
             gpu
@@ -201,6 +209,25 @@ async fn a_newcomer_waits_until_the_memory_is_really_free() {
         assert!(began.elapsed() >= secs(2), "{:?}", began.elapsed());
         assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_of_a_process_that_ends_before_its_container_is_no_strangers() {
+    let engine = MemoryBackend::new().with_stop_time(secs(5));
+    let services = vec![service("a", 16), service("b", 16)];
+    let lab = Lab::on(engine, Exclusive, vec![card("GPU-0", 24)], services).await;
+    lab.start("a").await;
+    let nanny = lab.house.nanny.clone();
+    let forced = tokio::spawn(async move { nanny.start("b", StartOptions::forced()).await });
+    // From now on its process is gone, its container is not, and its memory is not free.
+    lab.set(|state| {
+        let (gpu, mib) = state.uses.remove("a-main-1").unwrap();
+        state.remains = Some((gpu, mib));
+    });
+    tokio::time::sleep(secs(12)).await;
+    assert!(lab.house.engine.running().is_empty(), "it is down, and its memory is not free");
+    lab.set(|state| state.remains = None);
+    forced.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
