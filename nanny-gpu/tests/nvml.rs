@@ -438,7 +438,7 @@ async fn who_uses_a_device_is_left_open_where_it_is_not_told() {
 }
 
 #[tokio::test]
-async fn a_device_that_does_not_draw_tells_who_computes() {
+async fn who_computes_is_told_even_if_who_draws_is_not() {
     let mut bench = bench(Machine::with_gpus(&[24_576]));
     bench.change(|machine| {
         machine.gpus[0].processes.push(Process::new(4_000_001, 500));
@@ -447,7 +447,16 @@ async fn a_device_that_does_not_draw_tells_who_computes() {
             machine.errors.insert(symbol, code::NOT_SUPPORTED);
         }
     });
-    assert_eq!(pids(&bench.device().await), Some(vec![(4_000_001, Some(500))]));
+    let computing = Some(vec![(4_000_001, Some(500))]);
+    assert_eq!(pids(&bench.device().await), computing);
+
+    let graphics = "nvmlDeviceGetGraphicsRunningProcesses_v3".to_owned();
+    bench.change(|machine| {
+        machine.errors.insert(graphics, code::NO_PERMISSION);
+    });
+    let sweep = bench.sweep().await;
+    assert_eq!(pids(&sweep.devices[0]), computing);
+    assert!(problem(&sweep).contains("does not tell all that use it"), "{sweep:?}");
 }
 
 #[tokio::test]

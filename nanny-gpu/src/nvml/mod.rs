@@ -150,3 +150,25 @@ fn unmeasured(mut device: GpuReading, health: GpuHealth) -> GpuReading {
     device.temperature_celsius = None;
     device
 }
+
+#[cfg(test)]
+mod tests {
+    use nanny_fake_nvml::{Driver, Machine};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_thread_ends_with_its_inventory() {
+        let folder = tempfile::tempdir().unwrap();
+        let driver = Driver::install(folder.path(), &Machine::with_gpus(&[1_000])).unwrap();
+        for library in [driver.library(), folder.path().join("absent")] {
+            let config = NvmlConfig { library: Some(library), ..NvmlConfig::default() };
+            let inventory = NvmlInventory::new(config);
+            inventory.sweep().await;
+            let mut answers = inventory.answers.clone();
+            drop(inventory);
+            let closed = answers.wait_for(|_| false);
+            assert!(timeout(Duration::from_secs(60), closed).await.unwrap().is_err());
+        }
+    }
+}

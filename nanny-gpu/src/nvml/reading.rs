@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use nanny_lib::GpuId;
-use nanny_lib::gpu::{GpuHealth, GpuReading, GpuVendor, MemoryKind};
+use nanny_lib::gpu::{GpuHealth, GpuProcess, GpuReading, GpuVendor, MemoryKind};
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
 use nvml_wrapper::error::NvmlError;
@@ -38,12 +38,7 @@ pub(super) fn read(index: u32, device: &Device<'_>) -> Result<Reading, NvmlError
             problems.push(reason);
         }
     }
-    match known(processes(device))? {
-        Ok(found) => {
-            reading.processes = found.map(|found| found.into_iter().map(described).collect());
-        }
-        Err(error) => problems.push(format!("it does not tell who uses it: {error}")),
-    }
+    reading.processes = processes(device, &mut problems)?;
     reading.utilization_percent = known(device.utilization_rates())?.ok().map(|rates| rates.gpu);
     reading.temperature_celsius = known(device.temperature(TemperatureSensor::Gpu))?.ok();
     if known(device.mig_mode())?.is_ok_and(|mode| mode.current == 1) {
@@ -121,31 +116,38 @@ fn machine_memory(meminfo: &str) -> Option<Memory> {
     Some(Memory { total: field("MemTotal:")?, free: field("MemAvailable:")? })
 }
 
-/// All processes, each once; `None` if this device cannot tell.
-fn processes(device: &Device<'_>) -> Result<Option<Vec<Process>>, NvmlError> {
-    let lists = [raw::compute(device), raw::graphics(device), raw::shared(device)];
-    let mut told = false;
-    let mut found: BTreeMap<u32, Option<u64>> = BTreeMap::new();
-    for list in lists {
-        match list {
-            Ok(list) => {
-                told = true;
-                for (pid, used) in list {
-                    // One that computes and draws is in two lists, with all its memory in both.
-                    let most = found.entry(pid).or_default();
-                    *most = (*most).max(used);
-                }
-            }
-            Err(NvmlError::NotSupported) => {}
-            Err(error) if raw::is_missing(&error) => {}
-            Err(error) => return Err(error),
+/// All processes, each once; `None` if it cannot be told which compute.
+fn processes(
+    device: &Device<'_>,
+    problems: &mut Vec<String>,
+) -> Result<Option<Vec<GpuProcess>>, NvmlError> {
+    let is_unable =
+        |error: &NvmlError| matches!(error, NvmlError::NotSupported) || raw::is_missing(error);
+    let computing = match known(raw::compute(device))? {
+        Err(error) if !is_unable(&error) => {
+            problems.push(format!("it does not tell who uses it: {error}"));
+            return Ok(None);
+        }
+        told => told.ok(),
+    };
+    let mut lists: Vec<Vec<Process>> = computing.into_iter().collect();
+    // Few who are of interest are in these alone.
+    for list in [raw::graphics(device), raw::shared(device)] {
+        match known(list)? {
+            Ok(list) => lists.push(list),
+            Err(error) if is_unable(&error) => {}
+            Err(error) => problems.push(format!("it does not tell all that use it: {error}")),
         }
     }
-    Ok(told.then(|| found.into_iter().collect()))
-}
-
-fn described((pid, used): Process) -> nanny_lib::gpu::GpuProcess {
-    describe(pid, used.map(|bytes| bytes.div_ceil(MIB)))
+    let told = !lists.is_empty();
+    let mut found: BTreeMap<u32, Option<u64>> = BTreeMap::new();
+    for (pid, used) in lists.into_iter().flatten() {
+        // One that computes and draws is in two lists, with all its memory in both.
+        let most = found.entry(pid).or_default();
+        *most = (*most).max(used);
+    }
+    let mib = |used: Option<u64>| used.map(|bytes| bytes.div_ceil(MIB));
+    Ok(told.then(|| found.into_iter().map(|(pid, used)| describe(pid, mib(used))).collect()))
 }
 
 /// From NVML's form of an address, `00000000:01:00.0`, to the kernel's.
