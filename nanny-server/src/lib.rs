@@ -14,6 +14,8 @@ pub mod check;
 pub mod compose;
 pub mod config;
 pub mod engine;
+#[cfg(feature = "rest")]
+pub mod gpu;
 pub mod telemetry;
 
 #[cfg(feature = "rest")]

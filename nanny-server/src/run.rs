@@ -14,6 +14,7 @@ use nanny_lib::manifest::DirectorySource;
 use crate::config::Places;
 use crate::edge::{AllowedHost, AllowedOrigin, EdgeConfig};
 use crate::engine::{EngineArgs, backends};
+use crate::gpu::{GpuArgs, Useless};
 use crate::inherited::Inherited;
 use crate::listen::Listener;
 use crate::notify::Notifier;
@@ -63,6 +64,9 @@ pub struct ServeArgs {
     /// The engines.
     #[command(flatten)]
     pub engines: EngineArgs,
+    /// The GPUs.
+    #[command(flatten)]
+    pub gpus: GpuArgs,
 }
 
 const AFTER_HELP: &str = "\
@@ -120,6 +124,9 @@ pub enum ServeError {
     /// An engine's configuration is no good.
     #[error("cannot set an engine up")]
     Engine(#[source] BackendError),
+    /// A flag about GPUs would do nothing.
+    #[error(transparent)]
+    Gpus(#[from] Useless),
     /// There is nothing to look after.
     #[error(
         "cannot read the services directory {}: {error}; create it, or name another with --services",
@@ -234,6 +241,7 @@ pub(crate) async fn start(args: &ServeArgs) -> Result<Nanny, ServeError> {
     for backend in backends {
         builder = builder.backend(backend);
     }
+    let builder = args.gpus.set_up(builder).await?;
     builder.start().await.map_err(|error| match error {
         nanny_lib::Error::StateDir { .. } => ServeError::State(Box::new(error)),
         _ => ServeError::Nanny(Box::new(error)),

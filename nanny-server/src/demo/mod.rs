@@ -25,6 +25,7 @@ pub use self::trade::Trade;
 pub use self::workload::{DemoServiceArgs, DemoServiceError, play};
 use crate::config::Places;
 use crate::engine::EngineArgs;
+use crate::gpu::GpuArgs;
 use crate::inherited::Inherited;
 use crate::notify::Notifier;
 use crate::run::{self, ServeArgs, ServeError, listen_address};
@@ -109,6 +110,7 @@ fn server(args: &DemoArgs, place: &Path, services: &Path) -> ServeArgs {
         allowed_host: Vec::new(),
         allowed_origin: Vec::new(),
         engines: EngineArgs { backends: vec!["process".to_owned()], ..EngineArgs::default() },
+        gpus: GpuArgs::asking_nobody(),
     }
 }
 
