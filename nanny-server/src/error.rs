@@ -169,7 +169,14 @@ impl ApiError {
                         .with("hint", hint)
                 }
                 Error::GpuRefused { account, .. } => {
-                    Problem::new(S::CONFLICT, "gpu_refused", said(error)).with_sum(&[], account)
+                    let refused = Problem::new(S::CONFLICT, "gpu_refused", said(error));
+                    let refused = refused.with_sum(&[], account);
+                    let has_others = account.devices.iter().any(|gpu| !gpu.others.is_empty());
+                    if account.by_memory && has_others {
+                        refused.with("hint", "What uses the GPU is no service: end it yourself")
+                    } else {
+                        refused
+                    }
                 }
                 Error::GpuMemoryHeld { restored, .. } => {
                     Problem::new(S::SERVICE_UNAVAILABLE, "gpu_memory_held", said(error))

@@ -7,10 +7,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use nanny_lib::backend::{ContainerSpec, MemoryBackend};
+use nanny_lib::gpu::GpuPolicy;
 use nanny_lib::manifest::{FixedSource, Manifest, Service};
 use nanny_lib::project::Project;
-use nanny_lib::{Nanny, ServiceName};
+use nanny_lib::{Builder, Nanny, ServiceName};
 use nanny_server::{EdgeConfig, app};
+use nanny_testkit::gpus::ScriptedInventory;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -27,13 +29,21 @@ impl Api {
     }
 
     pub(crate) async fn with_edge(edge: EdgeConfig) -> Self {
+        Self::built(edge, |builder| builder).await
+    }
+
+    /// The same with these GPUs, and with who decides about them.
+    pub(crate) async fn with_gpus(gpus: &ScriptedInventory, policy: impl GpuPolicy) -> Self {
+        Self::built(edge(), |builder| builder.gpus(Arc::new(gpus.clone())).policy(policy)).await
+    }
+
+    async fn built(edge: EdgeConfig, further: impl FnOnce(Builder) -> Builder) -> Self {
         let engine = MemoryBackend::new();
-        let nanny = Nanny::builder()
+        let builder = Nanny::builder()
             .backend(Arc::new(engine.clone()))
-            .source(FixedSource::new([web(), gpu("llm", 8), gpu("sd", 12)]))
-            .start()
-            .await
-            .expect("a nanny without a state directory starts");
+            .source(FixedSource::new([web(), gpu("llm", 8), gpu("sd", 12)]));
+        let nanny = further(builder).start().await;
+        let nanny = nanny.expect("a nanny without a state directory starts");
         Self { engine, app: app(nanny.clone(), edge), nanny }
     }
 

@@ -150,7 +150,7 @@ async fn a_body_that_is_wrong_changes_nothing() {
     for (target, body, loc) in [
         ("start", r#"{"force": "yes"}"#, json!(["body", "force"])),
         ("start", r#"{"forced": true}"#, json!(["body", "forced"])),
-        ("start", r#"{"queue": true}"#, json!(["body", "queue"])),
+        ("start", r#"{"queue": "true"}"#, json!(["body", "queue"])),
         ("start", "force=true", json!(["body"])),
         ("start", "[]", json!(["body"])),
         ("stop", r#"{"force": true}"#, json!(["body", "force"])),

@@ -11,8 +11,9 @@ use tower::ServiceExt as _;
 use crate::api::{Api, request};
 
 /// Every route, with `{name}` where a service's goes.
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 12] = [
     "/",
+    "/gpus",
     "/health",
     "/services",
     "/services/{name}",

@@ -11,6 +11,7 @@ mod control;
 mod demo;
 mod edge;
 mod fuzzed;
+mod gpus;
 mod logs;
 mod services;
 mod socket;
