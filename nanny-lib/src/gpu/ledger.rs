@@ -142,3 +142,32 @@ impl Ledger {
         self.claims.remove(service)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(mib: &[u64]) -> Claim {
+        let (service, gpu) = (ServiceName::new("a").unwrap(), GpuId::new("0"));
+        let mut ledger = Ledger::default();
+        ledger.grant(&service, Placement::on([gpu.clone()], 8), 1);
+        for &mib in mib {
+            ledger.measure(&service, &gpu, mib);
+        }
+        ledger.release(&service).unwrap()
+    }
+
+    #[test]
+    fn a_charge_is_what_was_declared_or_measured_whichever_is_more() {
+        for (seen, charge) in [(&[][..], 8), (&[5], 8), (&[10], 10)] {
+            let claim = measured(seen);
+            assert_eq!(claim.charges(), Placement::on([GpuId::new("0")], charge), "{seen:?}");
+            assert_eq!(claim.charge_mib(&GpuId::new("0")), charge, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_charge_never_falls_while_the_claim_lasts() {
+        assert_eq!(measured(&[12, 3]).charges(), Placement::on([GpuId::new("0")], 12));
+    }
+}
