@@ -100,11 +100,11 @@ impl Device {
     }
 
     /// What services use, in MiB; where that cannot be told, what they are charged.
-    fn used_by_services(&self, live: &[&Claim]) -> u64 {
+    fn used_by_services(&self, live: &[(&ServiceName, &Claim)]) -> u64 {
         if self.tells_users() {
             return self.users.values().fold(0, |sum, mib| sum.saturating_add(*mib));
         }
-        let charges = live.iter().map(|claim| claim.charge_mib(&self.reading.id));
+        let charges = live.iter().map(|(_, claim)| claim.charge_mib(&self.reading.id));
         charges.fold(0, u64::saturating_add)
     }
 
@@ -268,11 +268,10 @@ impl World {
                 releases.retain(|release| release.gpu != id);
                 continue;
             };
-            let live: Vec<&Claim> = self
+            let live: Vec<(&ServiceName, &Claim)> = self
                 .ledger
                 .iter()
-                .map(|(_, claim)| claim)
-                .filter(|claim| claim.phase != ClaimPhase::Reserved && claim.may_be_on(&id))
+                .filter(|(_, claim)| claim.phase != ClaimPhase::Reserved && claim.may_be_on(&id))
                 .collect();
             let unknown = used.saturating_sub(device.used_by_services(&live));
             let listed = device.others().filter_map(|process| process.used_mib);
@@ -280,6 +279,15 @@ impl World {
             let (mine, others): (Vec<_>, Vec<_>) =
                 std::mem::take(releases).into_iter().partition(|release| release.gpu == id);
             *releases = others;
+            // One that comes, goes, or was not seen to use anything may yet turn out to have used it.
+            let settled = |(name, claim): &(&ServiceName, &Claim)| {
+                claim.phase == ClaimPhase::Running && device.users.contains_key(*name)
+            };
+            let settles = device.tells_users() && !live.iter().all(settled);
+            if mine.is_empty() && settles {
+                device.foreign_mib = device.foreign_mib.min(unknown).max(listed);
+                continue;
+            }
             if mine.is_empty() {
                 // What cannot be told apart was foreign when nobody else was there.
                 let guessed = !device.tells_users() && !live.is_empty();
