@@ -570,6 +570,12 @@ async fn errors_that_programs_cause_leave_a_device_in_order_and_others_do_not() 
     let health = hears(&mut bench, &[79, 62]).await;
     assert!(matches!(&health, GpuHealth::Unusable(why) if why.contains("XID 79")), "{health:?}");
 
+    // One call that fails is no proof that it was away; that it was lost is.
+    let uuid = "nvmlDeviceGetUUID".to_owned();
+    bench.change(|machine| machine.gpus[0].errors = [(uuid, code::UNKNOWN)].into());
+    bench.sweep().await;
+    bench.change(|machine| machine.gpus[0].errors.clear());
+    assert_eq!(bench.sweep().await.devices[0].health, health);
     bench.change(|machine| machine.gpus[0].lost = true);
     bench.sweep().await;
     bench.change(|machine| machine.gpus[0].lost = false);

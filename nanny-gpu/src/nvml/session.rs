@@ -108,6 +108,12 @@ impl<'nvml> Session<'nvml> {
         let mut lost = Vec::new();
         for device in missing {
             let error = device.index.and_then(|index| silent.remove(&index));
+            if matches!(error, None | Some(NvmlError::GpuLost)) {
+                // If it comes back, whatever ailed it is over; and a set from before may never hear
+                // of anything again.
+                memory.ailments.forget(&device.id);
+                self.listeners.remove(&device.id);
+            }
             let reason = match error {
                 Some(NvmlError::GpuLost) => {
                     "the GPU is lost: it fell off the bus; reboot, and look at its power and its \
@@ -117,10 +123,6 @@ impl<'nvml> Session<'nvml> {
                 Some(error) => format!("the GPU does not answer: {error}"),
                 None => "the GPU is gone: the driver does not list it any more".to_owned(),
             };
-            // A set of a device that was lost may never hear of anything again.
-            self.listeners.remove(&device.id);
-            // Whatever ailed it will be over if it comes back.
-            memory.ailments.forget(&device.id);
             lost.push((device.clone(), reason));
         }
         lost
