@@ -66,9 +66,22 @@ impl Worker {
                 self.answer(number, self.without_driver(problem));
                 continue;
             }
-            if let Err(problem) = self.hold_open(&mut number) {
+            if let Err(problem) = self.hold_open_anew(&mut number) {
                 self.answer(number, self.without_driver(&problem));
                 broken = Some((problem, Instant::now() + self.config.retry));
+            }
+        }
+    }
+
+    /// The same again if a driver stops working that has answered: it may have been replaced, and if
+    /// not, what is wrong is told when it is opened.
+    fn hold_open_anew(&mut self, number: &mut u64) -> Result<(), GpuProblem> {
+        loop {
+            let opened_for = *number;
+            let ended = self.hold_open(number);
+            let has_answered = *number > opened_for;
+            if ended.is_ok() || !has_answered {
+                return ended;
             }
         }
     }
