@@ -148,9 +148,12 @@ impl Kind for Containers {
 
 /// The Compose file of a project whose one part, `web`, runs `program`.
 pub(crate) fn compose(project: &str, program: &Program) -> String {
-    let Program { command, restart, grace, port, mount, is_in_the_open } = program;
+    let Program { command, restart, grace, port, mount, is_in_the_open, wants_gpus } = program;
     let command = json!(command).to_string().replace('$', "$$");
-    let environment = variables(project, "0.0.0.0");
+    let mut environment = variables(project, "0.0.0.0");
+    if *wants_gpus {
+        environment = environment.replacen('{', "{NVIDIA_VISIBLE_DEVICES: all, ", 1);
+    }
     // An init would run, and only then find out that there is nothing for it to start.
     let init = *program != Program::missing();
     let mut file = format!(

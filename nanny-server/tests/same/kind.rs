@@ -55,6 +55,8 @@ pub(crate) struct Program {
     pub(crate) mount: Option<PathBuf>,
     /// It has the network of the machine.
     pub(crate) is_in_the_open: bool,
+    /// It says itself that it wants GPUs, as is enough for an engine whose usual runtime is NVIDIA's.
+    pub(crate) wants_gpus: bool,
 }
 
 impl Program {

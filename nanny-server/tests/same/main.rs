@@ -20,6 +20,7 @@ mod adoption;
 mod alike;
 mod control;
 mod failures;
+mod gpus;
 mod health;
 mod killed;
 mod logs;
@@ -90,6 +91,8 @@ const OF_ALL: &[Scenario<OnAny>] = scenarios![
     failures::b18_a_program_that_is_missing_is_named_and_frees_the_gpu,
     failures::what_crashes_is_restarted_as_it_asks_and_keeps_the_gpu,
     failures::d10_what_is_not_to_be_restarted_fails_and_frees_the_gpu,
+    gpus::a_service_runs_on_the_gpu_it_was_given_and_stays_there,
+    gpus::what_moves_to_another_gpu_is_made_anew_there,
     health::d1_what_gets_healthy_late_is_unhealthy_until_then,
     health::who_waits_for_health_is_answered_when_it_is_there,
     logs::a_log_has_both_streams_and_a_tail_and_outlives_its_process,
