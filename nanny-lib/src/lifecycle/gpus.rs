@@ -43,11 +43,18 @@ struct Device {
     /// What services use of it, in MiB.
     users: BTreeMap<ServiceName, u64>,
     /// Whose its processes are, by their numbers, as far as they are, or were, a service's.
-    owners: BTreeMap<u32, ServiceName>,
+    owners: BTreeMap<u32, Owner>,
     /// Memory in use by nobody we know, in MiB, when nothing was being handed back.
     foreign_mib: u64,
     /// Memory that a service had, and that was not free again in time.
     held: Option<String>,
+}
+
+/// Whose a process is, and what it was last seen to use, in MiB.
+#[derive(Debug)]
+struct Owner {
+    service: ServiceName,
+    used_mib: u64,
 }
 
 /// Memory that a service had, and that is not known to be free again yet.
@@ -121,19 +128,33 @@ impl Device {
         reason
     }
 
-    /// Notes whose the processes are. What once was a service's stays its own to the end.
-    fn attribute(&mut self, owner: impl Fn(&GpuProcess) -> Option<ServiceName>) {
-        let processes = self.reading.processes.take().unwrap_or_default();
-        let numbers: BTreeSet<u32> = processes.iter().map(|process| process.pid).collect();
-        self.owners.retain(|pid, _| numbers.contains(pid));
+    /// Notes whose the processes are, and answers the services that have left memory behind: a
+    /// process ends before its memory is free, and before its container is seen to end. What once was
+    /// a service's stays its own to the end.
+    fn attribute(
+        &mut self,
+        owner: impl Fn(&GpuProcess) -> Option<ServiceName>,
+    ) -> BTreeSet<ServiceName> {
+        let Some(processes) = self.reading.processes.take() else {
+            self.users.clear();
+            return BTreeSet::new();
+        };
+        let mut left = std::mem::take(&mut self.owners);
         self.users.clear();
         for process in &processes {
-            let Some(service) = owner(process) else { continue };
-            let used = self.users.entry(service.clone()).or_default();
-            *used = used.saturating_add(process.used_mib.unwrap_or(0));
-            self.owners.insert(process.pid, service);
+            let (pid, used_mib) = (process.pid, process.used_mib.unwrap_or(0));
+            let before = left.remove(&pid);
+            if let Some(service) = owner(process) {
+                let used = self.users.entry(service.clone()).or_default();
+                *used = used.saturating_add(used_mib);
+                self.owners.insert(pid, Owner { service, used_mib });
+            } else if let Some(before) = before {
+                self.owners.insert(pid, before);
+            }
         }
         self.reading.processes = Some(processes);
+        let left = left.into_values().filter(|owner| owner.used_mib > NOISE_MIB);
+        left.map(|owner| owner.service).collect()
     }
 }
 
@@ -214,19 +235,14 @@ impl World {
                 }
                 None => Device::new(reading),
             };
-            let before = std::mem::take(&mut device.users);
-            if device.reading.processes.is_some() {
-                device.attribute(|process| self.owner_of(process));
-            }
-            // A process ends before its memory is free, and before its container is seen to end.
-            let less = |(name, mib): &(&ServiceName, &u64)| {
-                let now = device.users.get(*name).copied().unwrap_or(0);
-                **mib > now.saturating_add(NOISE_MIB)
-            };
-            for (service, _) in before.iter().filter(less) {
-                let (service, gpu) = (service.clone(), device.reading.id.clone());
-                self.gpus.releases.push(Release { service, gpu, from: 0, until });
-            }
+            let left = device.attribute(|process| self.owner_of(process));
+            let gpu = &device.reading.id;
+            self.gpus.releases.extend(left.into_iter().map(|service| Release {
+                service,
+                gpu: gpu.clone(),
+                from: 0,
+                until,
+            }));
             devices.push(device);
         }
         // One that was there and is not any more is lost, and not forgotten.

@@ -1,8 +1,8 @@
 //! The GPU of the simulation: what runs uses it, and what has ended takes its time to give it back.
 
-use nanny_lib::GpuId;
 use nanny_lib::backend::ContainerState;
 use nanny_lib::gpu::{GpuProcess, GpuReading, GpuVendor};
+use nanny_lib::{ContainerId, GpuId};
 
 use super::play::Play;
 use super::services;
@@ -16,12 +16,10 @@ impl Play {
     /// How it is now.
     pub(super) fn gpu(&self) -> GpuReading {
         let mut gpu = GpuReading::new(GpuId::new("GPU-0"), GpuVendor::Nvidia);
-        let held = self.engines.iter().flat_map(|engine| engine.containers.values());
-        let running = held.filter(|held| held.info.uses_gpu && held.info.state.holds());
-        let processes: Vec<_> = (1..)
-            .zip(running)
-            .map(|(number, held)| {
-                let mut process = GpuProcess::new(number);
+        let held = self.held().filter(|(_, held)| held.info.uses_gpu && held.info.state.holds());
+        let processes: Vec<_> = held
+            .map(|(_, held)| {
+                let mut process = GpuProcess::new(number(&held.info.id));
                 process.used_mib = Some(USED);
                 process.containers = vec![held.info.id.to_string()];
                 process
@@ -42,4 +40,11 @@ impl Play {
             .filter(|held| held.info.state == ContainerState::Exited)
             .filter_map(|held| services::of(&held.info))
     }
+}
+
+/// Of the process of a container: the same for as long as that is there, and no other's.
+fn number(id: &ContainerId) -> u32 {
+    id.as_str()
+        .bytes()
+        .fold(0, |number: u32, byte| number.wrapping_mul(131).wrapping_add(byte.into()))
 }

@@ -33,7 +33,7 @@ impl Play {
         }
     }
 
-    fn held(&self) -> impl Iterator<Item = (usize, &Held)> {
+    pub(super) fn held(&self) -> impl Iterator<Item = (usize, &Held)> {
         let engines = self.engines.iter().enumerate();
         engines
             .flat_map(|(index, engine)| engine.containers.values().map(move |held| (index, held)))

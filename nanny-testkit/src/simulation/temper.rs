@@ -93,6 +93,7 @@ impl Temper {
             temper.hands = 0;
             if only_reads_later {
                 temper.pause = temper.pause.min(800);
+                temper.queue = 0;
             }
         }
         temper

@@ -65,7 +65,7 @@ impl Case<'_> {
         let mut eligible = Vec::new();
         for device in &self.snapshot.devices {
             let named = match &self.request.only {
-                Some(only) => only.iter().any(|gpu| *gpu == device.id),
+                Some(only) => only.contains(&device.id),
                 None => true,
             };
             let known = match self.rule {
