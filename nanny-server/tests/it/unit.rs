@@ -46,7 +46,9 @@ fn j2_systemd_finds_nothing_wrong_with_the_units() {
     }
     let more = directory.path().join("nanny.service.d");
     fs::create_dir(&more).unwrap();
-    fs::copy(units().join("plain-processes.conf"), more.join("plain-processes.conf")).unwrap();
+    for further in ["measured-gpus.conf", "plain-processes.conf"] {
+        fs::copy(units().join(further), more.join(further)).unwrap();
+    }
     let verify = ["verify", "--man=no", "./nanny.service", "./nanny.socket"];
     let Some(output) = analyze(&verify, directory.path()) else { return };
     assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
