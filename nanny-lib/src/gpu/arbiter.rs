@@ -319,6 +319,11 @@ mod tests {
         assert!(fault(true, &request(), &admit(&["whole"], 8)).contains("25 MiB, and has 24 MiB"));
         assert_eq!(ask(false, &request(), &admit(&["whole"], 8)), Ok(()));
         assert!(fault(true, &request(), &admit(&["used"], u64::MAX)).contains("would hold"));
+        let too_much = Decision::Evict {
+            victims: vec![name("a")],
+            placement: Placement::on([id("whole")], 20),
+        };
+        assert!(fault(true, &request(), &too_much).contains("25 MiB, and has 24 MiB"));
     }
 
     #[test]

@@ -64,10 +64,8 @@ impl Case<'_> {
     pub(super) fn eligible(&self) -> Vec<&GpuDevice> {
         let mut eligible = Vec::new();
         for device in &self.snapshot.devices {
-            let named = match &self.request.only {
-                Some(only) => only.contains(&device.id),
-                None => true,
-            };
+            let only = self.request.only.as_ref();
+            let named = only.is_none() || only.is_some_and(|only| only.contains(&device.id));
             let known = match self.rule {
                 Rule::Memory | Rule::Ledger => device.capacity_mib.is_some(),
                 Rule::Alone | Rule::AloneBesideStrangers => true,
