@@ -159,7 +159,8 @@ impl<'a> Placing<'a> {
 
     /// Whether what is made from `spec` gets a GPU, as far as that can be told from it.
     fn asks(&self, spec: &ContainerSpec) -> bool {
-        is_command(spec) && spec.labels.contains_key(labels::GPU)
+        // A command has no words for it: whose service needs a GPU is asking.
+        is_command(spec)
             || spec.gpus.iter().any(asks_for_gpu)
             || is_told_by_variable(spec)
             || spec.devices.iter().any(|device| device.host == KFD || is_nvidia_node(&device.host))

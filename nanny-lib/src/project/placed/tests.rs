@@ -152,10 +152,7 @@ fn a_choice_of_the_files_is_left_and_told() {
     let by_runtime: fn(&mut ContainerSpec) = |spec| spec.runtime = Some("nvidia".to_owned());
     let by_request: fn(&mut ContainerSpec) = |spec| spec.gpus = vec![request("", Some(1), &[])];
     let by_device: fn(&mut ContainerSpec) = |spec| spec.devices = vec![DeviceMapping::new(KFD)];
-    let command: fn(&mut ContainerSpec) = |spec| {
-        spec.image = None;
-        spec.labels.insert(labels::GPU.to_owned(), "required".to_owned());
-    };
+    let command: fn(&mut ContainerSpec) = |spec| spec.image = None;
     let cases = [
         (NVIDIA, by_runtime, nvidia()),
         (CUDA, by_request, nvidia()),
@@ -241,7 +238,6 @@ fn a_command_is_told_by_variables() {
     let command = |change: fn(&mut ContainerSpec)| {
         container(|spec| {
             spec.image = None;
-            spec.labels.insert(labels::GPU.to_owned(), "required".to_owned());
             change(spec);
         })
     };
