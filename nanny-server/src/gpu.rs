@@ -184,6 +184,7 @@ pub struct Useless {
 
 impl GpuArgs {
     /// The default policy, and nothing is known of any GPU.
+    #[cfg(feature = "process")]
     pub(crate) fn asking_nobody() -> Self {
         #[cfg(feature = "gpu")]
         return Self { gpu: Some(Declared::Nothing), ..Self::default() };
