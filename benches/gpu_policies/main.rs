@@ -2,8 +2,8 @@
 //! beside the least that anybody could have loaded who knew the future.
 //!
 //! `cargo bench -p nanny-benches --bench gpu_policies` prints the tables that `docs/gpu-policies.md`
-//! quotes; `--test` plays a few short traces. The policies are the real ones; time, services and the
-//! queue are simulated (`house.rs`).
+//! quotes; `-- --seeds N` plays as many traces of each kind instead of 20, `--test` two short ones.
+//! The policies are the real ones; time, services and the queue are simulated (`house.rs`).
 
 #![expect(clippy::print_stdout, reason = "printing is what it does")]
 
@@ -28,8 +28,11 @@ use self::trace::{Trace, Traffic};
 const CAPACITY_MIB: u64 = 24 * 1024;
 
 fn main() {
-    let is_test = env::args().any(|argument| argument == "--test");
-    let (seeds, requests) = if is_test { (2, 100) } else { (20, 1500) };
+    let arguments: Vec<_> = env::args().collect();
+    let seeds = arguments.iter().skip_while(|argument| *argument != "--seeds").nth(1);
+    let seeds = seeds.map_or(20, |seeds| seeds.parse().expect("--seeds wants a number"));
+    let is_test = arguments.iter().any(|argument| argument == "--test");
+    let (seeds, requests) = if is_test { (2, 100) } else { (seeds, 1500) };
     println!(
         "8 services of 1.2 to 20 GiB that take 4 to 60 s to load, one GPU of 24 GiB, {requests} \
          requests, {seeds} seeds; mean ± 95 % interval\n"
