@@ -2,6 +2,8 @@
 //!
 //! A policy is one pure function. The arbiter checks what it answers, reserves in the same step,
 //! stops whom it evicts, waits until they are down, and rolls back if the newcomer cannot start.
+//! `LedgerOnly` and `Fit` of nanny-lib do better than this one: they know devices. `gpu-policy/` is a
+//! whole crate with a policy of its own.
 //!
 //! Run it with `cargo run -p nanny-examples --example custom_policy`. It needs no engine.
 

@@ -9,6 +9,8 @@
 //! cargo run -p nanny-examples --example custom_backend    your own engine: [`toy_backend`]
 //! ```
 //!
+//! `gpu-policy/` is a crate of its own, as a program of yours would be.
+//!
 //! They need no engine: all run on the engine in memory, or on their own. `services/` holds service
 //! directories for a real one, and `readme_session.sh` plays the API against a running server.
 

@@ -49,7 +49,7 @@
 //! | [`ManifestSource`](manifest::ManifestSource) | which services are there? | [`DirectorySource`](manifest::DirectorySource), [`FixedSource`](manifest::FixedSource) |
 //! | [`ContainerBackend`](backend::ContainerBackend) | who runs containers? | [`MemoryBackend`](backend::MemoryBackend); others are crates of their own |
 //! | [`HealthProbe`](probe::HealthProbe) | is a service able to work? | [`StandardProbe`](probe::StandardProbe) |
-//! | [`GpuPolicy`](gpu::GpuPolicy) | who may have the GPU? | [`Exclusive`](gpu::Exclusive) |
+//! | [`GpuPolicy`](gpu::GpuPolicy) | who may have the GPU? | [`Exclusive`](gpu::Exclusive), [`Fit`](gpu::Fit), and [others](gpu) |
 //!
 //! Each is small, object safe, and states its contract in whole sentences. Everything else is
 //! written once on top of them:
