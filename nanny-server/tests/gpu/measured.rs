@@ -77,7 +77,9 @@ fn memory_that_does_not_come_back_in_time_fails_the_start_and_is_had_later() {
     stage.open();
     stage.start("old", "").expect(200);
     stage.until_used("old", 16);
-    let failed = stage.start("new", FORCE).expect(503);
+    let answer = stage.start("new", FORCE);
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    let failed = answer.expect(503);
     assert_eq!(failed["code"], "gpu_memory_held");
     assert!(failed["detail"].as_str().unwrap().contains("20480 MiB"), "{failed}");
     assert!(!stage.is_running("new"));

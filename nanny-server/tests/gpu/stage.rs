@@ -1,7 +1,7 @@
 //! A machine with GPUs, services that use them, and a nanny.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -148,17 +148,9 @@ impl Stage {
     /// Waits until the GPUs look as they should, and answers how.
     #[track_caller]
     pub(crate) fn until_gpus(&self, looks: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
         until(
-            || {
-                let gpus = self.get("/gpus");
-                if looks(&gpus) {
-                    return Some(gpus);
-                }
-                last = gpus;
-                None
-            },
-            || "the GPUs never look as they should".to_owned(),
+            || Some(self.get("/gpus")).filter(|gpus| looks(gpus)),
+            || format!("the GPUs never look as they should: {}", self.get("/gpus")),
         )
     }
 
@@ -199,7 +191,7 @@ impl Drop for Stage {
         }
         if thread::panicking() {
             let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-            eprintln!("the nannies' log:\n{log}");
+            let _ = writeln!(std::io::stderr(), "the nannies' log:\n{log}");
         }
     }
 }
