@@ -49,7 +49,7 @@ impl World {
                 self.join(&name, waiter, now, out);
                 return Ok(());
             }
-            Work::Down(Down { then: Some(_), .. }) => {
+            Work::Down(Down { then: Some(up), .. }) if up.queued.is_none() => {
                 let containers = self.services[&name].containers.keys().cloned().collect();
                 if options.recreate
                     && let Some(up) = self.up_to_come(&name)
@@ -148,7 +148,13 @@ impl World {
         out: &mut Out,
     ) -> Result<(), Error> {
         self.usable(name.as_str())?;
-        let up = self.admitted(name, options, now, out)?;
+        let admitted = self.admit(name, options)?;
+        let moves_to = match &admitted {
+            Admitted::Freely(placement) | Admitted::Evicting(_, placement) => placement.clone(),
+            Admitted::WithoutGpu => Placement::default(),
+        };
+        let mut up = self.grant(name, options, admitted, now, out);
+        up.moves_to = Some(moves_to).filter(|placement| !placement.is_anywhere());
         self.take_in_hand(name, Desired::Running);
         self.set_work(name, Work::Down(Down::new(Goal::Down, true)));
         self.begin_up(name, up, Some(waiter), now, out);
@@ -270,6 +276,16 @@ impl World {
         name: &ServiceName,
         options: StartOptions,
     ) -> Result<Admitted, Error> {
+        self.admit_beside(name, options, &self.gpu_snapshot(name))
+    }
+
+    /// Asks the policy whether a service may have a GPU beside these holders.
+    pub(super) fn admit_beside(
+        &self,
+        name: &ServiceName,
+        options: StartOptions,
+        snapshot: &GpuSnapshot,
+    ) -> Result<Admitted, Error> {
         let service = &self.services[name];
         if let Some(reason) = &service.wanted.unusable {
             let (name, reason) = (name.clone(), reason.clone());
@@ -278,12 +294,11 @@ impl World {
         if !service.needs_gpu() {
             return Ok(Admitted::WithoutGpu);
         }
-        let snapshot = self.gpu_snapshot(name);
         let account = || Box::new(self.account(name, options));
         let refuse = |reason| Error::GpuRefused { reason, account: account() };
         let request = self.gpu_request(name, options);
         let request = request.map_err(|reason| refuse(Refusal::NoGpu(reason)))?;
-        let decision = arbitrate(&*self.policy, &request, &snapshot);
+        let decision = arbitrate(&*self.policy, &request, snapshot);
         match decision.map_err(|fault| refuse(Refusal::Other(fault)))? {
             Decision::Admit { placement } => Ok(Admitted::Freely(placement)),
             Decision::Conflict { holders } => {
@@ -333,12 +348,12 @@ impl World {
     }
 
     /// What a policy may know when `requester` wants to start.
-    fn gpu_snapshot(&self, requester: &ServiceName) -> GpuSnapshot {
+    pub(super) fn gpu_snapshot(&self, requester: &ServiceName) -> GpuSnapshot {
         let services = self.ledger.iter().filter(|(name, _)| *name != requester);
         let services = services.map(|(name, claim)| {
             let mut holder = Holder::new(HolderName::Service(name.clone()));
             holder.phase = claim.phase;
-            holder.placement = claim.charges();
+            holder.placement = self.charges_of(name, claim);
             if let Some(service) = self.services.get(name) {
                 let manifest = &service.wanted.manifest;
                 holder.vram_mib = manifest.vram_mib();
@@ -367,13 +382,16 @@ impl World {
         let reason = format!("GPU service '{newcomer}' was started in its place");
         for victim in victims {
             let was_up = self.holds(victim);
+            // Whoever is on the way down was let finish, or told not to.
+            let is_leaving =
+                self.services.get(victim).is_some_and(|s| matches!(s.work, Work::Down(_)));
             // Whoever had to make way for a victim that never ran is still owed the GPU.
             let (owed, after) = self.take_owed(victim);
             // The newcomer itself may be among those it waited for: it keeps its own claim.
             up.after.extend(after.into_iter().filter(|name| name != newcomer));
             self.take_in_hand(victim, Desired::Stopped);
             self.bring_down(victim, Goal::Down, &reason, now, out);
-            if was_up {
+            if was_up && !is_leaving {
                 self.drain(victim, now, out);
             }
             self.advance(victim, now, out);
@@ -454,6 +472,7 @@ impl World {
             images_ready: false,
             patience: Patience::default(),
             queued: None,
+            moves_to: None,
             memory_by: None,
             has_gpu: false,
             lacks_memory: false,
@@ -472,17 +491,16 @@ impl World {
         let Some(service) = self.services.get_mut(name) else { return };
         match &mut service.work {
             Work::Down(down) => {
+                if let Some(before) = down.then.take() {
+                    up.take_over(before);
+                }
                 up.was_up.clear();
                 down.then = Some(up);
             }
-            Work::Up(before) => {
-                // A start with `recreate` takes over from one without.
-                up.waiters.append(&mut before.waiters);
-                up.after.append(&mut before.after);
-                up.stopped.append(&mut before.stopped);
-                up.restore.append(&mut before.restore);
-                up.part_of = before.part_of;
-                up.was_up.clone_from(&before.was_up);
+            Work::Up(_) => {
+                if let Work::Up(before) = std::mem::replace(&mut service.work, Work::None) {
+                    up.take_over(before);
+                }
                 service.work = Work::Up(up);
             }
             Work::None => service.work = Work::Up(up),
@@ -499,9 +517,13 @@ pub(super) fn room_may_come(error: &Error) -> bool {
         Error::GpuRefused { reason: Refusal::NeverFits { need_mib, count, .. }, account } => {
             let could_be = account.devices.iter().filter(|device| {
                 let all = device.capacity_mib.unwrap_or(0).saturating_sub(device.headroom_mib);
-                device.is_usable && all >= *need_mib
+                all >= *need_mib
             });
             could_be.count() >= usize::try_from(*count).unwrap_or(usize::MAX)
+        }
+        // One that is not in order may be again.
+        Error::GpuRefused { reason: Refusal::NoGpu(_), account } => {
+            account.devices.iter().any(|device| !device.is_usable)
         }
         _ => false,
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engines::Engine;
-use super::service::Work;
+use super::service::{Down, ServiceState, Work};
 use super::world::{Out, Timer, World};
 use super::{Effect, Now};
 use crate::gpu::{
@@ -19,6 +19,8 @@ use crate::project::{PlacedGpu, labels};
 const NOISE_MIB: u64 = 64;
 /// A start that waits for another on its GPU looks again after so long.
 const A_MOMENT: Duration = Duration::from_millis(500);
+
+type Services = BTreeMap<ServiceName, Box<ServiceState>>;
 
 /// What the world knows of the machine's GPUs.
 #[derive(Debug, Default)]
@@ -55,6 +57,15 @@ struct Device {
 struct Owner {
     service: ServiceName,
     used_mib: u64,
+}
+
+/// A service that may use a GPU now.
+#[derive(Debug)]
+struct Live<'a> {
+    name: &'a ServiceName,
+    phase: ClaimPhase,
+    /// What it is charged there, in MiB; 0 if it does not say and was never seen to use any.
+    charge_mib: u64,
 }
 
 /// Memory that a service had, and that is not known to be free again yet.
@@ -107,12 +118,23 @@ impl Device {
     }
 
     /// What services use, in MiB; where that cannot be told, what they are charged.
-    fn used_by_services(&self, live: &[(&ServiceName, &Claim)]) -> u64 {
+    fn used_by_services(&self, live: &[Live<'_>]) -> u64 {
         if self.tells_users() {
             return self.users.values().fold(0, |sum, mib| sum.saturating_add(*mib));
         }
-        let charges = live.iter().map(|(_, claim)| claim.charge_mib(&self.reading.id));
-        charges.fold(0, u64::saturating_add)
+        live.iter().fold(0, |sum: u64, service| sum.saturating_add(service.charge_mib))
+    }
+
+    /// Whether one of those who may be here may use more or less than is known: it comes, goes, or
+    /// was not seen to use anything; or nobody sees what it uses, and it does not say.
+    fn may_be_misjudged(&self, live: &[Live<'_>]) -> bool {
+        live.iter().any(|service| {
+            if self.tells_users() {
+                service.phase != ClaimPhase::Running || !self.users.contains_key(service.name)
+            } else {
+                service.charge_mib == 0
+            }
+        })
     }
 
     /// Notes that memory which `service` had is not free again, and says so for a person.
@@ -284,23 +306,24 @@ impl World {
                 releases.retain(|release| release.gpu != id);
                 continue;
             };
-            let live: Vec<(&ServiceName, &Claim)> = self
+            let live = self
                 .ledger
                 .iter()
-                .filter(|(_, claim)| claim.phase != ClaimPhase::Reserved && claim.may_be_on(&id))
-                .collect();
+                .filter(|(_, claim)| claim.phase != ClaimPhase::Reserved && claim.may_be_on(&id));
+            let live = live.map(|(name, claim)| {
+                let charges = charges(&self.services, name, claim);
+                let charge_mib = charge_on(&self.services, name, &charges, &id);
+                Live { name, phase: claim.phase, charge_mib }
+            });
+            let live: Vec<_> = live.collect();
             let unknown = used.saturating_sub(device.used_by_services(&live));
             let listed = device.others().filter_map(|process| process.used_mib);
             let listed = listed.fold(0, u64::saturating_add).min(unknown);
             let (mine, others): (Vec<_>, Vec<_>) =
                 std::mem::take(releases).into_iter().partition(|release| release.gpu == id);
             *releases = others;
-            // One that comes, goes, or was not seen to use anything may yet turn out to have used it.
-            let settled = |(name, claim): &(&ServiceName, &Claim)| {
-                claim.phase == ClaimPhase::Running && device.users.contains_key(*name)
-            };
-            let settles = device.tells_users() && !live.iter().all(settled);
-            if mine.is_empty() && settles {
+            if mine.is_empty() && device.may_be_misjudged(&live) {
+                // It may yet turn out to be theirs.
                 device.foreign_mib = device.foreign_mib.min(unknown).max(listed);
                 continue;
             }
@@ -396,8 +419,9 @@ impl World {
             return false;
         };
         let Some(claim) = self.ledger.get(name).filter(|_| !up.has_gpu) else { return true };
-        if let Some(lack) = self.lack(name, claim) {
-            let deadline = up.memory_by.unwrap_or(now.mono + self.settings.gpu.release_limit);
+        let deadline = up.memory_by.unwrap_or(now.mono + self.settings.gpu.release_limit);
+        let lack = self.lack(name, claim);
+        if let Some(lack) = lack.filter(|lack| !lack.is_guess || deadline > now.mono) {
             if deadline <= now.mono {
                 self.fail_up_for_memory(name, &lack, now, out);
                 return false;
@@ -410,15 +434,15 @@ impl World {
             self.gpus.next = self.gpus.next.min(now.mono + self.settings.gpu.sweep_waiting);
             return false;
         }
-        if self.another_starts_beside(name, claim, now) {
-            self.schedule(now.mono + A_MOMENT, Timer::Service(name.clone()));
-            return false;
-        }
+        let is_alone = !self.another_starts_beside(name, claim, now);
         if let Some(Work::Up(up)) = self.services.get_mut(name).map(|s| &mut s.work) {
-            up.has_gpu = true;
+            up.has_gpu = is_alone;
             up.memory_by = None;
         }
-        true
+        if !is_alone {
+            self.schedule(now.mono + A_MOMENT, Timer::Service(name.clone()));
+        }
+        is_alone
     }
 
     /// What is missing on the GPUs of a claim, if anything is.
@@ -429,20 +453,29 @@ impl World {
         let its = self.gpus.devices.iter().filter(|d| claim.may_be_on(&d.reading.id));
         its.filter_map(|device| {
             let id = &device.reading.id;
-            let free_mib = device.free_mib()?;
+            // What runs of it has its memory already.
+            let own_mib = match device.users.get(name) {
+                _ if !self.holds(name) => 0,
+                None if !device.tells_users() => declared_mib,
+                used => used.copied().unwrap_or(0),
+            };
+            let free_mib = device.free_mib()?.saturating_add(own_mib);
             // Who does not say what it needs is charged for all there is, and makes do with less.
-            let charge_mib = claim.placement.mib.get(id).copied().unwrap_or(0);
-            let need_mib = declared_mib.min(charge_mib);
+            let charge_mib = claim.placement.mib.get(id).copied();
+            let may_be_here = claim.placement.is_anywhere().then_some(declared_mib);
+            let need_mib = declared_mib.min(charge_mib.or(may_be_here).unwrap_or(0));
             let needed = need_mib.saturating_add(self.settings.gpu.headroom_mib);
             let needed = needed.saturating_sub(NOISE_MIB);
             let comes_back = self.gpus.releases.iter().any(|release| release.gpu == *id);
             let fits = need_mib > 0 && free_mib >= needed;
-            let lacks = if comes_back { !fits } else { promised && !fits && need_mib > 0 };
+            let is_promised = promised && charge_mib.is_some() && need_mib > 0;
+            let lacks = !fits && (comes_back || is_promised);
             lacks.then(|| Lack {
                 gpu: id.clone(),
                 need_mib,
                 free_mib,
                 users: device.processes().iter().map(who).collect(),
+                is_guess: need_mib == 0 && !device.tells_users(),
             })
         })
         .next()
@@ -502,6 +535,18 @@ impl World {
         let gpus = claim.map(|claim| PlacedGpu::of(&claim.placement, &self.gpu_readings()));
         if let Some(service) = self.services.get_mut(name) {
             service.placed = gpus.map(|gpus| service.wanted.project.placed_on(&gpus));
+        }
+    }
+
+    /// Nothing of a service runs any more: its claim is where it is to be started.
+    pub(super) fn move_claim(&mut self, name: &ServiceName) {
+        if self.holds(name) {
+            return;
+        }
+        let Some(Work::Up(up)) = self.services.get_mut(name).map(|s| &mut s.work) else { return };
+        if let Some(placement) = up.moves_to.take() {
+            self.ledger.relocate(name, placement);
+            self.place(name);
         }
     }
 
@@ -610,13 +655,13 @@ impl World {
         }
     }
 
+    /// What a claim is charged, where it is known to be.
+    pub(super) fn charges_of(&self, name: &ServiceName, claim: &Claim) -> Placement {
+        charges(&self.services, name, claim)
+    }
+
     fn charge_of(&self, name: &ServiceName, claim: &Claim, gpu: &GpuId) -> u64 {
-        let charges = claim.charges();
-        if charges.is_anywhere() {
-            self.services.get(name).map_or(0, |service| service.wanted.manifest.vram_mib())
-        } else {
-            charges.mib.get(gpu).copied().unwrap_or(0)
-        }
+        charge_on(&self.services, name, &self.charges_of(name, claim), gpu)
     }
 
     /// Who uses a GPU and is none of ours.
@@ -626,6 +671,38 @@ impl World {
     }
 }
 
+fn declared(services: &Services, name: &ServiceName) -> u64 {
+    services.get(name).map_or(0, |service| service.wanted.manifest.vram_mib())
+}
+
+/// What a claim is charged, where it is known to be. Of one that was placed by other hands, what it
+/// declares counts where it was seen: it may not have taken all of that yet.
+/// One that is to move is charged where it goes, too.
+fn charges(services: &Services, name: &ServiceName, claim: &Claim) -> Placement {
+    let mut charges = claim.charges();
+    let coming = match services.get(name).map(|service| &service.work) {
+        Some(Work::Up(up) | Work::Down(Down { then: Some(up), .. })) => up.moves_to.as_ref(),
+        Some(Work::None | Work::Down(_)) | None => None,
+    };
+    for (gpu, mib) in coming.iter().flat_map(|placement| &placement.mib) {
+        let charge = charges.mib.entry(gpu.clone()).or_default();
+        *charge = (*mib).max(*charge);
+    }
+    if claim.placement.is_anywhere() {
+        let declared_mib = declared(services, name);
+        charges.mib.values_mut().for_each(|mib| *mib = declared_mib.max(*mib));
+    }
+    charges
+}
+
+/// What `charges` come to on one GPU.
+fn charge_on(services: &Services, name: &ServiceName, charges: &Placement, gpu: &GpuId) -> u64 {
+    if charges.is_anywhere() {
+        return declared(services, name);
+    }
+    charges.mib.get(gpu).copied().unwrap_or(0)
+}
+
 /// What a service was promised and cannot have yet.
 #[derive(Debug)]
 pub(super) struct Lack {
@@ -633,12 +710,14 @@ pub(super) struct Lack {
     need_mib: u64,
     free_mib: u64,
     users: Vec<String>,
+    /// Neither can be told what it needs, nor whose the memory is that is in use.
+    is_guess: bool,
 }
 
 impl Lack {
     /// For a person.
     pub(super) fn reason(&self) -> String {
-        let Self { gpu, need_mib, free_mib, users } = self;
+        let Self { gpu, need_mib, free_mib, users, is_guess: _ } = self;
         let users = if users.is_empty() {
             "no process is seen to have it".to_owned()
         } else {

@@ -11,6 +11,7 @@ use super::queue::Queued;
 use super::restart::Restarts;
 use super::{CallId, DrainId, EngineIndex, Preparing, RequestId};
 use crate::backend::{BackendError, ContainerInfo};
+use crate::gpu::Placement;
 use crate::manifest::Service;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{StartOptions, Status, Wait};
@@ -195,12 +196,26 @@ pub(super) struct Up {
     pub(super) patience: Patience,
     /// It waits for a GPU, and has no claim.
     pub(super) queued: Option<Queued>,
+    /// Where it goes once nothing of it runs any more.
+    pub(super) moves_to: Option<Placement>,
     /// When the memory that it was promised must be free.
     pub(super) memory_by: Option<Duration>,
     /// That memory is free, and nobody else is being started on its GPUs.
     pub(super) has_gpu: bool,
     /// That memory did not become free.
     pub(super) lacks_memory: bool,
+}
+
+impl Up {
+    /// Goes on instead of `before`: what that owes to callers and others, this one owes now.
+    pub(super) fn take_over(&mut self, mut before: Self) {
+        self.waiters.append(&mut before.waiters);
+        self.after.append(&mut before.after);
+        self.stopped.append(&mut before.stopped);
+        self.restore.append(&mut before.restore);
+        self.part_of = before.part_of;
+        self.was_up = before.was_up;
+    }
 }
 
 /// Bringing a service down.

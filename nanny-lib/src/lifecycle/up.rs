@@ -46,10 +46,10 @@ impl World {
             self.fail_up(name, reason, None, now, out);
             return;
         }
-        if !self.may_go_on(name, now) || !self.may_use_gpu(name, now, out) {
+        if !self.may_go_on(name, now) {
             return;
         }
-        self.ledger.advance(name, ClaimPhase::Starting);
+        self.move_claim(name);
         let containers = self.containers_in_play(name);
         let Work::Up(up) = &self.services[name].work else { return };
         if let Some(reason) = self.name_taken(name, engine) {
@@ -63,6 +63,15 @@ impl World {
         }
         match plan(self.services[name].project(), &containers, Goal::Up, &up.progress) {
             Plan::Next(mut steps) => {
+                let needs_memory = steps.iter().any(|step| matches!(step, Step::Start { .. }));
+                if needs_memory && !self.may_use_gpu(name, now, out) {
+                    steps.retain(|step| !matches!(step, Step::Start { .. }));
+                }
+                // It may have failed for want of memory.
+                let Work::Up(up) = &self.services[name].work else { return };
+                if up.has_gpu || self.holds(name) {
+                    self.ledger.advance(name, ClaimPhase::Starting);
+                }
                 if !up.restore.is_empty() {
                     for step in &mut steps {
                         if let Step::Start { settle, .. } = step {
@@ -195,7 +204,7 @@ impl World {
         self.ledger.advance(name, ClaimPhase::Running);
         if let Some(service) = self.services.get_mut(name) {
             service.used_at = now.mono;
-            service.gpu_since = Some(now.mono);
+            service.gpu_since.get_or_insert(now.mono);
         }
         out.push(Effect::Announce(Change::Started {
             service: name.clone(),

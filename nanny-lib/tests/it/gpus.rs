@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nanny_lib::backend::{MemoryBackend, RestartPolicy};
+use nanny_lib::backend::{ContainerSpec, MemoryBackend, RestartPolicy};
 use nanny_lib::gpu::{
     Exclusive, Fit, GpuHealth, GpuInventory, GpuPolicy, GpuProblem, GpuProcess, GpuReading,
     GpuVendor, Sweep,
 };
 use nanny_lib::lifecycle::Settings;
 use nanny_lib::manifest::{FixedSource, Service};
+use nanny_lib::project::Project;
 use nanny_lib::{Error, GpuId, Nanny, StartOptions, Status, StopOptions, Verdict};
 use tokio::time::Instant;
 
@@ -132,10 +133,22 @@ impl Lab {
         gpus: Vec<GpuReading>,
         services: Vec<Service>,
     ) -> Self {
+        Self::using(engine, policy, gpus, services, u64::MAX).await
+    }
+
+    /// Services use what they declare, but at most so much.
+    async fn using(
+        engine: MemoryBackend,
+        policy: impl GpuPolicy,
+        gpus: Vec<GpuReading>,
+        services: Vec<Service>,
+        most_mib: u64,
+    ) -> Self {
         let first = gpus[0].id.clone();
         let uses = services.iter().map(|service| {
             let manifest = &service.manifest;
-            (format!("{}-main-1", manifest.name), (first.clone(), manifest.vram_mib()))
+            let mib = manifest.vram_mib().min(most_mib);
+            (format!("{}-main-1", manifest.name), (first.clone(), mib))
         });
         let state = State { uses: uses.collect(), gpus, ..State::default() };
         let machine = Arc::new(Machine { engine: engine.clone(), state: Mutex::new(state) });
@@ -455,4 +468,145 @@ async fn where_nothing_is_measured_exclusive_still_holds() {
     assert_eq!(problems, ["the driver is not loaded"]);
     lab.house.nanny.start("b", StartOptions::forced()).await.unwrap();
     lab.house.nanny.stop("b", StopOptions::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_made_anew_does_not_wait_for_its_own_memory() {
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], vec![service("a", 16)]).await;
+    lab.set(|state| state.late = secs(3));
+    lab.start("a").await;
+    let mut anew = StartOptions::default();
+    anew.recreate = true;
+    let began = Instant::now();
+    lab.house.nanny.start("a", anew).await.unwrap();
+    assert!(began.elapsed() >= secs(2), "what the old one had is not free yet");
+    assert!(began.elapsed() < secs(6), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_ends_is_restarted_beside_the_memory_of_the_others() {
+    for hides_processes in [false, true] {
+        let mut made = service("a", 16);
+        let spec = |part: &str| ContainerSpec::new(format!("a-{part}-1"), "image");
+        let mut project = Project::new("a").with_part("llm", spec("llm")).with_part("web", spec("web"));
+        project.parts.get_mut("web").unwrap().restart = RestartPolicy::Always;
+        made.project = Arc::new(project);
+        let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], vec![made]).await;
+        lab.set(|state| {
+            state.uses.insert("a-llm-1".to_owned(), (GpuId::new("GPU-0"), 16 * GIB));
+            state.hides_processes = hides_processes;
+        });
+        lab.start("a").await;
+        lab.house.engine.exit("a-web-1", 1);
+        tokio::time::sleep(secs(5)).await;
+        assert_eq!(lab.house.status("a"), Status::Running);
+        assert_eq!(lab.house.engine.runs("a-web-1"), 2);
+        assert_eq!(lab.house.engine.runs("a-llm-1"), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_whose_gpu_is_lost_goes_elsewhere_when_somebody_restarts_it() {
+    let gpus = vec![card("GPU-0", 24), card("GPU-1", 24)];
+    let lab = Lab::new(Fit::new(), gpus, vec![service("a", 16)]).await;
+    lab.start("a").await;
+    lab.set(|state| drop(state.gpus.remove(0)));
+    tokio::time::sleep(secs(3)).await;
+    lab.house.nanny.restart("a", StartOptions::default()).await.unwrap();
+    assert_eq!(lab.house.nanny.snapshot().services["a"].gpus, [GpuId::new("GPU-1")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_holds_nobody_up_on_its_gpu() {
+    let engine = MemoryBackend::new()
+        .with_images(["image"])
+        .with_registry(["big"])
+        .with_pull_time(secs(110));
+    let mut pulling = service("a", 8);
+    let project = Arc::make_mut(&mut pulling.project);
+    project.parts.get_mut("main").unwrap().spec.image = Some("big".to_owned());
+    let services = vec![pulling, service("b", 8)];
+    let lab = Lab::on(engine, Fit::new(), vec![card("GPU-0", 24)], services).await;
+    let nanny = lab.house.nanny.clone();
+    let pulls = tokio::spawn(async move { nanny.start("a", StartOptions::default()).await });
+    tokio::time::sleep(secs(1)).await;
+    let began = Instant::now();
+    lab.house.nanny.start("b", StartOptions::default()).await.unwrap();
+    assert!(began.elapsed() < secs(2), "{:?}", began.elapsed());
+    pulls.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_started_by_hand_is_charged_what_it_declares() {
+    let engine = MemoryBackend::new();
+    let services = || vec![service("a", 20), service("b", 20)];
+    let lab = Lab::on(engine.clone(), Exclusive, vec![card("GPU-0", 24)], services()).await;
+    lab.start("a").await;
+    lab.house.nanny.shutdown().await;
+    // It has loaded little of its model yet.
+    let lab = Lab::using(engine, Fit::new(), vec![card("GPU-0", 24)], services(), GIB).await;
+    tokio::time::sleep(secs(5)).await;
+    let error = lab.refused("b", StartOptions::default()).await;
+    assert!(matches!(error, Error::GpuConflict { .. }), "{error:?}");
+    assert_eq!(lab.house.nanny.snapshot().gpus[0].claims[0].charge_mib, 20 * GIB);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_needs_less_than_is_free_does_not_wait_for_the_rest() {
+    let services = vec![service("a", 16), service("b", 16)];
+    let lab = Lab::new(Exclusive, vec![card("GPU-0", 24)], services).await;
+    lab.set(|state| {
+        state.hides_processes = true;
+        state.late = secs(3);
+    });
+    lab.start("a").await;
+    let nanny = lab.house.nanny.clone();
+    let began = Instant::now();
+    let forced = tokio::spawn(async move { nanny.start("b", StartOptions::forced()).await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    lab.set(|state| state.remains = Some((GpuId::new("GPU-0"), 200)));
+    forced.await.unwrap().unwrap();
+    assert!(began.elapsed() > secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_goes_on_waiting_while_its_gpu_is_not_in_order() {
+    let services = vec![service("a", 16), service("b", 16)];
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
+    lab.start("a").await;
+    let nanny = lab.house.nanny.clone();
+    let options = StartOptions::default().queued_for(Duration::MAX);
+    let waits = tokio::spawn(async move { nanny.start("b", options).await });
+    lab.house.until("b", Status::Queued).await;
+    lab.set(|state| state.gpus[0].health = GpuHealth::Suspect("XID 62".to_owned()));
+    tokio::time::sleep(secs(5)).await;
+    lab.set(|state| state.gpus[0].health = GpuHealth::Ok);
+    tokio::time::sleep(secs(5)).await;
+    lab.house.nanny.stop("a", StopOptions::default()).await.unwrap();
+    waits.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_can_be_told_apart_a_swap_waits_and_goes_on() {
+    for (remains, least, most) in [(0, secs(2), secs(5)), (200, secs(14), secs(17))] {
+        let lab =
+            Lab::new(Exclusive, vec![card("GPU-0", 24)], vec![service("a", 0), service("b", 0)])
+                .await;
+        lab.set(|state| {
+            state.uses.insert("a-main-1".to_owned(), (GpuId::new("GPU-0"), 16 * GIB));
+            state.hides_processes = true;
+            state.late = secs(3);
+        });
+        lab.start("a").await;
+        let nanny = lab.house.nanny.clone();
+        let began = Instant::now();
+        let forced = tokio::spawn(async move { nanny.start("b", StartOptions::forced()).await });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        lab.set(|state| state.remains = Some((GpuId::new("GPU-0"), remains)));
+        forced.await.unwrap().unwrap();
+        let took = began.elapsed();
+        assert!(least <= took && took < most, "{took:?}");
+        assert_eq!(lab.house.nanny.snapshot().gpus[0].foreign_mib, remains);
+    }
 }
