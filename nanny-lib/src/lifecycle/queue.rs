@@ -4,8 +4,11 @@
 //! After every step the queue is asked whether anybody in it can be let in now. Whoever is not next
 //! may go before, as long as room is found for it; once the next one has waited for
 //! [`max_bypass`](super::GpuSettings::max_bypass), nobody does, and those are stopped for it whom
-//! `force` would stop, unless they have had the GPU for less than
-//! [`min_hold`](super::GpuSettings::min_hold), are pinned, or have a higher priority.
+//! `force` would stop, as soon as they have had the GPU for
+//! [`min_hold`](super::GpuSettings::min_hold).
+//!
+//! The next one is the first who can be served so: who waits for the pinned, for those of a higher
+//! priority, for other hands or for an engine that is away is in nobody's way.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -17,6 +20,7 @@ use super::service::{Up, Waiter, Work};
 use super::world::{Out, Timer, World};
 use super::{Answer, Effect, Now};
 use crate::error::Error;
+use crate::gpu::Placement;
 use crate::name::ServiceName;
 use crate::nanny::{QueueView, StartOptions};
 
@@ -46,7 +50,8 @@ impl World {
         out: &mut Out,
     ) {
         let until = now.mono.saturating_add(options.queue);
-        if let Some(queued) = self.queued_mut(name) {
+        let waits_already = self.up_to_come(name).and_then(|up| up.queued.as_mut());
+        if let Some(queued) = waits_already {
             queued.until = queued.until.max(until);
         } else {
             let mut up = self.new_up(name, options, now);
@@ -97,8 +102,10 @@ impl World {
         if !needs_gpu || options.force || self.ledger.get(name).is_some() {
             return Ok(());
         }
-        match self.gpu_queue(now).first() {
-            Some(next) if next != name && self.has_waited(next, now) => {
+        let is_next =
+            |next: &ServiceName| self.usable(next.as_str()).is_ok() && self.takes_its_turn(next);
+        match self.gpu_queue(now).into_iter().find(is_next) {
+            Some(next) if next != *name && self.has_waited(&next, now) => {
                 let holders = vec![next.to_string()];
                 Err(Error::GpuConflict { holders, account: Box::new(self.account(name, options)) })
             }
@@ -184,10 +191,11 @@ impl World {
                     return true;
                 }
             }
-            if self.has_waited(&name, now) {
+            let takes_its_turn = self.takes_its_turn(&name);
+            if takes_its_turn && self.has_waited(&name, now) {
                 return false;
             }
-            is_next = false;
+            is_next &= !takes_its_turn;
         }
         false
     }
@@ -215,26 +223,48 @@ impl World {
             self.schedule(due, Timer::Queue);
             return Err(refused);
         }
-        let forced = StartOptions { force: true, ..options };
-        let Ok(admitted) = self.admit(name, forced) else { return Err(refused) };
-        let Admitted::Evicting(victims, _) = &admitted else {
-            // Only a container of other hands is in the way: nobody goes beside it unasked.
+        let Some((victims, placement)) = self.would_evict(name, options) else {
             return Err(refused);
         };
-        let priority = self.services[name].wanted.manifest.priority;
-        let above = |victim: &ServiceName| {
-            self.services.get(victim).is_some_and(|s| s.wanted.manifest.priority > priority)
-        };
-        if victims.iter().any(above) {
-            return Err(refused);
-        }
         let held = victims.iter().filter_map(|victim| self.held_until(victim)).max();
         match held.filter(|until| *until > now.mono) {
             Some(until) => {
                 self.schedule(until, Timer::Queue);
                 Err(refused)
             }
-            None => Ok((forced, admitted)),
+            None => {
+                let forced = StartOptions { force: true, ..options };
+                Ok((forced, Admitted::Evicting(victims, placement)))
+            }
+        }
+    }
+
+    /// Whether it gets its GPU in the end although nobody gives one up. Who must wait for the
+    /// pinned, for those of a higher priority or for other hands keeps nobody from other room.
+    fn takes_its_turn(&self, name: &ServiceName) -> bool {
+        let options = self.queued(name).map(|queued| queued.options);
+        options.is_some_and(|options| {
+            self.would_evict(name, options).is_some() || self.admit(name, options).is_ok()
+        })
+    }
+
+    /// Whom `force` would stop for it were those of a higher priority pinned, and where it then is.
+    /// `None` if that is no way, or if it would go beside a container of other hands: nobody does so
+    /// unasked.
+    fn would_evict(
+        &self,
+        name: &ServiceName,
+        options: StartOptions,
+    ) -> Option<(Vec<ServiceName>, Placement)> {
+        let forced = StartOptions { force: true, ..options };
+        let priority = self.services[name].wanted.manifest.priority;
+        let mut snapshot = self.gpu_snapshot(name);
+        for holder in &mut snapshot.holders {
+            holder.pinned |= holder.priority > priority;
+        }
+        match self.admit_beside(name, forced, &snapshot) {
+            Ok(Admitted::Evicting(victims, placement)) => Some((victims, placement)),
+            Ok(Admitted::Freely(_) | Admitted::WithoutGpu) | Err(_) => None,
         }
     }
 

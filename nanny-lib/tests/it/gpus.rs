@@ -488,7 +488,8 @@ async fn a_part_that_ends_is_restarted_beside_the_memory_of_the_others() {
     for hides_processes in [false, true] {
         let mut made = service("a", 16);
         let spec = |part: &str| ContainerSpec::new(format!("a-{part}-1"), "image");
-        let mut project = Project::new("a").with_part("llm", spec("llm")).with_part("web", spec("web"));
+        let mut project =
+            Project::new("a").with_part("llm", spec("llm")).with_part("web", spec("web"));
         project.parts.get_mut("web").unwrap().restart = RestartPolicy::Always;
         made.project = Arc::new(project);
         let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], vec![made]).await;
@@ -571,6 +572,22 @@ async fn whoever_needs_less_than_is_free_does_not_wait_for_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_for_the_pinned_keeps_nobody_from_other_room() {
+    let mut pinned = service("p", 10);
+    Arc::make_mut(&mut pinned.manifest).pinned = true;
+    let services = vec![pinned, service("h", 20), service("s", 8)];
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
+    lab.start("p").await;
+    let nanny = lab.house.nanny.clone();
+    let options = StartOptions::default().queued_for(Duration::MAX);
+    let waits = tokio::spawn(async move { nanny.start("h", options).await });
+    tokio::time::sleep(secs(600)).await;
+    lab.house.nanny.start("s", StartOptions::default()).await.unwrap();
+    lab.house.nanny.stop("p", StopOptions::default()).await.unwrap();
+    waits.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_goes_on_waiting_while_its_gpu_is_not_in_order() {
     let services = vec![service("a", 16), service("b", 16)];
     let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
@@ -585,6 +602,19 @@ async fn who_waits_goes_on_waiting_while_its_gpu_is_not_in_order() {
     tokio::time::sleep(secs(5)).await;
     lab.house.nanny.stop("a", StopOptions::default()).await.unwrap();
     waits.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_served_by_those_of_no_higher_priority() {
+    let mut above = service("x", 8);
+    Arc::make_mut(&mut above.manifest).priority = 5;
+    let services = vec![above, service("y", 8), service("h", 12)];
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
+    lab.start("x").await;
+    lab.start("y").await;
+    let options = StartOptions::default().queued_for(Duration::MAX);
+    let started = lab.house.nanny.start("h", options).await.unwrap();
+    assert_eq!(started.stopped, [name("y")]);
 }
 
 #[tokio::test(start_paused = true)]

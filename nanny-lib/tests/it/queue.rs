@@ -164,15 +164,17 @@ async fn a_higher_priority_goes_first_and_waiting_makes_up_for_it() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_goes_before_one_who_has_waited_long_enough() {
-    let house = house([pinned("a"), gpu("b"), gpu("c")]).await;
+    let house = house([gpu("a"), gpu("b"), gpu("c"), gpu("d")]).await;
     house.start("a").await;
-    let waits = ask(&house, "b", patient()).await;
-    tokio::time::sleep(secs(61)).await;
-    let error = house.nanny.start("c", StartOptions::default()).await.unwrap_err();
-    assert!(matches!(&error, Error::GpuConflict { holders, .. } if holders == &["b"]), "{error:?}");
-    house.nanny.stop("a", StopOptions::default()).await.unwrap();
+    let _b = ask(&house, "b", patient()).await;
+    let waits = ask(&house, "c", patient()).await;
+    tokio::time::sleep(secs(65)).await;
+    // It waits until 'b' has had the GPU for a while.
+    assert_eq!((house.status("b"), house.status("c")), (Status::Running, Status::Queued));
+    let error = house.nanny.start("d", StartOptions::default()).await.unwrap_err();
+    assert!(matches!(&error, Error::GpuConflict { holders, .. } if holders == &["c"]), "{error:?}");
     waits.await.unwrap().unwrap();
-    assert_eq!(house.engine.running(), ["b-main-1"]);
+    assert_eq!(house.engine.running(), ["c-main-1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,4 +311,84 @@ async fn a_stop_by_name_waits_for_nothing_under_way() {
     forced.await.unwrap().unwrap();
     house.nanny.stop("b", StopOptions::default()).await.unwrap();
     assert_eq!(*busy.asked.lock().await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_will_not_wait_is_not_made_to_by_a_start_in_the_queue_that_is_to_come() {
+    let engine = MemoryBackend::new().with_stop_time(secs(10));
+    let house = House::on(engine, [gpu("a"), gpu("b")]).await;
+    house.start("b").await;
+    let swap = ask(&house, "a", StartOptions::forced()).await;
+    // It is on the way down, and is to come back when there is room.
+    let waits = ask(&house, "b", patient()).await;
+    let again = ask(&house, "b", patient()).await;
+    let impatient = ask(&house, "b", StartOptions::default()).await;
+    assert!(impatient.is_finished(), "it was not to wait");
+    assert!(matches!(impatient.await.unwrap(), Err(Error::GpuConflict { .. })));
+    swap.await.unwrap().unwrap();
+    house.nanny.start("b", StartOptions::forced()).await.unwrap();
+    waits.await.unwrap().unwrap();
+    again.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn force_counts_while_the_service_is_still_on_the_way_down() {
+    let engine = MemoryBackend::new().with_stop_time(secs(10));
+    let house = House::on(engine, [gpu("a"), gpu("b")]).await;
+    house.start("b").await;
+    let swap = ask(&house, "a", StartOptions::forced()).await;
+    let waits = ask(&house, "b", patient()).await;
+    let forced = ask(&house, "b", StartOptions::forced()).await;
+    tokio::time::sleep(secs(40)).await;
+    assert!(forced.is_finished(), "force does not wait for the queue");
+    forced.await.unwrap().unwrap();
+    waits.await.unwrap().unwrap();
+    assert!(swap.await.unwrap().is_err());
+    assert_eq!(house.engine.running(), ["b-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_finished_is_not_asked_to_finish_again() {
+    let (engine, busy) = (MemoryBackend::new().with_stop_time(secs(10)), Arc::new(Busy::default()));
+    let nanny = Nanny::builder()
+        .backend(Arc::new(engine.clone()))
+        .source(FixedSource::new([gpu("a"), gpu("b"), gpu("c")]))
+        .drain(busy.clone())
+        .start()
+        .await
+        .expect("a nanny starts");
+    let house = House { nanny, engine };
+    house.start("a").await;
+    let _b = ask(&house, "b", StartOptions::forced()).await;
+    busy.done.notify_one();
+    tokio::time::sleep(secs(1)).await;
+    let began = tokio::time::Instant::now();
+    house.nanny.start("c", StartOptions::forced()).await.unwrap();
+    assert!(began.elapsed() < secs(12), "{:?}", began.elapsed());
+    assert_eq!(*busy.asked.lock().await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_next_on_an_engine_that_is_away_is_in_nobodys_way() {
+    let (near, far) = (MemoryBackend::new(), MemoryBackend::new().with_name("far"));
+    let mut absent = gpu("b");
+    Arc::make_mut(&mut absent.manifest).backend = Some("far".to_owned());
+    let mut settings = Settings::default();
+    settings.gpu.max_bypass = Some(secs(60));
+    let nanny = Nanny::builder()
+        .backend(Arc::new(near.clone()))
+        .backend(Arc::new(far.clone()))
+        .source(FixedSource::new([pinned("a"), absent, gpu("c")]))
+        .settings(settings)
+        .start()
+        .await
+        .expect("a nanny starts");
+    let house = House { nanny, engine: near };
+    house.start("a").await;
+    let _waits = ask(&house, "b", patient().waiting_for(Wait::None)).await;
+    tokio::time::sleep(secs(90)).await;
+    far.go_down();
+    tokio::time::sleep(secs(10)).await;
+    house.nanny.stop("a", StopOptions::default()).await.unwrap();
+    house.start("c").await;
 }
