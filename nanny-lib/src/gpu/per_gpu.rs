@@ -200,6 +200,10 @@ mod tests {
         let anywhere = stranger(&[]);
         assert_eq!(decide(&request(1), &[&anywhere]), conflict(&[&anywhere]));
         assert_eq!(decide(&forced(1), &[&anywhere]), admit(&["0"]));
+        // Beside as few of them as can be.
+        let who = HolderName::Foreign("other".into());
+        let (one, two) = (Holder { who, ..stranger(&["0"]) }, stranger(&["0", "1"]));
+        assert_eq!(decide(&forced(1), &[&one, &two]), admit(&["1"]));
         let pinned = Holder { pinned: true, ..a };
         assert_eq!(decide(&forced(1), &[&pinned, &stranger(&["0", "1"])]), admit(&["1"]));
     }
