@@ -158,7 +158,7 @@ impl Lab {
             .backend(Arc::new(engine.clone()))
             .source(FixedSource::new(services))
             .policy(policy)
-            .gpus(machine.clone())
+            .gpus(Arc::<Machine>::clone(&machine))
             .settings(settings)
             .start()
             .await
@@ -177,7 +177,7 @@ impl Lab {
     }
 
     async fn refused(&self, name: &str, options: StartOptions) -> Error {
-        self.house.nanny.start(name, options).await.unwrap_err()
+        self.house.nanny.start(name, options).await.expect_err("it is refused")
     }
 }
 

@@ -271,7 +271,7 @@ async fn busy_house() -> (House, Arc<Busy>) {
     let nanny = Nanny::builder()
         .backend(Arc::new(engine.clone()))
         .source(FixedSource::new([gpu("a"), gpu("b")]))
-        .drain(busy.clone())
+        .drain(Arc::<Busy>::clone(&busy))
         .start()
         .await
         .expect("a nanny starts");
