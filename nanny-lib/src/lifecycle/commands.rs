@@ -473,6 +473,7 @@ impl World {
             patience: Patience::default(),
             queued: None,
             moves_to: None,
+            looks_from: None,
             memory_by: None,
             has_gpu: false,
             lacks_memory: false,

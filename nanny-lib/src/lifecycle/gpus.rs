@@ -31,6 +31,8 @@ pub(super) struct Gpus {
     pub(super) were_seen: bool,
     /// The number of the sweep under way.
     sweeping: Option<u64>,
+    /// The number of the last that was answered.
+    heard: u64,
     /// When the next is due.
     next: Duration,
     devices: Vec<Device>,
@@ -214,6 +216,7 @@ impl World {
 
     pub(super) fn on_swept(&mut self, seen: Result<Sweep, String>, now: Now, out: &mut Out) {
         let issued = self.gpus.sweeping.take().unwrap_or(0);
+        self.gpus.heard = issued;
         // Whose the processes are is known once all containers are.
         let all_heard = self.discovery.done && self.engines.iter().all(Engine::was_heard);
         self.gpus.were_seen |= all_heard;
@@ -412,9 +415,34 @@ impl World {
         self.schedule(now.mono + self.settings.gpu.sweep_waiting, Timer::Gpus);
     }
 
+    /// Whether the GPUs were looked at since everybody who made way for a service is down, and looks
+    /// if not: what was read before may be about memory that was taken, or handed back, since.
+    fn has_looked(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
+        let Some(claim) = self.ledger.get(name) else { return true };
+        let concerns = |gpu: &GpuId| claim.may_be_on(gpu);
+        let comes_back = self.gpus.releases.iter().any(|release| concerns(&release.gpu));
+        let is_promised = self.policy.measures() || comes_back;
+        if !is_promised || !self.gpus.devices.iter().any(|d| concerns(&d.reading.id)) {
+            return true;
+        }
+        let number = self.next_sequence();
+        let Some(Work::Up(up)) = self.services.get_mut(name).map(|s| &mut s.work) else {
+            return true;
+        };
+        if up.has_gpu || *up.looks_from.get_or_insert(number) <= self.gpus.heard {
+            return true;
+        }
+        // The answer asks again; one to an earlier question is not enough.
+        self.sweep(now, out);
+        false
+    }
+
     /// Whether what a service was promised is really there, so that it can be started now. If not,
     /// it is looked at again, and the start fails in the end.
     pub(super) fn may_use_gpu(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
+        if !self.has_looked(name, now, out) {
+            return false;
+        }
         let Some(Work::Up(up)) = self.services.get(name).map(|service| &service.work) else {
             return false;
         };

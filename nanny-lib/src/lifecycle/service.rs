@@ -198,6 +198,9 @@ pub(super) struct Up {
     pub(super) queued: Option<Queued>,
     /// Where it goes once nothing of it runs any more.
     pub(super) moves_to: Option<Placement>,
+    /// A sweep that was asked for under this number or a later one knows what is free now that those
+    /// who made way are down.
+    pub(super) looks_from: Option<u64>,
     /// When the memory that it was promised must be free.
     pub(super) memory_by: Option<Duration>,
     /// That memory is free, and nobody else is being started on its GPUs.

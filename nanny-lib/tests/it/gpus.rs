@@ -225,6 +225,35 @@ async fn a_newcomer_waits_until_the_memory_is_really_free() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_free_before_others_took_it_lets_nobody_in() {
+    let services = vec![service("a", 10), service("b", 12), service("c", 8)];
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
+    lab.set(|state| state.late = secs(3));
+    lab.start("a").await;
+    lab.house.until_seen(|seen| seen.gpus[0].used_mib == Some(10 * GIB)).await;
+    // When the GPU was last looked at, there was room for 'c' beside 'a', and 'b' was not there.
+    lab.house.start("b").await;
+    let began = Instant::now();
+    let started = lab.house.nanny.start("c", StartOptions::forced()).await.unwrap();
+    assert_eq!(started.stopped, [name("a")]);
+    // The machine counts from when it was last looked at, up to a second before.
+    assert!(began.elapsed() >= secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_came_after_the_last_look_is_seen_before_anybody_starts_beside() {
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], vec![service("a", 8)]).await;
+    lab.set(|state| {
+        let mut game = GpuProcess::new(77);
+        game.used_mib = Some(20 * GIB);
+        state.strangers.push((GpuId::new("GPU-0"), game));
+    });
+    let said = lab.refused("a", StartOptions::default()).await.to_string();
+    assert!(said.contains("77"), "{said}");
+    assert!(lab.house.engine.running().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn memory_of_a_process_that_ends_before_its_container_is_no_strangers() {
     let engine = MemoryBackend::new().with_stop_time(secs(5));
     let services = vec![service("a", 16), service("b", 16)];
