@@ -473,6 +473,11 @@ impl World {
         is_alone
     }
 
+    /// Whether memory is in use that a service may have had of which nobody knows any more.
+    pub(super) fn gpu_memory_may_come_back(&self) -> bool {
+        self.policy.measures() && self.gpus.devices.iter().any(|d| d.foreign_mib > NOISE_MIB)
+    }
+
     /// What is missing on the GPUs of a claim, if anything is.
     fn lack(&self, name: &ServiceName, claim: &Claim) -> Option<Lack> {
         let service = self.services.get(name)?;

@@ -22,7 +22,7 @@ use super::{Answer, Effect, Now};
 use crate::error::Error;
 use crate::gpu::Placement;
 use crate::name::ServiceName;
-use crate::nanny::{QueueView, StartOptions};
+use crate::nanny::{Change, QueueView, StartOptions};
 
 /// A start that waits for a GPU.
 #[derive(Debug)]
@@ -317,6 +317,10 @@ impl World {
         out: &mut Out,
     ) {
         let Some(up) = self.take_queued(name) else { return };
+        if up.waiters.is_empty() {
+            // Such as one that the last run had begun: nobody is told otherwise.
+            out.push(Effect::Announce(Change::Interrupted { service: name.clone() }));
+        }
         for waiter in up.waiters {
             out.push(Effect::Reply(waiter.request, Answer::Started(Err(error.clone()))));
         }

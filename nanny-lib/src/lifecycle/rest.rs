@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::commands::Admitted;
+use super::commands::{Admitted, room_may_come};
 use super::service::{Desired, ServiceState, StopByHand, Work};
 use super::world::{Out, Timer, World};
 use super::{Effect, Now};
@@ -344,6 +344,15 @@ impl World {
                 up.progress.replace = giving_way;
                 self.take_in_hand(name, Desired::Running);
                 self.begin_up(name, up, None, now, out);
+            }
+            // What the last run waited for may be on its way back, and be nobody's that is known.
+            Err(error)
+                if self.gpu_memory_may_come_back()
+                    && room_may_come(&error)
+                    && giving_way.is_empty() =>
+            {
+                let options = options.queued_for(self.settings.gpu.release_limit);
+                self.enqueue(name, options, error, None, now, out);
             }
             Err(_) => out.push(Effect::Announce(Change::Interrupted { service: name.clone() })),
         }

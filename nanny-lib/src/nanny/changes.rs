@@ -59,7 +59,8 @@ pub enum Change {
         /// Why, for a person.
         reason: String,
     },
-    /// A start that the last run had begun was not taken up: another holds the GPU now.
+    /// A start that the last run had begun was not taken up, or one that nobody waits for has left
+    /// the queue: there is no room on the GPU.
     Interrupted {
         /// Which.
         service: ServiceName,

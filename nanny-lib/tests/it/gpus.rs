@@ -484,6 +484,41 @@ async fn without_a_view_of_processes_memory_is_arbitrated_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_swap_that_was_cut_short_waits_for_the_memory_of_who_made_way() {
+    for comes_back in [true, false] {
+        let journal = tempfile::tempdir().unwrap();
+        let begun = r#"{"boot": "", "services": {"b": "starting"}}"#;
+        std::fs::write(journal.path().join("journal.json"), begun).unwrap();
+        let engine = MemoryBackend::new();
+        // What 'a' had is in use, by nobody that is seen, and 'a' is down.
+        let remains = Some((GpuId::new("GPU-0"), 16 * GIB));
+        let state = State { gpus: vec![card("GPU-0", 24)], remains, ..State::default() };
+        let machine = Arc::new(Machine { engine: engine.clone(), state: Mutex::new(state) });
+        let nanny = Nanny::builder()
+            .backend(Arc::new(engine.clone()))
+            .source(FixedSource::new(vec![service("a", 16), service("b", 16)]))
+            .policy(Fit::new())
+            .gpus(machine.clone())
+            .state_dir(journal.path())
+            .start()
+            .await
+            .unwrap();
+        let lab = Lab { house: House { nanny, engine }, machine };
+        lab.house.until("b", Status::Queued).await;
+        if comes_back {
+            lab.set(|state| state.remains = None);
+            lab.house.until("b", Status::Running).await;
+        } else {
+            // It is somebody else's after all.
+            lab.house.until("b", Status::Stopped).await;
+            lab.set(|state| state.remains = None);
+            tokio::time::sleep(secs(60)).await;
+            assert!(lab.house.engine.running().is_empty());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_nothing_is_measured_exclusive_still_holds() {
     let services = vec![service("a", 8), service("b", 8)];
     let lab = Lab::new(Exclusive, vec![card("GPU-0", 24)], services).await;
