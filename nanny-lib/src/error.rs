@@ -128,8 +128,13 @@ fn no_room(holders: &[String], account: &Account) -> String {
         Some(held) if free.is_empty() || !account.by_memory => held,
         held => {
             let held = held.map_or_else(String::new, |held| format!("{held}; "));
-            let (need, free) = (account.need_mib, free.join(", "));
-            format!("{held}{need} MiB are needed, and free are {free}")
+            let free = free.join(", ");
+            match account.need_mib {
+                0 => format!(
+                    "{held}it declares no vram_gb and so needs a GPU of its own, and free are {free}"
+                ),
+                need => format!("{held}{need} MiB are needed, and free are {free}"),
+            }
         }
     }
 }

@@ -36,7 +36,7 @@ pub struct DeviceAccount {
     pub foreign_mib: u64,
     /// What is charged to holders.
     pub charges: Vec<Charge>,
-    /// What is left, in MiB; `None` if nobody knows.
+    /// What is left, in MiB; nothing where nobody new may be placed; `None` if nobody knows.
     pub free_mib: Option<u64>,
     /// Whether somebody new may be placed there.
     pub is_usable: bool,
@@ -71,7 +71,11 @@ impl Account {
                 headroom_mib: device.headroom_mib,
                 foreign_mib: device.foreign_mib,
                 charges: charges.collect(),
-                free_mib: device.chargeable_mib().map(|mib| mib.saturating_sub(charged)),
+                free_mib: if device.is_usable {
+                    device.chargeable_mib().map(|mib| mib.saturating_sub(charged))
+                } else {
+                    Some(0)
+                },
                 is_usable: device.is_usable,
                 others: Vec::new(),
             }

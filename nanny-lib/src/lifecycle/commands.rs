@@ -305,6 +305,12 @@ impl World {
                 let holders = holders.iter().map(ToString::to_string).collect();
                 Err(Error::GpuConflict { holders, account: account() })
             }
+            Decision::Refuse { reason: Refusal::NoGpu(reason) } => {
+                // What keeps the GPUs from being seen, or in order, has a cure of its own.
+                let problems = self.gpu_problems();
+                let parts: Vec<_> = std::iter::once(reason).chain(problems).collect();
+                Err(refuse(Refusal::NoGpu(parts.join("; "))))
+            }
             Decision::Refuse { reason } => Err(refuse(reason)),
             Decision::Evict { victims, placement } => {
                 for victim in &victims {

@@ -604,6 +604,11 @@ impl World {
             {
                 notices.push(format!("it uses {id}, which it was not given"));
             }
+            if let GpuHealth::Suspect(reason) | GpuHealth::Unusable(reason) = &device.reading.health
+                && (claim.placement.mib.contains_key(id) || device.users.contains_key(name))
+            {
+                notices.push(format!("it is on {id}, which is not in order: {reason}"));
+            }
         }
         let declared = service.wanted.manifest.vram_mib();
         let used = claim.measured_mib.values().copied().max().unwrap_or(0);
@@ -680,7 +685,11 @@ impl World {
             headroom_mib,
             foreign_mib: device.foreign_mib,
             charged_mib,
-            free_mib: device.reading.total_mib.map(|total| total.saturating_sub(taken)),
+            free_mib: match health {
+                GpuHealth::Ok => device.reading.total_mib.map(|total| total.saturating_sub(taken)),
+                // Nobody new is placed there.
+                GpuHealth::Suspect(_) | GpuHealth::Unusable(_) => Some(0),
+            },
             utilization_percent: device.reading.utilization_percent,
             temperature_celsius: device.reading.temperature_celsius,
             claims,

@@ -380,7 +380,7 @@ async fn what_was_used_is_charged_for_as_long_as_the_claim_lasts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gpu_that_is_lost_is_told_and_the_others_go_on() {
-    let services = vec![service("a", 8), service("b", 8)];
+    let services = vec![service("a", 8), service("b", 8), service("c", 20)];
     let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24), card("GPU-1", 24)], services).await;
     lab.start("a").await;
     lab.set(|state| {
@@ -390,10 +390,42 @@ async fn a_gpu_that_is_lost_is_told_and_the_others_go_on() {
         .until_seen(|seen| seen.gpus.iter().any(|gpu| matches!(gpu.health, GpuHealth::Unusable(_))))
         .await;
     assert_eq!(lab.house.status("a"), Status::Running);
+    let seen = lab.house.nanny.snapshot();
+    let told = "it is on GPU-0, which is not in order: it is gone";
+    let notices = &seen.services["a"].notices;
+    assert!(notices.iter().any(|notice| notice == told), "{notices:?}");
+    let lost = seen.gpus.iter().find(|gpu| gpu.id.as_str() == "GPU-0").unwrap();
+    assert_eq!((lost.charged_mib, lost.free_mib), (8 * GIB, Some(0)));
     lab.start("b").await;
     assert_eq!(lab.house.nanny.snapshot().services["b"].gpus, [GpuId::new("GPU-1")]);
+    let error = lab.refused("c", StartOptions::default()).await;
+    let Error::GpuConflict { account, .. } = &error else { panic!("{error:?}") };
+    let free = account.devices.iter().map(|device| (device.gpu.as_str(), device.free_mib));
+    let free: BTreeMap<_, _> = free.collect();
+    assert_eq!(free, [("GPU-0", Some(0)), ("GPU-1", Some(16 * GIB))].into());
     lab.set(|state| state.gpus.insert(0, card("GPU-0", 24)));
     lab.house.until_seen(|seen| seen.gpus.iter().all(|gpu| gpu.health == GpuHealth::Ok)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_gpu_is_in_order_a_refusal_says_what_is_wrong() {
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], vec![service("a", 8)]).await;
+    lab.set(|state| {
+        state.gpus[0].health = GpuHealth::Unusable("it fell off the bus".to_owned());
+        state.problem = Some("the driver is of another version: reboot".to_owned());
+    });
+    lab.house.until_seen(|seen| !seen.gpu_problems.is_empty()).await;
+    let said = lab.refused("a", StartOptions::default()).await.to_string();
+    assert!(said.contains("in order; the driver is of another version: reboot"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_declares_nothing_is_told_what_that_means() {
+    let services = vec![service("a", 8), service("b", 0)];
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
+    lab.start("a").await;
+    let said = lab.refused("b", StartOptions::default()).await.to_string();
+    assert!(said.contains("declares no vram_gb and so needs a GPU of its own"), "{said}");
 }
 
 #[tokio::test(start_paused = true)]
