@@ -57,7 +57,8 @@ impl Claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ClaimPhase {
-    /// Granted; those in the way are not down yet, or their memory is not free yet.
+    /// Granted. Its images and containers are being made ready, or those in the way are not down
+    /// yet, or their memory is not free yet.
     Reserved,
     /// Its containers are being started.
     Starting,

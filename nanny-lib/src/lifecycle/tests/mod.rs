@@ -362,5 +362,13 @@ fn a_service_that_comes_to_need_no_gpu_on_its_way_down_gives_it_back() {
     desk.start("e", StartOptions::default());
     desk.obey("stop");
     assert_eq!(desk.claim("e"), None);
-    assert_eq!(desk.claim("a"), Some(ClaimPhase::Starting));
+    assert_eq!(desk.claim("a"), Some(ClaimPhase::Reserved));
+    // Both go on.
+    desk.obey("image");
+    desk.obey("image");
+    assert!(
+        desk.calls.iter().any(|(_, step)| step.to_string().contains("a-main-1")),
+        "{:?}",
+        desk.calls
+    );
 }
