@@ -20,8 +20,12 @@ impl World {
         let Some(waiter) = waiter else { return };
         let Some(up) = self.up_to_come(name) else { return };
         if waiter.wait == Wait::None {
-            let started =
-                Started { already_running: false, pending: true, stopped: up.stopped.clone() };
+            let started = Started {
+                already_running: false,
+                pending: true,
+                queued: up.queued.is_some(),
+                stopped: up.stopped.clone(),
+            };
             out.push(Effect::Reply(waiter.request, Answer::Started(Ok(started))));
             return;
         }
@@ -55,7 +59,8 @@ impl World {
             self.schedule(deadline, Timer::Service(name.clone()));
             return;
         }
-        let started = Started { already_running: true, pending: false, stopped: Vec::new() };
+        let started =
+            Started { already_running: true, pending: false, queued: false, stopped: Vec::new() };
         out.push(Effect::Reply(waiter.request, Answer::Started(Ok(started))));
     }
 
@@ -121,7 +126,7 @@ impl World {
         for waiting in std::mem::take(&mut service.ready_waiters) {
             let ReadyWaiter { waiter, already_running, stopped } = waiting;
             let answer = if ready {
-                Ok(Started { already_running, pending: false, stopped })
+                Ok(Started { already_running, pending: false, queued: false, stopped })
             } else {
                 Err(Error::StartFailed {
                     name: name.clone(),

@@ -219,7 +219,8 @@ impl World {
                 }
                 continue;
             }
-            let started = Started { already_running: false, pending: false, stopped };
+            let started =
+                Started { already_running: false, pending: false, queued: false, stopped };
             out.push(Effect::Reply(waiter.request, Answer::Started(Ok(started))));
         }
         self.resolve_rollback(up.part_of, name, true, out);

@@ -104,6 +104,8 @@ pub struct Started {
     pub already_running: bool,
     /// It is on its way: the answer was not to wait until it runs.
     pub pending: bool,
+    /// It waits for a GPU, and the answer was not to wait with it.
+    pub queued: bool,
     /// Services that were stopped for it.
     pub stopped: Vec<ServiceName>,
 }

@@ -78,6 +78,17 @@ async fn a_start_that_waits_is_let_in_when_the_gpu_is_free() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_does_not_wait_for_the_queue_is_told_of_it() {
+    let house = house([gpu("a"), gpu("b")]).await;
+    let at_once = patient().waiting_for(Wait::None);
+    let started = house.nanny.start("a", at_once).await.unwrap();
+    assert!(started.pending && !started.queued, "{started:?}");
+    house.until("a", Status::Running).await;
+    let started = house.nanny.start("b", at_once).await.unwrap();
+    assert!(started.pending && started.queued, "{started:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn patience_in_the_queue_ends_with_the_conflict_and_changes_nothing() {
     let house = house([gpu("a"), gpu("b")]).await;
     house.start("a").await;

@@ -63,6 +63,7 @@ impl StartAnswer {
     /// A start of `name` that was answered with `started`.
     pub(crate) fn started(name: &str, health_endpoint: Option<String>, started: Started) -> Self {
         let (message, status) = match (started.already_running, started.pending) {
+            _ if started.queued => (format!("Service '{name}' waits for a GPU"), "queued"),
             (true, _) => (format!("Service '{name}' is already running"), "running"),
             (false, true) => (format!("Service '{name}' is starting"), "starting"),
             (false, false) => (format!("Service '{name}' started successfully"), "running"),
