@@ -530,7 +530,7 @@ async fn a_swap_that_was_cut_short_waits_for_the_memory_of_who_made_way() {
             .backend(Arc::new(engine.clone()))
             .source(FixedSource::new(vec![service("a", 16), service("b", 16)]))
             .policy(Fit::new())
-            .gpus(machine.clone())
+            .gpus(Arc::<Machine>::clone(&machine))
             .state_dir(journal.path())
             .start()
             .await

@@ -364,7 +364,7 @@ async fn who_has_finished_is_not_asked_to_finish_again() {
     let nanny = Nanny::builder()
         .backend(Arc::new(engine.clone()))
         .source(FixedSource::new([gpu("a"), gpu("b"), gpu("c")]))
-        .drain(busy.clone())
+        .drain(Arc::<Busy>::clone(&busy))
         .start()
         .await
         .expect("a nanny starts");
