@@ -170,6 +170,7 @@ impl ApiError {
                 }
                 Error::GpuRefused { account, .. } => {
                     let refused = Problem::new(S::CONFLICT, "gpu_refused", said(error));
+                    let refused = refused.with("conflicts", Vec::<String>::new());
                     let refused = refused.with_sum(&[], account);
                     let has_others = account.devices.iter().any(|gpu| !gpu.others.is_empty());
                     if account.by_memory && has_others {

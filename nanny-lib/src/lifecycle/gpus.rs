@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engines::Engine;
-use super::service::{Down, ServiceState, Work};
+use super::service::{Desired, Down, ServiceState, Work};
 use super::world::{Out, Timer, World};
-use super::{Effect, Now};
+use super::{Answer, Effect, Now};
 use crate::gpu::{
     Claim, ClaimPhase, GpuDevice, GpuHealth, GpuProblem, GpuProcess, GpuReading, Placement, Sweep,
 };
 use crate::name::{GpuId, ServiceName};
-use crate::nanny::{Change, GpuClaimView, GpuUserView, GpuView};
+use crate::nanny::{Change, GpuClaimView, GpuUserView, GpuView, StartOptions};
 use crate::project::{PlacedGpu, labels};
 
 /// Memory of which nobody knows whose it is goes up and down by so much, in MiB.
@@ -37,6 +37,8 @@ pub(super) struct Gpus {
     next: Duration,
     devices: Vec<Device>,
     problems: Vec<String>,
+    /// Those that were told to whoever listens.
+    told: BTreeSet<String>,
     releases: Vec<Release>,
 }
 
@@ -234,6 +236,7 @@ impl World {
         for name in holders {
             self.place(&name);
         }
+        self.tell_problems(out);
         let waiting: Vec<_> = self.those_at_the_gate();
         let quiet = waiting.is_empty() && self.gpus.releases.is_empty() && all_heard;
         let pause = if quiet { self.settings.gpu.sweep } else { self.settings.gpu.sweep_waiting };
@@ -243,6 +246,15 @@ impl World {
             self.advance(&name, now, out);
         }
         self.take_up_journal(now, out);
+    }
+
+    /// Tells what is newly wrong with GPUs: each fault once, as long as it lasts.
+    fn tell_problems(&mut self, out: &mut Out) {
+        let problems: BTreeSet<_> = self.gpu_problems().into_iter().collect();
+        for problem in problems.difference(&self.gpus.told) {
+            out.push(Effect::Announce(Change::GpuProblem { problem: problem.clone() }));
+        }
+        self.gpus.told = problems;
     }
 
     fn take_in(&mut self, sweep: Sweep, now: Now) {
@@ -450,6 +462,9 @@ impl World {
         let deadline = up.memory_by.unwrap_or(now.mono + self.settings.gpu.release_limit);
         let lack = self.lack(name, claim);
         if let Some(lack) = lack.filter(|lack| !lack.is_guess || deadline > now.mono) {
+            if lack.is_strangers && self.turn_away(name, now, out) {
+                return false;
+            }
             if deadline <= now.mono {
                 self.fail_up_for_memory(name, &lack, now, out);
                 return false;
@@ -471,6 +486,30 @@ impl World {
             self.schedule(now.mono + A_MOMENT, Timer::Service(name.clone()));
         }
         is_alone
+    }
+
+    /// Answers a start that was let in and for which nobody made way as one that was not: strangers
+    /// have come since. `false` if it is none of those.
+    fn turn_away(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
+        let Some(Work::Up(up)) = self.services.get(name).map(|service| &service.work) else {
+            return false;
+        };
+        let has_changed_nothing = up.stopped.is_empty() && up.part_of.is_none();
+        if !has_changed_nothing || self.holds(name) || !self.is_quiet(name) {
+            return false;
+        }
+        let Err(error) = self.admit(name, StartOptions::default()) else { return false };
+        let Some(service) = self.services.get_mut(name) else { return false };
+        let Work::Up(up) = std::mem::replace(&mut service.work, Work::None) else { return false };
+        service.desired = Desired::Stopped;
+        service.failure = up.waiters.is_empty().then(|| error.to_string());
+        for waiter in up.waiters {
+            let answer = Answer::Started(Err(error.clone()));
+            out.push(Effect::Reply(waiter.request, answer));
+        }
+        self.release_claim(name, now, out);
+        self.rest(name, now, out);
+        true
     }
 
     /// Whether memory is in use that a service may have had of which nobody knows any more.
@@ -509,6 +548,7 @@ impl World {
                 free_mib,
                 users: device.processes().iter().map(who).collect(),
                 is_guess: need_mib == 0 && !device.tells_users(),
+                is_strangers: !comes_back,
             })
         })
         .next()
@@ -754,12 +794,14 @@ pub(super) struct Lack {
     users: Vec<String>,
     /// Neither can be told what it needs, nor whose the memory is that is in use.
     is_guess: bool,
+    /// Nothing is being handed back there: others have it.
+    is_strangers: bool,
 }
 
 impl Lack {
     /// For a person.
     pub(super) fn reason(&self) -> String {
-        let Self { gpu, need_mib, free_mib, users, is_guess: _ } = self;
+        let Self { gpu, need_mib, free_mib, users, .. } = self;
         let users = if users.is_empty() {
             "no process is seen to have it".to_owned()
         } else {

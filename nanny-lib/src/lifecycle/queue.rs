@@ -121,17 +121,20 @@ impl World {
         now.mono >= queued.since.saturating_add(limit)
     }
 
+    /// The priority of one who waits, which grows with its waiting.
+    fn rank(&self, name: &ServiceName, now: Duration) -> Option<i128> {
+        let waited = now.saturating_sub(self.queued(name)?.since).as_nanos();
+        let aged = waited / self.settings.gpu.ageing.as_nanos().max(1);
+        let priority = i128::from(self.services[name].wanted.manifest.priority);
+        Some(priority.saturating_add(i128::try_from(aged).unwrap_or(i128::MAX)))
+    }
+
     /// Services that wait for a GPU, the next one first: by priority, which grows while they wait,
     /// and then in the order in which they came.
     #[must_use]
     pub fn gpu_queue(&self, now: Now) -> Vec<ServiceName> {
         let waiting = self.queue.iter().filter_map(|name| {
-            let queued = self.queued(name)?;
-            let waited = now.mono.saturating_sub(queued.since).as_nanos();
-            let aged = waited / self.settings.gpu.ageing.as_nanos().max(1);
-            let priority = i128::from(self.services[name].wanted.manifest.priority);
-            let rank = priority.saturating_add(i128::try_from(aged).unwrap_or(i128::MAX));
-            Some((Reverse(rank), queued.number, name))
+            Some((Reverse(self.rank(name, now.mono)?), self.queued(name)?.number, name))
         });
         let mut waiting: Vec<_> = waiting.collect();
         waiting.sort_unstable();
@@ -248,7 +251,8 @@ impl World {
         })
     }
 
-    /// Whom `force` would stop for it were those of a higher priority pinned, and where it then is.
+    /// Whom `force` would stop for it were those of a higher priority than its own has grown to
+    /// pinned, and where it then is.
     /// `None` if that is no way, or if it would go beside a container of other hands: nobody does so
     /// unasked.
     fn would_evict(
@@ -257,10 +261,10 @@ impl World {
         options: StartOptions,
     ) -> Option<(Vec<ServiceName>, Placement)> {
         let forced = StartOptions { force: true, ..options };
-        let priority = self.services[name].wanted.manifest.priority;
+        let rank = self.rank(name, self.now)?;
         let mut snapshot = self.gpu_snapshot(name);
         for holder in &mut snapshot.holders {
-            holder.pinned |= holder.priority > priority;
+            holder.pinned |= i128::from(holder.priority) > rank;
         }
         match self.admit_beside(name, forced, &snapshot) {
             Ok(Admitted::Evicting(victims, placement)) => Some((victims, placement)),

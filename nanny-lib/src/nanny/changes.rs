@@ -72,6 +72,11 @@ pub enum Change {
         /// The new status.
         status: super::Status,
     },
+    /// Something is newly wrong with a GPU, or cannot be seen of it.
+    GpuProblem {
+        /// What, for a person.
+        problem: String,
+    },
     /// Memory on a GPU is not free although the service that had it is down.
     GpuMemoryHeld {
         /// Which GPU.

@@ -317,6 +317,27 @@ async fn a_stranger_on_the_gpu_is_named_in_the_conflict() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stranger_that_came_just_now_is_named_at_once() {
+    let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], vec![service("a", 8)]).await;
+    // A sweep later, so that nobody has looked since.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    lab.set(|state| {
+        let mut game = GpuProcess::new(77);
+        game.used_mib = Some(20 * GIB);
+        state.strangers.push((GpuId::new("GPU-0"), game));
+    });
+    let began = Instant::now();
+    let error = lab.refused("a", StartOptions::default()).await;
+    let Error::GpuRefused { account, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(account.devices[0].others[0].pid, 77);
+    assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
+    assert_eq!(lab.house.status("a"), Status::Stopped);
+    lab.set(|state| state.strangers.clear());
+    lab.house.until_seen(|seen| seen.gpus[0].foreign_mib == 0).await;
+    lab.start("a").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_start_in_the_queue_waits_for_strangers_to_go() {
     let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], vec![service("a", 8)]).await;
     lab.set(|state| {
@@ -703,7 +724,7 @@ async fn who_waits_goes_on_waiting_while_its_gpu_is_not_in_order() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_is_served_by_those_of_no_higher_priority() {
     let mut above = service("x", 8);
-    Arc::make_mut(&mut above.manifest).priority = 5;
+    Arc::make_mut(&mut above.manifest).priority = 100;
     let services = vec![above, service("y", 8), service("h", 12)];
     let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
     lab.start("x").await;

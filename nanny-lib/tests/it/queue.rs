@@ -148,16 +148,23 @@ async fn who_has_just_got_the_gpu_keeps_it_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_pinned_and_those_of_a_higher_priority_are_waited_for() {
-    for holder in [pinned("a"), of_priority("a", 1)] {
-        let house = house([holder, gpu("b")]).await;
-        house.start("a").await;
-        let waits = ask(&house, "b", patient()).await;
-        tokio::time::sleep(secs(600)).await;
-        assert_eq!((house.status("a"), house.status("b")), (Status::Running, Status::Queued));
-        house.nanny.stop("a", StopOptions::default()).await.unwrap();
-        waits.await.unwrap().unwrap();
-    }
+async fn the_pinned_are_waited_for() {
+    let house = house([pinned("a"), gpu("b")]).await;
+    house.start("a").await;
+    let waits = ask(&house, "b", patient()).await;
+    tokio::time::sleep(secs(600)).await;
+    assert_eq!((house.status("a"), house.status("b")), (Status::Running, Status::Queued));
+    house.nanny.stop("a", StopOptions::default()).await.unwrap();
+    waits.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_priority_keeps_the_gpu_until_waiting_has_made_up_for_it() {
+    let house = house([of_priority("a", 3), gpu("b")]).await;
+    house.start("a").await;
+    let began = tokio::time::Instant::now();
+    house.nanny.start("b", patient()).await.unwrap();
+    assert!(began.elapsed() >= secs(180) && began.elapsed() < secs(190), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
