@@ -1,25 +1,26 @@
 //! The GPUs, as last seen: who uses them, what is being handed back, and who waits for that.
 
+mod gate;
+mod shown;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use self::gate::Lack;
+use self::shown::who;
 use super::engines::Engine;
-use super::service::{Desired, Down, ServiceState, Work};
+use super::service::{Down, ServiceState, Work};
 use super::world::{Out, Timer, World};
-use super::{Answer, Effect, Now};
+use super::{Effect, Now};
 use crate::gpu::{
     Claim, ClaimPhase, GpuDevice, GpuHealth, GpuProblem, GpuProcess, GpuReading, Placement, Sweep,
 };
 use crate::name::{GpuId, ServiceName};
-use crate::nanny::{Change, GpuClaimView, GpuUserView, GpuView, StartOptions};
+use crate::nanny::Change;
 use crate::project::{PlacedGpu, labels};
 
 /// Memory of which nobody knows whose it is goes up and down by so much, in MiB.
 const NOISE_MIB: u64 = 64;
-/// A start that waits for another on its GPU looks again after so long.
-const A_MOMENT: Duration = Duration::from_millis(500);
-
 type Services = BTreeMap<ServiceName, Box<ServiceState>>;
 
 /// What the world knows of the machine's GPUs.
@@ -427,164 +428,6 @@ impl World {
         self.schedule(now.mono + self.settings.gpu.sweep_waiting, Timer::Gpus);
     }
 
-    /// Whether the GPUs were looked at since everybody who made way for a service is down, and looks
-    /// if not: what was read before may be about memory that was taken, or handed back, since.
-    fn has_looked(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
-        let Some(claim) = self.ledger.get(name) else { return true };
-        let concerns = |gpu: &GpuId| claim.may_be_on(gpu);
-        let comes_back = self.gpus.releases.iter().any(|release| concerns(&release.gpu));
-        let is_promised = self.policy.measures() || comes_back;
-        if !is_promised || !self.gpus.devices.iter().any(|d| concerns(&d.reading.id)) {
-            return true;
-        }
-        let number = self.next_sequence();
-        let Some(Work::Up(up)) = self.services.get_mut(name).map(|s| &mut s.work) else {
-            return true;
-        };
-        if up.has_gpu || *up.looks_from.get_or_insert(number) <= self.gpus.heard {
-            return true;
-        }
-        // The answer asks again; one to an earlier question is not enough.
-        self.sweep(now, out);
-        false
-    }
-
-    /// Whether what a service was promised is really there, so that it can be started now. If not,
-    /// it is looked at again, and the start fails in the end.
-    pub(super) fn may_use_gpu(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
-        if !self.has_looked(name, now, out) {
-            return false;
-        }
-        let Some(Work::Up(up)) = self.services.get(name).map(|service| &service.work) else {
-            return false;
-        };
-        let Some(claim) = self.ledger.get(name).filter(|_| !up.has_gpu) else { return true };
-        let deadline = up.memory_by.unwrap_or(now.mono + self.settings.gpu.release_limit);
-        let lack = self.lack(name, claim);
-        if let Some(lack) = lack.filter(|lack| !lack.is_guess || deadline > now.mono) {
-            if lack.is_strangers && self.turn_away(name, now, out) {
-                return false;
-            }
-            if deadline <= now.mono {
-                self.fail_up_for_memory(name, &lack, now, out);
-                return false;
-            }
-            if let Some(Work::Up(up)) = self.services.get_mut(name).map(|s| &mut s.work) {
-                up.memory_by = Some(deadline);
-            }
-            self.schedule(deadline, Timer::Service(name.clone()));
-            self.schedule(now.mono + self.settings.gpu.sweep_waiting, Timer::Gpus);
-            self.gpus.next = self.gpus.next.min(now.mono + self.settings.gpu.sweep_waiting);
-            return false;
-        }
-        let is_alone = !self.another_starts_beside(name, claim, now);
-        if let Some(Work::Up(up)) = self.services.get_mut(name).map(|s| &mut s.work) {
-            up.has_gpu = is_alone;
-            up.memory_by = None;
-        }
-        if !is_alone {
-            self.schedule(now.mono + A_MOMENT, Timer::Service(name.clone()));
-        }
-        is_alone
-    }
-
-    /// Answers a start that was let in and for which nobody made way as one that was not: strangers
-    /// have come since. `false` if it is none of those.
-    fn turn_away(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
-        let Some(Work::Up(up)) = self.services.get(name).map(|service| &service.work) else {
-            return false;
-        };
-        let has_changed_nothing = up.stopped.is_empty() && up.part_of.is_none();
-        if !has_changed_nothing || self.holds(name) || !self.is_quiet(name) {
-            return false;
-        }
-        let Err(error) = self.admit(name, StartOptions::default()) else { return false };
-        let Some(service) = self.services.get_mut(name) else { return false };
-        let Work::Up(up) = std::mem::replace(&mut service.work, Work::None) else { return false };
-        service.desired = Desired::Stopped;
-        service.failure = up.waiters.is_empty().then(|| error.to_string());
-        for waiter in up.waiters {
-            let answer = Answer::Started(Err(error.clone()));
-            out.push(Effect::Reply(waiter.request, answer));
-        }
-        self.release_claim(name, now, out);
-        self.rest(name, now, out);
-        true
-    }
-
-    /// Whether memory is in use that a service may have had of which nobody knows any more.
-    pub(super) fn gpu_memory_may_come_back(&self) -> bool {
-        self.policy.measures() && self.gpus.devices.iter().any(|d| d.foreign_mib > NOISE_MIB)
-    }
-
-    /// What is missing on the GPUs of a claim, if anything is.
-    fn lack(&self, name: &ServiceName, claim: &Claim) -> Option<Lack> {
-        let service = self.services.get(name)?;
-        let declared_mib = service.wanted.manifest.vram_mib().max(service.most_used_mib);
-        let promised = self.policy.measures();
-        let its = self.gpus.devices.iter().filter(|d| claim.may_be_on(&d.reading.id));
-        its.filter_map(|device| {
-            let id = &device.reading.id;
-            // What runs of it has its memory already.
-            let own_mib = match device.users.get(name) {
-                _ if !self.holds(name) => 0,
-                None if !device.tells_users() => declared_mib,
-                used => used.copied().unwrap_or(0),
-            };
-            let free_mib = device.free_mib()?.saturating_add(own_mib);
-            // Who does not say what it needs is charged for all there is, and makes do with less.
-            let charge_mib = claim.placement.mib.get(id).copied();
-            let may_be_here = claim.placement.is_anywhere().then_some(declared_mib);
-            let need_mib = declared_mib.min(charge_mib.or(may_be_here).unwrap_or(0));
-            let needed = need_mib.saturating_add(self.settings.gpu.headroom_mib);
-            let needed = needed.saturating_sub(NOISE_MIB);
-            let comes_back = self.gpus.releases.iter().any(|release| release.gpu == *id);
-            let fits = need_mib > 0 && free_mib >= needed;
-            let is_promised = promised && charge_mib.is_some() && need_mib > 0;
-            let lacks = !fits && (comes_back || is_promised);
-            lacks.then(|| Lack {
-                gpu: id.clone(),
-                need_mib,
-                free_mib,
-                users: device.processes().iter().map(who).collect(),
-                is_guess: need_mib == 0 && !device.tells_users(),
-                is_strangers: !comes_back,
-            })
-        })
-        .next()
-    }
-
-    /// Programs measure a GPU when they start: two at once mislead each other.
-    fn another_starts_beside(&self, name: &ServiceName, claim: &Claim, now: Now) -> bool {
-        let shares = |other: &Claim| {
-            claim.placement.devices().any(|gpu| other.placement.mib.contains_key(gpu))
-        };
-        let others = self.ledger.iter().filter(|(other, held)| *other != name && shares(held));
-        others.map(|(other, _)| other).any(|other| {
-            let Some(service) = self.services.get(other) else { return false };
-            match &service.work {
-                Work::Up(up) => up.has_gpu,
-                Work::Down(_) => false,
-                Work::None => {
-                    let loads =
-                        service.monitor.ran_for(now.mono) < service.wanted.manifest.health_timeout;
-                    self.holds(other) && loads && !self.is_healthy(other)
-                }
-            }
-        })
-    }
-
-    /// Services that were let in, and wait until they can have what they were promised.
-    fn those_at_the_gate(&self) -> Vec<ServiceName> {
-        let waits = |name: &ServiceName| {
-            let work = self.services.get(name).map(|service| &service.work);
-            matches!(work, Some(Work::Up(up)) if !up.has_gpu
-                && !up.after.iter().any(|victim| self.ledger.get(victim).is_some()))
-        };
-        let claimants = self.ledger.iter().map(|(name, _)| name);
-        claimants.filter(|name| waits(name)).cloned().collect()
-    }
-
     /// The GPUs as a policy sees them.
     pub(super) fn gpu_devices(&self) -> Vec<GpuDevice> {
         let seen = self.gpus.devices.iter().map(|device| GpuDevice {
@@ -630,113 +473,6 @@ impl World {
         running.find_map(labels::placement_of).unwrap_or_default()
     }
 
-    /// What a person should know of how a service uses its GPUs.
-    pub(super) fn gpu_notices(&self, name: &ServiceName, now: Now) -> Vec<String> {
-        let mut notices = Vec::new();
-        let (Some(service), Some(claim)) = (self.services.get(name), self.ledger.get(name)) else {
-            return notices;
-        };
-        for device in &self.gpus.devices {
-            let id = &device.reading.id;
-            if device.users.contains_key(name)
-                && !claim.placement.is_anywhere()
-                && !claim.placement.mib.contains_key(id)
-            {
-                notices.push(format!("it uses {id}, which it was not given"));
-            }
-            if let GpuHealth::Suspect(reason) | GpuHealth::Unusable(reason) = &device.reading.health
-                && (claim.placement.mib.contains_key(id) || device.users.contains_key(name))
-            {
-                notices.push(format!("it is on {id}, which is not in order: {reason}"));
-            }
-        }
-        let declared = service.wanted.manifest.vram_mib();
-        let used = claim.measured_mib.values().copied().max().unwrap_or(0);
-        let long = service.monitor.ran_for(now.mono) >= LONG;
-        let too_little = used > declared.saturating_add(declared / 10) && used > NOISE_MIB;
-        let too_much = declared > 0 && used > 0 && used < declared / 2 && long;
-        if too_little || too_much {
-            notices.push(format!(
-                "it declares {declared} MiB of video memory and was seen to use {used} MiB: write \
-                 'vram_gb: {}' into its manifest",
-                gigabytes(used)
-            ));
-        }
-        let mut its =
-            self.gpus.devices.iter().filter(|d| claim.placement.mib.contains_key(&d.reading.id));
-        let seen = !claim.placement.is_anywhere() && its.all(Device::tells_users);
-        if seen && used == 0 && claim.phase == ClaimPhase::Running && long && self.holds(name) {
-            notices.push(
-                "no process of it was seen on its GPU: it may be running on the processor"
-                    .to_owned(),
-            );
-        }
-        notices
-    }
-
-    /// What could not be seen of the GPUs, or is wrong there, for a person.
-    #[must_use]
-    pub fn gpu_problems(&self) -> Vec<String> {
-        let held = self.gpus.devices.iter().filter_map(|device| {
-            device.held.as_ref().map(|held| format!("{}: {held}", device.reading.id))
-        });
-        self.gpus.problems.iter().cloned().chain(held).collect()
-    }
-
-    /// The GPUs as readers see them.
-    #[must_use]
-    pub fn gpu_views(&self) -> Vec<Arc<GpuView>> {
-        self.gpus.devices.iter().map(|device| Arc::new(self.gpu_view(device))).collect()
-    }
-
-    fn gpu_view(&self, device: &Device) -> GpuView {
-        let GpuReading { id, index, name, vendor, pci, memory, health, .. } = &device.reading;
-        let its = self
-            .ledger
-            .iter()
-            .filter(|(name, claim)| claim.may_be_on(id) || device.users.contains_key(*name));
-        let claims: Vec<_> = its
-            .map(|(name, claim)| GpuClaimView {
-                service: name.clone(),
-                phase: claim.phase,
-                charge_mib: self.charge_of(name, claim, id),
-                used_mib: device
-                    .reading
-                    .processes
-                    .is_some()
-                    .then(|| device.users.get(name).copied().unwrap_or(0)),
-                high_water_mib: claim.measured_mib.get(id).copied(),
-            })
-            .collect();
-        let charged_mib =
-            claims.iter().fold(0, |sum: u64, claim| sum.saturating_add(claim.charge_mib));
-        let headroom_mib = self.settings.gpu.headroom_mib;
-        let taken = headroom_mib.saturating_add(device.foreign_mib).saturating_add(charged_mib);
-        GpuView {
-            id: id.clone(),
-            index: *index,
-            name: name.clone(),
-            vendor: *vendor,
-            pci: pci.clone(),
-            memory: *memory,
-            health: health.clone(),
-            total_mib: device.reading.total_mib,
-            used_mib: device.reading.used_mib,
-            headroom_mib,
-            foreign_mib: device.foreign_mib,
-            charged_mib,
-            free_mib: match health {
-                GpuHealth::Ok => device.reading.total_mib.map(|total| total.saturating_sub(taken)),
-                // Nobody new is placed there.
-                GpuHealth::Suspect(_) | GpuHealth::Unusable(_) => Some(0),
-            },
-            utilization_percent: device.reading.utilization_percent,
-            temperature_celsius: device.reading.temperature_celsius,
-            claims,
-            others: device.others().map(user).collect(),
-        }
-    }
-
     /// What a claim is charged, where it is known to be.
     pub(super) fn charges_of(&self, name: &ServiceName, claim: &Claim) -> Placement {
         charges(&self.services, name, claim)
@@ -744,12 +480,6 @@ impl World {
 
     fn charge_of(&self, name: &ServiceName, claim: &Claim, gpu: &GpuId) -> u64 {
         charge_on(&self.services, name, &self.charges_of(name, claim), gpu)
-    }
-
-    /// Who uses a GPU and is none of ours.
-    pub(super) fn gpu_others(&self, gpu: &GpuId) -> Vec<GpuUserView> {
-        let device = self.gpus.devices.iter().find(|device| device.reading.id == *gpu);
-        device.into_iter().flat_map(Device::others).map(user).collect()
     }
 }
 
@@ -783,74 +513,4 @@ fn charge_on(services: &Services, name: &ServiceName, charges: &Placement, gpu: 
         return declared(services, name);
     }
     charges.mib.get(gpu).copied().unwrap_or(0)
-}
-
-/// What a service was promised and cannot have yet.
-#[derive(Debug)]
-pub(super) struct Lack {
-    gpu: GpuId,
-    need_mib: u64,
-    free_mib: u64,
-    users: Vec<String>,
-    /// Neither can be told what it needs, nor whose the memory is that is in use.
-    is_guess: bool,
-    /// Nothing is being handed back there: others have it.
-    is_strangers: bool,
-}
-
-impl Lack {
-    /// For a person.
-    pub(super) fn reason(&self) -> String {
-        let Self { gpu, need_mib, free_mib, users, .. } = self;
-        let users = if users.is_empty() {
-            "no process is seen to have it".to_owned()
-        } else {
-            format!("in use by {}", users.join(", "))
-        };
-        let need = if *need_mib == 0 {
-            "the memory of the one that made way did not become free".to_owned()
-        } else {
-            format!("{need_mib} MiB did not become free")
-        };
-        format!("{need} on {gpu}: {free_mib} MiB are free, {users}")
-    }
-}
-
-fn user(process: &GpuProcess) -> GpuUserView {
-    let GpuProcess { pid, name, used_mib, .. } = process;
-    GpuUserView { pid: *pid, name: name.clone(), used_mib: *used_mib }
-}
-
-/// A process on a GPU, for a person.
-fn who(process: &GpuProcess) -> String {
-    let used = process.used_mib.map_or_else(String::new, |mib| format!(", {mib} MiB"));
-    match &process.name {
-        Some(name) => format!("process {} ({name}{used})", process.pid),
-        None => format!("process {}{used}", process.pid),
-    }
-}
-
-/// So long a service must have run until it is said to use less than it declares, or nothing.
-const LONG: Duration = Duration::from_secs(600);
-
-/// What to write into a manifest for so many MiB: tenths, rounded up.
-fn gigabytes(mib: u64) -> String {
-    let tenths = mib.saturating_mul(10).div_ceil(1024);
-    if tenths.is_multiple_of(10) {
-        (tenths / 10).to_string()
-    } else {
-        format!("{}.{}", tenths / 10, tenths % 10)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::gigabytes;
-
-    #[test]
-    fn what_to_write_into_a_manifest_is_rounded_up() {
-        assert_eq!(gigabytes(8192), "8");
-        assert_eq!(gigabytes(8193), "8.1");
-        assert_eq!(gigabytes(100), "0.1");
-    }
 }
