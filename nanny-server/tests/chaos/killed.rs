@@ -110,6 +110,8 @@ pub(crate) fn a4_killed_in_a_pull_it_pulls_on_and_can_be_stopped() {
     let client = site.house.begin_start("gpu", "");
     site.asks("POST /images/create", 1);
     assert_eq!(site.house.status("gpu")["status"], "starting");
+    // A disk may be slower than an engine.
+    site.writes_down("gpu");
     site.kill_nanny();
     drop(client);
     site.open();

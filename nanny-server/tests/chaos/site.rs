@@ -221,6 +221,17 @@ impl Site {
         );
     }
 
+    /// Waits until what should be with a service is in the journal.
+    #[track_caller]
+    pub(crate) fn writes_down(&self, service: &str) {
+        let journal = self.house.state().join("journal.json");
+        let written = || std::fs::read_to_string(&journal).unwrap_or_default();
+        until(
+            || written().contains(&self.house.project(service)).then_some(()),
+            || format!("'{service}' is not written down: {}", written()),
+        );
+    }
+
     /// What the witness has to say in the end: never two, and which services are up.
     #[track_caller]
     pub(crate) fn ends_with(&self, services: &[&str]) {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::shown::who;
 use super::NOISE_MIB;
+use super::shown::who;
 use crate::gpu::Claim;
 use crate::lifecycle::service::{Desired, Work};
 use crate::lifecycle::world::{Out, Timer, World};
