@@ -62,7 +62,10 @@ async fn d6_a_redirect_is_unhealthy_and_not_followed() {
     let answer = "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/?secret\r\n\r\n";
     let (health, _) = ask(answer, "/").await;
     let Health::Unhealthy { reason } = health else { panic!("{health:?}") };
-    assert!(reason.contains("redirects (HTTP 302 Found)") && !reason.contains("169.254"), "{reason}");
+    assert!(
+        reason.contains("redirects (HTTP 302 Found)") && !reason.contains("169.254"),
+        "{reason}"
+    );
 }
 
 #[tokio::test]
