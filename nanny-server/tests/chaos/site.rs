@@ -225,7 +225,7 @@ impl Site {
     #[track_caller]
     pub(crate) fn writes_down(&self, service: &str) {
         let journal = self.house.state().join("journal.json");
-        let written = || std::fs::read_to_string(&journal).unwrap_or_default();
+        let written = || fs::read_to_string(&journal).unwrap_or_default();
         until(
             || written().contains(&self.house.project(service)).then_some(()),
             || format!("'{service}' is not written down: {}", written()),
