@@ -222,6 +222,7 @@ impl World {
         self.gpus.heard = issued;
         // Whose the processes are is known once all containers are.
         let all_heard = self.discovery.done && self.engines.iter().all(Engine::was_heard);
+        let is_first = all_heard && !self.gpus.were_seen;
         self.gpus.were_seen |= all_heard;
         match seen {
             Ok(sweep) => self.take_in(sweep, now),
@@ -245,6 +246,13 @@ impl World {
         self.schedule(self.gpus.next, Timer::Gpus);
         for name in waiting {
             self.advance(&name, now, out);
+        }
+        if is_first {
+            // Only now is it known what does not run.
+            let all: Vec<_> = self.services.keys().cloned().collect();
+            for name in all {
+                self.advance(&name, now, out);
+            }
         }
         self.take_up_journal(now, out);
     }
