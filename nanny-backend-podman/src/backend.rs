@@ -15,6 +15,7 @@ use nanny_lib::backend::{
 use podman_api::opts::ContainerDeleteOpts;
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use crate::config::PodmanConfig;
 use crate::connection::Connection;
@@ -52,6 +53,8 @@ const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(30);
 const REMOVE: Duration = Duration::from_secs(60);
 const UPLOAD: Duration = Duration::from_secs(30);
+/// So often a copy is tried.
+const MOST_COPIES: u32 = 5;
 /// Between two looks at something that is on its way.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -148,6 +151,19 @@ impl PodmanBackend {
         Ok(())
     }
 
+    /// Unpacks an archive in a container, once more if that was unmounted meanwhile: what has ended
+    /// is, some time later.
+    async fn put_archive(&self, id: &ContainerId, path: &str, archive: Vec<u8>) -> Result<()> {
+        let put = || self.connection.put("put files", id, UPLOAD, path, archive.clone());
+        for _ in 1..MOST_COPIES {
+            match put().await {
+                Err(error) if error.kind() == ErrorKind::Conflict => sleep(SOON).await,
+                put => return put,
+            }
+        }
+        put().await
+    }
+
     async fn start_now(&self, id: &ContainerId) -> Result<()> {
         self.connection
             .ask("start", id, START, |podman| async move {
@@ -230,7 +246,7 @@ impl ContainerBackend for PodmanBackend {
             // Podman would give it to whoever the container runs as.
             let keeps = if file.owner.is_some() { "false" } else { "true" };
             let path = format!("/containers/{id}/archive?path=%2F&copyUIDGID={keeps}");
-            self.connection.put("put files", id, UPLOAD, &path, archive).await?;
+            self.put_archive(id, &path, archive).await?;
         }
         Ok(())
     }
@@ -326,7 +342,7 @@ impl ContainerBackend for PodmanBackend {
                     loop {
                         match self.look("remove", id).await {
                             Ok(left) if left.state() == ContainerState::Removing => {
-                                tokio::time::sleep(SOON).await;
+                                sleep(SOON).await;
                             }
                             Ok(_) => return Ok(false),
                             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),

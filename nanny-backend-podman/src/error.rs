@@ -100,6 +100,8 @@ const KNOWN: &[(&str, ErrorKind)] = &[
     ("is being used", ErrorKind::Conflict),
     ("has associated containers", ErrorKind::Conflict),
     ("address already in use", ErrorKind::Conflict),
+    // What has ended is unmounted by Podman some time later, also from under a copy.
+    ("intended-new-root directory", ErrorKind::Conflict),
     (UNKNOWN_DEVICES, ErrorKind::Unsupported),
     ("not supported", ErrorKind::Unsupported),
     ("unsupported ", ErrorKind::Unsupported),
@@ -149,6 +151,11 @@ mod tests {
     #[test]
     fn b11_the_words_say_what_the_status_does_not() {
         let cases = [
+            (
+                "error in copier subprocess: changing to intended-new-root directory \
+                 \"/o/5dba/merged\": chdir /o/5dba/merged: no such file or directory",
+                ErrorKind::Conflict,
+            ),
             (
                 "creating container storage: the container name \"i\" is already in use by 0d5a. \
                  You have to remove that container to be able to reuse that name: that name is \
