@@ -42,6 +42,7 @@
 //! `restart.rs`, if it does. An engine that is out of reach changes nothing: work waits, claims
 //! stay.
 
+mod admission;
 mod aftermath;
 mod audit;
 mod callers;

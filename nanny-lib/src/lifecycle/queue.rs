@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::commands::{Admitted, room_may_come};
-use super::service::{Up, Waiter, Work};
+use super::admission::{Admitted, room_may_come};
+use super::service::{Desired, Up, Waiter, Work};
 use super::world::{Out, Timer, World};
 use super::{Answer, Effect, Now};
 use crate::error::Error;
@@ -251,10 +251,9 @@ impl World {
         })
     }
 
-    /// Whom `force` would stop for it were those of a higher priority than its own has grown to
-    /// pinned, and where it then is.
-    /// `None` if that is no way, or if it would go beside a container of other hands: nobody does so
-    /// unasked.
+    /// Whom `force` would stop for it, and where it then is, were those pinned whose priority is
+    /// higher than its own has grown to. `None` if that makes no room, or if it would go beside a
+    /// container of other hands: nobody does so unasked.
     fn would_evict(
         &self,
         name: &ServiceName,
@@ -286,7 +285,7 @@ impl World {
     /// It is its turn: its start goes on as one that was let in at once.
     fn let_in(&mut self, name: &ServiceName, up: Up, now: Now, out: &mut Out) {
         self.leave_for_start(name);
-        self.take_in_hand(name, super::service::Desired::Running);
+        self.take_in_hand(name, Desired::Running);
         self.begin_up(name, up, None, now, out);
     }
 
@@ -305,7 +304,7 @@ impl World {
     /// Somebody else has started it.
     fn found_running(&mut self, name: &ServiceName, now: Now, out: &mut Out) {
         let Some(up) = self.take_queued(name) else { return };
-        self.take_in_hand(name, super::service::Desired::Running);
+        self.take_in_hand(name, Desired::Running);
         for waiter in up.waiters {
             self.already_running(name, Some(waiter), now, out);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::commands::{Admitted, room_may_come};
+use super::admission::{Admitted, room_may_come};
 use super::service::{Desired, ServiceState, StopByHand, Work};
 use super::world::{Out, Timer, World};
 use super::{Effect, Now};

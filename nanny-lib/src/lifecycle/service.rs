@@ -184,6 +184,8 @@ pub(super) struct Up {
     pub(super) rollback: bool,
     /// Make everything anew.
     pub(super) recreate: bool,
+    /// How long it may wait for room on a GPU.
+    pub(super) queue: Duration,
     /// The rollback it is part of.
     pub(super) part_of: Option<RollbackId>,
     /// Containers that ran before it began: not stopped if it fails.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::NOISE_MIB;
 use super::shown::who;
 use crate::gpu::Claim;
+use crate::lifecycle::admission::room_may_come;
 use crate::lifecycle::service::{Desired, Work};
 use crate::lifecycle::world::{Out, Timer, World};
 use crate::lifecycle::{Answer, Effect, Now};
@@ -52,7 +53,8 @@ impl World {
             return false;
         };
         let Some(claim) = self.ledger.get(name).filter(|_| !up.has_gpu) else { return true };
-        let deadline = up.memory_by.unwrap_or(now.mono + self.settings.gpu.release_limit);
+        let deadline =
+            up.memory_by.unwrap_or(now.mono.saturating_add(self.settings.gpu.release_limit));
         let lack = self.lack(name, claim);
         if let Some(lack) = lack.filter(|lack| !lack.is_guess || deadline > now.mono) {
             if lack.is_strangers && self.turn_away(name, now, out) {
@@ -66,8 +68,9 @@ impl World {
                 up.memory_by = Some(deadline);
             }
             self.schedule(deadline, Timer::Service(name.clone()));
-            self.schedule(now.mono + self.settings.gpu.sweep_waiting, Timer::Gpus);
-            self.gpus.next = self.gpus.next.min(now.mono + self.settings.gpu.sweep_waiting);
+            self.schedule(now.mono.saturating_add(self.settings.gpu.sweep_waiting), Timer::Gpus);
+            self.gpus.next =
+                self.gpus.next.min(now.mono.saturating_add(self.settings.gpu.sweep_waiting));
             return false;
         }
         let is_alone = !self.another_starts_beside(name, claim, now);
@@ -81,26 +84,37 @@ impl World {
         is_alone
     }
 
-    /// Answers a start that was let in and for which nobody made way as one that was not: strangers
+    /// Treats a start that was let in, and for which nobody made way, as one that was not: strangers
     /// have come since. `false` if it is none of those.
     fn turn_away(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
         let Some(Work::Up(up)) = self.services.get(name).map(|service| &service.work) else {
             return false;
         };
-        let has_changed_nothing = up.stopped.is_empty() && up.part_of.is_none();
-        if !has_changed_nothing || self.holds(name) || !self.is_quiet(name) {
+        let owes = !up.stopped.is_empty() || !up.restore.is_empty() || up.part_of.is_some();
+        if owes || self.holds(name) || !self.is_quiet(name) {
             return false;
         }
-        let Err(error) = self.admit(name, StartOptions::default()) else { return false };
+        let mut options = StartOptions::default().queued_for(up.queue);
+        (options.rollback, options.recreate) = (up.rollback, up.recreate);
+        let Err(error) = self.admit(name, options) else { return false };
         let Some(service) = self.services.get_mut(name) else { return false };
         let Work::Up(up) = std::mem::replace(&mut service.work, Work::None) else { return false };
         service.desired = Desired::Stopped;
-        service.failure = up.waiters.is_empty().then(|| error.to_string());
-        for waiter in up.waiters {
-            let answer = Answer::Started(Err(error.clone()));
-            out.push(Effect::Reply(waiter.request, answer));
-        }
         self.release_claim(name, now, out);
+        if !options.queue.is_zero() && room_may_come(&error) {
+            self.enqueue(name, options, error, None, now, out);
+            for waiter in up.waiters {
+                self.join(name, Some(waiter), now, out);
+            }
+            return true;
+        }
+        if let Some(service) = self.services.get_mut(name) {
+            // Somebody must be told.
+            service.failure = up.waiters.is_empty().then(|| error.to_string());
+        }
+        for waiter in up.waiters {
+            out.push(Effect::Reply(waiter.request, Answer::Started(Err(error.clone()))));
+        }
         self.rest(name, now, out);
         true
     }

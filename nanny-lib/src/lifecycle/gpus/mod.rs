@@ -207,7 +207,7 @@ impl World {
         }
         let issued = self.next_sequence();
         self.gpus.sweeping = Some(issued);
-        self.gpus.next = now.mono + self.settings.gpu.sweep;
+        self.gpus.next = now.mono.saturating_add(self.settings.gpu.sweep);
         out.push(Effect::Sweep);
     }
 
@@ -242,7 +242,7 @@ impl World {
         let waiting: Vec<_> = self.those_at_the_gate();
         let quiet = waiting.is_empty() && self.gpus.releases.is_empty() && all_heard;
         let pause = if quiet { self.settings.gpu.sweep } else { self.settings.gpu.sweep_waiting };
-        self.gpus.next = now.mono + pause;
+        self.gpus.next = now.mono.saturating_add(pause);
         self.schedule(self.gpus.next, Timer::Gpus);
         for name in waiting {
             self.advance(&name, now, out);
@@ -267,7 +267,7 @@ impl World {
     }
 
     fn take_in(&mut self, sweep: Sweep, now: Now) {
-        let until = now.mono + self.settings.gpu.release_limit;
+        let until = now.mono.saturating_add(self.settings.gpu.release_limit);
         let Sweep { devices: readings, problems } = sweep;
         let mut known = std::mem::take(&mut self.gpus.devices);
         let mut devices = Vec::new();
@@ -422,7 +422,8 @@ impl World {
         if !self.gpus.are_measured {
             return;
         }
-        let (from, until) = (self.next_sequence(), now.mono + self.settings.gpu.release_limit);
+        let (from, until) =
+            (self.next_sequence(), now.mono.saturating_add(self.settings.gpu.release_limit));
         let measured = self.gpus.devices.iter().filter(|d| d.reading.used_mib.is_some());
         let its = measured.filter(|device| {
             claim.may_be_on(&device.reading.id) || device.users.contains_key(name)
@@ -433,7 +434,7 @@ impl World {
         }
         self.gpus.next = now.mono;
         self.sweep(now, out);
-        self.schedule(now.mono + self.settings.gpu.sweep_waiting, Timer::Gpus);
+        self.schedule(now.mono.saturating_add(self.settings.gpu.sweep_waiting), Timer::Gpus);
     }
 
     /// The GPUs as a policy sees them.
