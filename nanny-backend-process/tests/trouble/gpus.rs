@@ -44,6 +44,10 @@ pub(crate) async fn a_program_is_told_the_gpus_it_was_placed_on() {
         house.backend.start(&id).await.unwrap();
         let info = house.inspect(&id).await;
         let [main, ..] = info.processes[..] else { panic!("{info:?}") };
+        // A moment before, it is still ours.
+        let program = || fs::read_to_string(format!("/proc/{main}/comm")).ok();
+        let begun = || program().filter(|name| name.trim() == "sleep");
+        until("its program has begun", async || begun()).await;
         let told = environment(main);
         for (name, value) in variables {
             assert_eq!(told.get(name).map_or("", String::as_str), value, "{name}");
