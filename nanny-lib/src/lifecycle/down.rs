@@ -1,6 +1,6 @@
 //! Bringing a service down.
 
-use super::service::{Down, ServiceState, Up, Work};
+use super::service::{Desired, Down, ServiceState, Up, Work};
 use super::world::{Out, Timer, World};
 use super::{Answer, DrainId, Effect, Now};
 use crate::error::Error;
@@ -153,8 +153,11 @@ impl World {
         }
         if let Some(mut up) = down.then {
             if up.queued.is_some() {
-                // It was not let in: it waits without a claim.
+                // It was not let in: it waits without a claim, and is down unless it ever is.
                 self.queue.insert(name.clone());
+                if let Some(service) = self.services.get_mut(name) {
+                    service.desired = Desired::Stopped;
+                }
                 self.release_claim(name, now, out);
             }
             // The claim is kept: the start was admitted while it was held. What the start that

@@ -65,6 +65,14 @@ impl World {
                 error,
             });
             self.queue.insert(name.clone());
+            let holds = self.holds(name);
+            if let Some(service) = self.services.get_mut(name)
+                && !holds
+                && service.restarts.due.is_none()
+            {
+                // A start that was under way waits as well, and counts no more unless it is let in.
+                service.desired = Desired::Stopped;
+            }
             self.begin_up(name, up, None, now, out);
         }
         self.schedule(until, Timer::Queue);
@@ -327,6 +335,8 @@ impl World {
         for waiter in up.waiters {
             out.push(Effect::Reply(waiter.request, Answer::Started(Err(error.clone()))));
         }
+        // What ended while it waited is answered only now.
+        self.observe_exits(name, false, now, out);
         self.rest(name, now, out);
     }
 
