@@ -29,6 +29,8 @@ pub(super) struct Handover {
     pub(super) id: ContainerId,
     pub(super) was: Option<ServiceName>,
     pub(super) is: Option<ServiceName>,
+    /// It used a GPU, and runs no more.
+    pub(super) left_gpu: bool,
 }
 
 impl Containers {
@@ -63,7 +65,10 @@ impl Containers {
         as_of: u64,
     ) -> Handover {
         let id = container.id.clone();
-        let was = self.remove(&id);
+        let before = self.take(&id);
+        let used_gpu = |seen: &Seen| seen.container.uses_gpu && seen.container.state.holds();
+        let left_gpu = before.as_ref().is_some_and(used_gpu) && !container.state.holds();
+        let was = before.and_then(|seen| seen.owner);
         if container.uses_gpu && container.state.holds() && owner.is_none() {
             self.foreign_gpu.insert(id.clone());
         }
@@ -74,7 +79,7 @@ impl Containers {
             }
         }
         self.seen.insert(id.clone(), Seen { container, owner: owner.clone(), as_of });
-        Handover { id, was, is: owner }
+        Handover { id, was, is: owner, left_gpu }
     }
 
     /// Takes in that a container is gone, and says whose it was.
@@ -135,7 +140,7 @@ impl Containers {
         let missing: Vec<_> = missing.map(|(id, _)| id.clone()).collect();
         for id in missing {
             let was = self.remove(&id);
-            changed.push(Handover { id, was, is: None });
+            changed.push(Handover { id, was, is: None, left_gpu: false });
         }
         changed
     }

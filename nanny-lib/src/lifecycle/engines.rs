@@ -250,12 +250,16 @@ impl World {
         engine.gone.insert(id.clone(), since);
         if let Some(was) = engine.containers.remove(id) {
             self.touch(&was);
-            self.hand_over(index, &Handover { id: id.clone(), was: Some(was), is: None });
+            self.hand_over(
+                index,
+                &Handover { id: id.clone(), was: Some(was), is: None, left_gpu: false },
+            );
         }
     }
 
     /// Tells the services whose a container was and is.
-    fn hand_over(&mut self, index: EngineIndex, Handover { id, was, is }: &Handover) {
+    fn hand_over(&mut self, index: EngineIndex, handover: &Handover) {
+        let Handover { id, was, is, left_gpu } = handover;
         if let Some(was) = was
             && is.as_ref() != Some(was)
             && let Some(service) = self.services.get_mut(was)
@@ -267,6 +271,9 @@ impl World {
             && let Some(service) = self.services.get_mut(is)
         {
             service.containers.insert(id.clone(), index);
+            if *left_gpu {
+                service.left_gpu = Some(self.now);
+            }
             self.settle_engine(is);
         }
     }

@@ -40,6 +40,8 @@ pub(super) struct ServiceState {
     pub(super) seen_up: BTreeSet<ContainerId>,
     /// When nothing of it was seen running, at last.
     pub(super) seen_down: Option<Duration>,
+    /// When a container of it that used a GPU last ended.
+    pub(super) left_gpu: Option<Duration>,
     /// The run that its health is about: what runs, and since when.
     pub(super) run: Vec<(ContainerId, Option<Timestamp>)>,
     /// Those that somebody asked the engine to stop.
@@ -89,6 +91,7 @@ impl ServiceState {
             containers: BTreeMap::new(),
             seen_up: BTreeSet::new(),
             seen_down: None,
+            left_gpu: None,
             run: Vec::new(),
             stop_requested: BTreeSet::new(),
             ended_with_engine: BTreeMap::new(),

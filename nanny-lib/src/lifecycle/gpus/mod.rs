@@ -71,6 +71,8 @@ struct Live<'a> {
     phase: ClaimPhase,
     /// What it is charged there, in MiB; 0 if it does not say and was never seen to use any.
     charge_mib: u64,
+    /// A part of it ended just now, and may be handing back memory that was never seen to be its.
+    hands_back: bool,
 }
 
 /// Memory that a service had, and that is not known to be free again yet.
@@ -134,11 +136,12 @@ impl Device {
     /// was not seen to use anything; or nobody sees what it uses, and it does not say.
     fn may_be_misjudged(&self, live: &[Live<'_>]) -> bool {
         live.iter().any(|service| {
-            if self.tells_users() {
-                service.phase != ClaimPhase::Running || !self.users.contains_key(service.name)
+            let is_known = if self.tells_users() {
+                service.phase == ClaimPhase::Running && self.users.contains_key(service.name)
             } else {
-                service.charge_mib == 0
-            }
+                service.charge_mib > 0
+            };
+            service.hands_back || !is_known
         })
     }
 
@@ -337,7 +340,10 @@ impl World {
             let live = live.map(|(name, claim)| {
                 let charges = charges(&self.services, name, claim);
                 let charge_mib = charge_on(&self.services, name, &charges, &id);
-                Live { name, phase: claim.phase, charge_mib }
+                let left = self.services.get(name).and_then(|service| service.left_gpu);
+                let limit = self.settings.gpu.release_limit;
+                let hands_back = left.is_some_and(|at| now.mono < at.saturating_add(limit));
+                Live { name, phase: claim.phase, charge_mib, hands_back }
             });
             let live: Vec<_> = live.collect();
             let unknown = used.saturating_sub(device.used_by_services(&live));
