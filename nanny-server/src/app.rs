@@ -30,10 +30,20 @@ use crate::routes::routes;
 pub fn app(nanny: Nanny, edge: EdgeConfig) -> Router {
     // As a fallback of an empty router, so that the layers run before the routing.
     Router::new()
-        .fallback_service(routes(nanny.clone()))
+        .fallback_service(all(&nanny, &edge))
         .layer(middleware::from_fn_with_state(nanny, while_it_lasts))
         .layer(middleware::from_fn_with_state(Arc::new(Guard::new(edge)), guard))
         .layer(middleware::from_fn(observe))
+}
+
+fn all(nanny: &Nanny, edge: &EdgeConfig) -> Router {
+    let routes = routes(nanny.clone());
+    #[cfg(feature = "mcp")]
+    if let Some(mcp) = edge.mcp.clone() {
+        return routes.nest_service("/mcp", nanny_mcp::service(nanny.clone(), mcp));
+    }
+    let _ = edge;
+    routes
 }
 
 /// Whoever still waits for something else than the nanny when it ends, such as an engine's log or the

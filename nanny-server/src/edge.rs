@@ -19,13 +19,23 @@ pub struct EdgeConfig {
     pub allowed_origins: Vec<AllowedOrigin>,
     /// The token that every request over TCP must carry, if there is one.
     pub token: Option<Token>,
+    /// What an assistant may do at `/mcp`; `None` for nothing.
+    #[cfg(feature = "mcp")]
+    pub mcp: Option<nanny_mcp::McpConfig>,
 }
 
 impl EdgeConfig {
     /// A server at `listen` that needs no token and has no further names.
     #[must_use]
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, allowed_hosts: Vec::new(), allowed_origins: Vec::new(), token: None }
+        Self {
+            listen,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            token: None,
+            #[cfg(feature = "mcp")]
+            mcp: Some(nanny_mcp::McpConfig::default()),
+        }
     }
 
     /// The same, asking for `token`.

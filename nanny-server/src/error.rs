@@ -5,11 +5,12 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use nanny_lib::gpu::Account;
 use nanny_lib::{Error, ServiceName};
+use nanny_wire::gpu::{free, need, occupants};
+use nanny_wire::logs::LogsError;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::guard::Refusal;
-use crate::wire::gpu::{free, need, occupants};
 
 /// Why a request was not done.
 #[derive(Debug)]
@@ -76,6 +77,18 @@ impl FieldError {
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         Self::Nanny(Box::new(error))
+    }
+}
+
+impl From<LogsError> for ApiError {
+    fn from(error: LogsError) -> Self {
+        match error {
+            LogsError::Nanny(error) => error.into(),
+            LogsError::Failed { service, reason } => Self::LogsFailed { service, reason },
+            LogsError::Timeout { service } => Self::LogsTimeout { service },
+            // There is no other kind, and a new one is somebody's mistake.
+            _ => Self::Panicked,
+        }
     }
 }
 

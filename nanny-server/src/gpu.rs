@@ -315,7 +315,7 @@ impl GpuArgs {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let seconds = seconds.filter(|duration| *duration <= A_YEAR);
     seconds.ok_or_else(|| "expected a number of seconds, such as 60 or 0.5".to_owned())

@@ -39,6 +39,8 @@ mod guard;
 mod inherited;
 #[cfg(feature = "rest")]
 mod listen;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 #[cfg(feature = "rest")]
 mod notify;
 #[cfg(feature = "rest")]
@@ -55,10 +57,6 @@ mod serving;
 mod stall;
 #[cfg(feature = "rest")]
 mod token;
-#[cfg(feature = "rest")]
-mod transcript;
-#[cfg(feature = "rest")]
-mod uptime;
 #[cfg(feature = "rest")]
 mod wire;
 

@@ -67,6 +67,10 @@ pub struct ServeArgs {
     /// The GPUs.
     #[command(flatten)]
     pub gpus: GpuArgs,
+    /// Assistants.
+    #[cfg(feature = "mcp")]
+    #[command(flatten)]
+    pub mcp: crate::mcp::McpArgs,
 }
 
 const AFTER_HELP: &str = "\
@@ -219,6 +223,10 @@ pub(crate) async fn doors(
     edge.token = token;
     edge.allowed_hosts.clone_from(&args.allowed_host);
     edge.allowed_origins.clone_from(&args.allowed_origin);
+    #[cfg(feature = "mcp")]
+    {
+        edge.mcp = args.mcp.config();
+    }
     Ok((listeners, edge))
 }
 

@@ -50,6 +50,10 @@ pub struct DemoArgs {
     /// Leave the services running at the end; the next demo finds them.
     #[arg(long, env = "NANNY_KEEP")]
     pub keep: bool,
+    /// Assistants.
+    #[cfg(feature = "mcp")]
+    #[command(flatten)]
+    pub mcp: crate::mcp::McpArgs,
 }
 
 /// Why there is no demo.
@@ -111,6 +115,8 @@ fn server(args: &DemoArgs, place: &Path, services: &Path) -> ServeArgs {
         allowed_origin: Vec::new(),
         engines: EngineArgs { backends: vec!["process".to_owned()], ..EngineArgs::default() },
         gpus: GpuArgs::asking_nobody(),
+        #[cfg(feature = "mcp")]
+        mcp: args.mcp.clone(),
     }
 }
 

@@ -8,12 +8,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use nanny_lib::Nanny;
+use nanny_wire::answer::{PlanAnswer, RediscoverAnswer, StartAnswer, StopAnswer};
 
 use super::services::find;
 use super::{Name, name};
 use crate::body;
 use crate::error::ApiError;
-use crate::wire::answer::{PlanAnswer, RediscoverAnswer, StartAnswer, StopAnswer};
 use crate::wire::query;
 use crate::wire::request::{nothing, start_options, stop_options};
 

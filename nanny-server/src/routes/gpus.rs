@@ -3,8 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use nanny_lib::Nanny;
-
-use crate::wire::gpu::GpuList;
+use nanny_wire::gpu::GpuList;
 
 pub(crate) async fn list(State(nanny): State<Nanny>) -> Json<GpuList> {
     Json((&*nanny.snapshot()).into())

@@ -3,8 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use nanny_lib::Nanny;
-
-use crate::wire::answer::{OwnHealth, Welcome};
+use nanny_wire::answer::{OwnHealth, Welcome};
 
 pub(crate) async fn welcome(State(nanny): State<Nanny>) -> Json<Welcome> {
     Json((&*nanny.snapshot()).into())

@@ -7,11 +7,11 @@ use axum::extract::State;
 use axum::http::Uri;
 use jiff::Timestamp;
 use nanny_lib::{Error, Nanny, ServiceView};
+use nanny_wire::service::{ServiceDetail, ServiceList, ServiceStatus};
 
 use super::{Name, name};
 use crate::error::ApiError;
 use crate::wire::query::Filter;
-use crate::wire::service::{ServiceDetail, ServiceList, ServiceStatus};
 
 pub(crate) async fn list(
     State(nanny): State<Nanny>,

@@ -1,8 +1,4 @@
-//! What goes over the wire: request and response types, distinct from the core's own, so that
-//! either can change alone. Shapes are additive.
+//! What comes over the wire. What goes back is in [`nanny_wire`].
 
-pub(crate) mod answer;
-pub(crate) mod gpu;
 pub(crate) mod query;
 pub(crate) mod request;
-pub(crate) mod service;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use axum::extract::Query;
 use axum::http::Uri;
 use nanny_lib::{ServiceView, StartOptions, Status};
+use nanny_wire::logs::Timestamps;
 
 use crate::error::{ApiError, FieldError};
-use crate::transcript::Timestamps;
 
 /// Which services a list shows: those that fit all that was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]

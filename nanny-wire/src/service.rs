@@ -14,7 +14,7 @@ use crate::uptime::uptime;
 
 /// `GET /services`
 #[derive(Debug, Serialize)]
-pub(crate) struct ServiceList {
+pub struct ServiceList {
     total: usize,
     services: Vec<Service>,
     gpu_service_running: Option<ServiceName>,
@@ -24,7 +24,7 @@ pub(crate) struct ServiceList {
 
 impl ServiceList {
     /// The services that `wanted` picks; the rest of the answer is about all of them.
-    pub(crate) fn new(now: &Snapshot, wanted: impl Fn(&ServiceView) -> bool) -> Self {
+    pub fn new(now: &Snapshot, wanted: impl Fn(&ServiceView) -> bool) -> Self {
         let picked = now.services.values().filter(|view| wanted(view));
         let services: Vec<_> = picked.map(|view| Service(Arc::clone(view))).collect();
         Self {
@@ -40,7 +40,7 @@ impl ServiceList {
 /// A service, as a list shows it. It is written from the view itself: a list of a thousand copies
 /// nothing.
 #[derive(Debug)]
-pub(crate) struct Service(Arc<ServiceView>);
+pub struct Service(Arc<ServiceView>);
 
 impl Serialize for Service {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -74,7 +74,7 @@ impl Serialize for Service {
 
 /// `GET /services/{name}`: the same, and what else the manifest says.
 #[derive(Debug, Serialize)]
-pub(crate) struct ServiceDetail {
+pub struct ServiceDetail {
     #[serde(flatten)]
     service: Service,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,7 +101,7 @@ impl From<Arc<ServiceView>> for ServiceDetail {
 
 /// `GET /services/{name}/status`
 #[derive(Debug, Serialize)]
-pub(crate) struct ServiceStatus {
+pub struct ServiceStatus {
     name: ServiceName,
     status: &'static str,
     is_running: bool,
@@ -128,7 +128,7 @@ pub(crate) struct ServiceStatus {
 
 impl ServiceStatus {
     /// `view` of `all`, as it is at `now`.
-    pub(crate) fn new(view: &ServiceView, all: &Snapshot, now: Timestamp) -> Self {
+    pub fn new(view: &ServiceView, all: &Snapshot, now: Timestamp) -> Self {
         Self {
             name: view.name().clone(),
             status: view.status.as_str(),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 /// `GET /gpus`
 #[derive(Debug, Serialize)]
-pub(crate) struct GpuList {
+pub struct GpuList {
     total: usize,
     policy: String,
     gpus: Vec<Gpu>,
@@ -175,7 +175,7 @@ impl Waiting {
 
 /// What a service has on one GPU. What is `null` is not known.
 #[derive(Debug, Serialize)]
-pub(crate) struct ServiceGpu {
+pub struct ServiceGpu {
     id: GpuId,
     phase: Option<&'static str>,
     charge_mib: Option<u64>,
@@ -184,7 +184,7 @@ pub(crate) struct ServiceGpu {
 }
 
 /// What a service has on each GPU that it is on, or may be on.
-pub(crate) fn service_gpus(view: &ServiceView, now: &Snapshot) -> Vec<ServiceGpu> {
+pub fn service_gpus(view: &ServiceView, now: &Snapshot) -> Vec<ServiceGpu> {
     let claims = now.gpus.iter().filter_map(|gpu| {
         let claim = gpu.claims.iter().find(|claim| claim.service == *view.name())?;
         Some(ServiceGpu {
@@ -214,7 +214,7 @@ pub(crate) fn service_gpus(view: &ServiceView, now: &Snapshot) -> Vec<ServiceGpu
 
 /// What a start that was refused would need.
 #[derive(Debug, Serialize)]
-pub(crate) struct Need {
+pub struct Need {
     /// On each GPU; 0 if nobody knows.
     mib: u64,
     gpus: u32,
@@ -222,7 +222,7 @@ pub(crate) struct Need {
 
 /// Who is on the GPUs: a service, a container of other hands, or a process that is none of either.
 #[derive(Debug, Serialize)]
-pub(crate) struct Occupant {
+pub struct Occupant {
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
@@ -231,17 +231,17 @@ pub(crate) struct Occupant {
 }
 
 /// What `account` says is needed.
-pub(crate) fn need(account: &Account) -> Need {
+pub fn need(account: &Account) -> Need {
     Need { mib: account.need_mib, gpus: account.count }
 }
 
 /// What `account` says is left on each GPU; `null` if nobody knows.
-pub(crate) fn free(account: &Account) -> BTreeMap<GpuId, Option<u64>> {
+pub fn free(account: &Account) -> BTreeMap<GpuId, Option<u64>> {
     account.devices.iter().map(|device| (device.gpu.clone(), device.free_mib)).collect()
 }
 
 /// Who `account` says is on the GPUs, after those who are in the way.
-pub(crate) fn occupants(conflicts: &[String], account: &Account) -> Vec<Occupant> {
+pub fn occupants(conflicts: &[String], account: &Account) -> Vec<Occupant> {
     let named =
         |name: &str| Occupant { name: Some(name.to_owned()), pid: None, gpus: BTreeMap::new() };
     let mut all: Vec<Occupant> = conflicts.iter().map(|name| named(name)).collect();

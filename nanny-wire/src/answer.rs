@@ -9,7 +9,7 @@ use serde::Serialize;
 
 /// `GET /`
 #[derive(Debug, Serialize)]
-pub(crate) struct Welcome {
+pub struct Welcome {
     message: &'static str,
     version: &'static str,
     services_discovered: usize,
@@ -29,7 +29,7 @@ impl From<&Snapshot> for Welcome {
 
 /// `GET /health`
 #[derive(Debug, Serialize)]
-pub(crate) struct OwnHealth {
+pub struct OwnHealth {
     status: &'static str,
     services_discovered: usize,
     services_running: usize,
@@ -51,7 +51,7 @@ impl From<&Snapshot> for OwnHealth {
 
 /// `POST /services/{name}/start` and `…/restart`
 #[derive(Debug, Serialize)]
-pub(crate) struct StartAnswer {
+pub struct StartAnswer {
     message: String,
     status: &'static str,
     health_endpoint: Option<String>,
@@ -61,7 +61,7 @@ pub(crate) struct StartAnswer {
 
 impl StartAnswer {
     /// A start of `name` that was answered with `started`.
-    pub(crate) fn started(name: &str, health_endpoint: Option<String>, started: Started) -> Self {
+    pub fn started(name: &str, health_endpoint: Option<String>, started: Started) -> Self {
         let (message, status) = match (started.already_running, started.pending) {
             _ if started.queued => (format!("Service '{name}' waits for a GPU"), "queued"),
             (true, _) => (format!("Service '{name}' is already running"), "running"),
@@ -72,7 +72,7 @@ impl StartAnswer {
     }
 
     /// A restart of `name` that was answered with `started`.
-    pub(crate) fn restarted(name: &str, health_endpoint: Option<String>, started: Started) -> Self {
+    pub fn restarted(name: &str, health_endpoint: Option<String>, started: Started) -> Self {
         let (message, status) = if started.pending {
             (format!("Service '{name}' is restarting"), "starting")
         } else {
@@ -84,14 +84,14 @@ impl StartAnswer {
 
 /// `POST /services/{name}/stop`
 #[derive(Debug, Serialize)]
-pub(crate) struct StopAnswer {
+pub struct StopAnswer {
     message: String,
     status: &'static str,
 }
 
 impl StopAnswer {
     /// A stop of `name` that was answered with `stopped`.
-    pub(crate) fn new(name: &str, stopped: &Stopped) -> Self {
+    pub fn new(name: &str, stopped: &Stopped) -> Self {
         let message = if stopped.was_running {
             format!("Service '{name}' stopped successfully")
         } else {
@@ -103,7 +103,7 @@ impl StopAnswer {
 
 /// `GET /services/{name}/plan`
 #[derive(Debug, Serialize)]
-pub(crate) struct PlanAnswer {
+pub struct PlanAnswer {
     service: String,
     verdict: &'static str,
     victims: Vec<ServiceName>,
@@ -122,7 +122,7 @@ pub(crate) struct PlanAnswer {
 
 impl PlanAnswer {
     /// What a start of `name` would do.
-    pub(crate) fn new(name: &str, plan: StartPlan) -> Self {
+    pub fn new(name: &str, plan: StartPlan) -> Self {
         let StartPlan { verdict, account, steps, drift, orphans, .. } = plan;
         let mut answer = Self {
             service: name.to_owned(),
@@ -168,18 +168,21 @@ impl PlanAnswer {
 
 /// `GET /services/{name}/logs`
 #[derive(Debug, Serialize)]
-pub(crate) struct LogsAnswer {
-    pub(crate) service: String,
-    pub(crate) logs: String,
+pub struct LogsAnswer {
+    /// Whose log.
+    pub service: String,
+    /// The lines, oldest first, each with its container's name before it.
+    pub logs: String,
     /// What was asked for; -1 is everything.
-    pub(crate) tail: i64,
+    pub tail: i64,
+    /// Whether the beginning was cut off, because it was too much.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) truncated: bool,
+    pub truncated: bool,
 }
 
 /// `POST /rediscover`
 #[derive(Debug, Serialize)]
-pub(crate) struct RediscoverAnswer {
+pub struct RediscoverAnswer {
     message: &'static str,
     services_discovered: usize,
     added: Vec<ServiceName>,

@@ -18,8 +18,11 @@ pub(crate) struct Transcript {
 
 /// Whether each line says when it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Timestamps {
+#[non_exhaustive]
+pub enum Timestamps {
+    /// It does.
     Shown,
+    /// It does not.
     Hidden,
 }
 
