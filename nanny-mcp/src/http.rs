@@ -11,7 +11,6 @@ use crate::McpConfig;
 use crate::server::{Server, Shared};
 
 /// The MCP endpoint over `nanny`, to be mounted with `nest_service`.
-#[must_use]
 pub fn service(nanny: Nanny, config: McpConfig) -> Router {
     let mut sessions = LocalSessionManager::default();
     sessions.session_config.keep_alive = Some(config.session_idle);
