@@ -220,7 +220,7 @@ impl World {
         let Some((name, service)) = self.services.get_key_value(name) else {
             return Err(Error::NotFound { name: name.to_owned() });
         };
-        if let Some(reason) = &service.wanted.manifest.protected {
+        if let Some(reason) = &service.wanted.manifest.off_limits {
             return Err(Error::Protected { name: name.clone(), reason: reason.clone() });
         }
         match self.engine_of(service) {

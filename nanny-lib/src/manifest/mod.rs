@@ -18,7 +18,8 @@ use serde::Serialize;
 pub use self::dir::DirectorySource;
 pub use self::fixed::FixedSource;
 pub use self::service::{
-    GpuDemand, HealthSettings, Manifest, ResourceLimits, RestartMode, ServiceDependency,
+    GpuDemand, HealthSettings, Manifest, McpEndpoint, ResourceLimits, RestartMode,
+    ServiceDependency,
 };
 use crate::project::Project;
 

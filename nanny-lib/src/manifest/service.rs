@@ -65,8 +65,13 @@ pub struct Manifest {
     /// Limits beside the GPU. They act on a service that is a command; those of a Compose file are in
     /// that file.
     pub resources: ResourceLimits,
-    /// It may be looked at only, and why: our own container is part of it.
-    pub protected: Option<String>,
+    /// An assistant never stops it, nor makes it give way by force. People and programs do: this is
+    /// for whoever speaks for an assistant to ask, and nothing here does.
+    pub protected: bool,
+    /// Nobody may start or stop it, and why: our own container is part of it.
+    pub off_limits: Option<String>,
+    /// It is an MCP server itself, to be reached here while it runs.
+    pub mcp: Option<McpEndpoint>,
     /// Fields that are kept and shown and have no meaning here.
     pub extra: BTreeMap<String, Value>,
 }
@@ -102,7 +107,9 @@ impl Manifest {
             autostart: None,
             idle_timeout: None,
             resources: ResourceLimits::default(),
-            protected: None,
+            protected: false,
+            off_limits: None,
+            mcp: None,
             extra: BTreeMap::new(),
         }
     }
@@ -217,4 +224,24 @@ pub struct ResourceLimits {
     pub nano_cpus: Option<u64>,
     /// Memory, in bytes.
     pub memory_bytes: Option<u64>,
+}
+
+/// Where a service that is an MCP server itself is reached, and what it says it offers there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct McpEndpoint {
+    /// An `http` or `https` URL, without credentials: it is shown.
+    pub endpoint: String,
+    /// Its tools, by name.
+    pub tools: Vec<String>,
+    /// Its resources, by name.
+    pub resources: Vec<String>,
+}
+
+impl McpEndpoint {
+    /// One that names nothing that it offers.
+    #[must_use]
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self { endpoint: endpoint.into(), tools: Vec::new(), resources: Vec::new() }
+    }
 }

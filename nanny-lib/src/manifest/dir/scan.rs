@@ -105,7 +105,7 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
             part.spec.labels.insert(labels::ORIGIN.to_owned(), home.clone().into_owned());
         }
         if settings.protected.contains(&project.name) {
-            manifest.protected = Some("the nanny itself runs in its project".to_owned());
+            manifest.off_limits = Some("the nanny itself runs in its project".to_owned());
         }
         let service = Service::new(manifest, Arc::new(project), origin.clone());
         match fault {

@@ -301,7 +301,7 @@ async fn a_command_has_what_its_manifest_gives_it() {
 async fn our_own_project_is_protected() {
     let root = root(&[("nanny/service.yaml", "version: 1"), ("nanny/compose.yaml", COMPOSE)]);
     let discovery = source(&root).protect_project("nanny").discover().await;
-    assert!(discovery.services[0].manifest.protected.is_some());
+    assert!(discovery.services[0].manifest.off_limits.is_some());
 }
 
 #[tokio::test]
