@@ -72,6 +72,15 @@ pub enum Change {
         /// The new status.
         status: super::Status,
     },
+    /// A service has become healthy or ready, or is so no more.
+    Health {
+        /// Which.
+        service: ServiceName,
+        /// Whether it is healthy now.
+        is_healthy: bool,
+        /// Whether it is ready now: running and healthy.
+        is_ready: bool,
+    },
     /// Something is newly wrong with a GPU, or cannot be seen of it.
     GpuProblem {
         /// What, for a person.
