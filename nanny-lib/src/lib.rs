@@ -81,8 +81,8 @@ pub mod project;
 pub use self::error::Error;
 pub use self::name::{ContainerId, GpuId, InvalidName, ServiceName};
 pub use self::nanny::{
-    Builder, Change, ContainerLog, ContainerView, Driving, EngineState, EngineView, GpuClaimView,
-    GpuUserView, GpuView, HealthView, Heard, Nanny, QueueView, Recorded, Rediscovered, Result,
-    ServiceView, Snapshot, StartOptions, StartPlan, Started, Status, StepObserver, StopOptions,
-    Stopped, Verdict, Wait,
+    Builder, Change, ContainerLog, ContainerStats, ContainerView, Driving, EngineState, EngineView,
+    GpuClaimView, GpuUserView, GpuView, HealthView, Heard, Nanny, QueueView, Recorded,
+    Rediscovered, Result, ServiceView, Snapshot, StartOptions, StartPlan, Started, Status,
+    StepObserver, StopOptions, Stopped, Tally, Verdict, Wait,
 };

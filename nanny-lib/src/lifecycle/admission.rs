@@ -143,8 +143,8 @@ impl World {
                 holder.vram_mib = manifest.vram_mib();
                 holder.priority = manifest.priority;
                 holder.pinned = manifest.pinned;
-                holder.busy = self.held_until(name).is_some_and(|until| until > self.now);
-                holder.unused_for = self.now.saturating_sub(service.used_at);
+                holder.busy = self.held_until(name).is_some_and(|until| until > self.now.mono);
+                holder.unused_for = self.now.mono.saturating_sub(service.used_at);
             }
             holder
         });
@@ -221,6 +221,9 @@ impl World {
         }
         self.ledger.grant(name, placement, sequence);
         self.ledger.advance(name, ClaimPhase::Reserved);
+        if let Some(service) = self.services.get_mut(name) {
+            service.counters.claim_begins(self.now);
+        }
         self.place(name);
     }
 }

@@ -198,6 +198,7 @@ impl World {
         let Some(service) = self.services.get_mut(name) else { return };
         let Work::Down(down) = std::mem::replace(&mut service.work, Work::None) else { return };
         service.failure = Some(format!("it could not be stopped: {reason}"));
+        service.counters.failures += 1;
         out.push(Effect::Announce(Change::Failed {
             service: name.clone(),
             reason: reason.to_owned(),

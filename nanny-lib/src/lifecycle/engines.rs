@@ -272,7 +272,7 @@ impl World {
         {
             service.containers.insert(id.clone(), index);
             if *left_gpu {
-                service.left_gpu = Some(self.now);
+                service.left_gpu = Some(self.now.mono);
             }
             self.settle_engine(is);
         }

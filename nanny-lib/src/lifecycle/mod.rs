@@ -59,6 +59,7 @@ mod queue;
 mod rest;
 mod restart;
 mod service;
+mod tally;
 #[cfg(test)]
 mod tests;
 

@@ -268,7 +268,7 @@ impl World {
         options: StartOptions,
     ) -> Option<(Vec<ServiceName>, Placement)> {
         let forced = StartOptions { force: true, ..options };
-        let rank = self.rank(name, self.now)?;
+        let rank = self.rank(name, self.now.mono)?;
         let mut snapshot = self.gpu_snapshot(name);
         for holder in &mut snapshot.holders {
             holder.pinned |= i128::from(holder.priority) > rank;
@@ -283,7 +283,7 @@ impl World {
     pub(super) fn held_until(&self, name: &ServiceName) -> Option<Duration> {
         let service = self.services.get(name)?;
         let since = match &service.work {
-            Work::Up(_) => self.now,
+            Work::Up(_) => self.now.mono,
             Work::None => service.gpu_since?,
             Work::Down(_) => return None,
         };

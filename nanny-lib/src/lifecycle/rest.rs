@@ -189,7 +189,11 @@ impl World {
         let holds = self.holds(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let code = container.exit.as_ref().and_then(|exit| exit.code);
-        if service.is_restarted_by_us(container, code) {
+        let comes_back = service.is_restarted_by_us(container, code);
+        if comes_back || code != Some(0) {
+            service.counters.failures += 1;
+        }
+        if comes_back {
             // One restart answers all that ended together.
             if service.restarts.due.is_some() {
                 return;
@@ -267,6 +271,7 @@ impl World {
         let Some(service) = self.services.get_mut(name) else { return };
         service.desired = Desired::Stopped;
         service.failure = Some(reason.clone());
+        service.counters.failures += 1;
         out.push(Effect::Announce(Change::Failed { service: name.clone(), reason }));
     }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::health::Monitor;
 use super::queue::Queued;
 use super::restart::Restarts;
+use super::tally::Counters;
 use super::{CallId, DrainId, EngineIndex, Preparing, RequestId};
 use crate::backend::{BackendError, ContainerInfo};
 use crate::gpu::Placement;
@@ -74,6 +75,8 @@ pub(super) struct ServiceState {
     pub(super) used_at: Duration,
     /// The most it was ever seen to use of one GPU, in MiB.
     pub(super) most_used_mib: u64,
+    /// What came of it so far.
+    pub(super) counters: Counters,
     /// The status last shown, and since when.
     pub(super) shown: Option<(Status, Timestamp)>,
 }
@@ -108,6 +111,7 @@ impl ServiceState {
             gpu_since: None,
             used_at: Duration::ZERO,
             most_used_mib: 0,
+            counters: Counters::default(),
             shown: None,
         }
     }

@@ -205,6 +205,7 @@ impl World {
         if let Some(service) = self.services.get_mut(name) {
             service.used_at = now.mono;
             service.gpu_since.get_or_insert(now.mono);
+            service.counters.starts += 1;
         }
         out.push(Effect::Announce(Change::Started {
             service: name.clone(),
@@ -242,6 +243,7 @@ impl World {
         let Work::Up(mut up) = std::mem::replace(&mut service.work, Work::None) else { return };
         service.desired = Desired::Stopped;
         service.failure = Some(reason.clone());
+        service.counters.failures += 1;
         service.preparing = None;
         out.push(Effect::Announce(Change::Failed {
             service: name.clone(),

@@ -69,6 +69,7 @@ impl World {
                 Some(Preparing::Build(progress)) => Some(progress),
                 _ => None,
             },
+            tally: service.counters.view(),
             containers: containers
                 .iter()
                 .map(|container| ContainerView {

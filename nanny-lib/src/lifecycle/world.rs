@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::engines::Engine;
 use super::gpus::Gpus;
 use super::owners::Owners;
@@ -99,7 +101,7 @@ pub struct World {
     /// Services that may be waiting for a GPU.
     pub(super) queue: BTreeSet<ServiceName>,
     /// The time of the step under way.
-    pub(super) now: Duration,
+    pub(super) now: Now,
     pub(super) problems: Arc<[Problem]>,
     pub(super) calls: BTreeMap<CallId, Call>,
     pub(super) rollbacks: BTreeMap<RollbackId, Rollback>,
@@ -183,7 +185,7 @@ impl World {
             gpus: Gpus::default(),
             drains: false,
             queue: BTreeSet::new(),
-            now: Duration::ZERO,
+            now: Now::new(Duration::ZERO, Timestamp::UNIX_EPOCH),
             problems: Arc::default(),
             calls: BTreeMap::new(),
             rollbacks: BTreeMap::new(),
@@ -204,7 +206,7 @@ impl World {
     #[must_use]
     pub fn begin(&mut self, now: Now) -> Vec<Effect> {
         let mut out = Out::new();
-        self.now = now.mono;
+        self.now = now;
         self.discover(now, &mut out);
         self.sweep(now, &mut out);
         for index in 0..self.engines.len() {
@@ -217,7 +219,7 @@ impl World {
     #[must_use]
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut out = Out::new();
-        self.now = now.mono;
+        self.now = now;
         match input {
             Input::Command(request, command) => self.on_command(request, command, now, &mut out),
             Input::Discovered(discovery) => self.on_discovered(discovery, now, &mut out),

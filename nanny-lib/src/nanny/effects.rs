@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::backend::{
     BackendError, BuildProgress, BuildSpec, ContainerBackend, ContainerInfo, ErrorKind, Images,
-    Labels, NetworkInfo, Networks, PullProgress, Result, Selector,
+    Labels, NetworkInfo, Networks, PullProgress, Result, Selector, Stats,
 };
 use crate::gpu::{Drain, GpuInventory, Sweep};
 use crate::journal::{Journal, JournalStore};
@@ -29,6 +29,8 @@ const ACT: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(90);
 /// What a stop may take beyond its grace period: an engine in trouble was seen to need 12 s.
 const BEYOND_GRACE: Duration = Duration::from_secs(30);
+/// For a reading of what a container uses: nobody waits for it who could not do without.
+const READ: Duration = Duration::from_secs(2);
 /// For a look at all GPUs.
 const SWEEP: Duration = Duration::from_secs(10);
 /// For a look at all manifests.
@@ -45,6 +47,11 @@ const STARVED: Duration = Duration::from_secs(1);
 pub(super) async fn list(backend: Arc<dyn ContainerBackend>) -> Result<Vec<ContainerInfo>> {
     let list = within(LOOK, "list", backend.list(&Selector::All));
     contained(list).await.unwrap_or_else(|| Err(panicked("list")))
+}
+
+/// Reads what a container uses; `None` if its engine does not say.
+pub(super) async fn stats(backend: Arc<dyn ContainerBackend>, id: ContainerId) -> Option<Stats> {
+    contained(within(READ, "stats", backend.stats(&id))).await?.ok()
 }
 
 /// Asks the source for services. One that fails to answer is a problem of all of them, so that none

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -23,11 +24,14 @@ pub use self::requests::{
 };
 pub use self::snapshot::{
     ContainerView, EngineState, EngineView, GpuClaimView, GpuUserView, GpuView, HealthView,
-    QueueView, ServiceView, Snapshot, Status,
+    QueueView, ServiceView, Snapshot, Status, Tally,
 };
-use crate::backend::{BackendError, ContainerBackend, LogLine, LogOptions};
+use crate::backend::{BackendError, ContainerBackend, LogLine, LogOptions, Stats};
 use crate::error::Error;
 use crate::name::ServiceName;
+
+/// So many containers are read side by side.
+const STATS_AT_ONCE: usize = 16;
 
 /// What the API answers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -52,6 +56,16 @@ pub struct ContainerLog {
     pub name: String,
     /// Its lines, as [`ContainerBackend::logs`](crate::backend::ContainerBackend::logs) gives them.
     pub lines: BoxStream<'static, Result<LogLine, BackendError>>,
+}
+
+/// What one running container of a service uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ContainerStats {
+    /// The container's name, without its project's: `web-1`.
+    pub name: String,
+    /// One reading; `None` if its engine gave none in time.
+    pub stats: Option<Stats>,
 }
 
 impl fmt::Debug for ContainerLog {
@@ -161,20 +175,32 @@ impl Nanny {
     ///
     /// [`Error::NotFound`], [`Error::EngineUnavailable`].
     pub fn logs(&self, name: &str, options: LogOptions) -> Result<Vec<ContainerLog>> {
-        let snapshot = self.snapshot();
-        let Some(service) = snapshot.services.get(name) else {
-            return Err(Error::NotFound { name: name.to_owned() });
-        };
-        let backend = self.backends.iter().find(|backend| {
-            service.backend.as_ref().is_some_and(|name| backend.info().name == *name)
-        });
+        let (service, backend) = self.find(name)?;
         let Some(backend) = backend else { return Ok(Vec::new()) };
-        let prefix = format!("{}-", service.project);
         let log = |container: &ContainerView| ContainerLog {
-            name: container.name.strip_prefix(&prefix).unwrap_or(&container.name).to_owned(),
+            name: short_name(&service, container),
             lines: backend.logs(&container.id, options),
         };
         Ok(service.containers.iter().map(log).collect())
+    }
+
+    /// What a service's running containers use, by name, read now. An engine that does not say, or
+    /// not within two seconds, leaves a gap and is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn stats(&self, name: &str) -> Result<Vec<ContainerStats>> {
+        let (service, backend) = self.find(name)?;
+        let Some(backend) = backend else { return Ok(Vec::new()) };
+        let running = service.containers.iter().filter(|container| container.state.holds());
+        let reading = |container: &ContainerView| {
+            let name = short_name(&service, container);
+            let stats = effects::stats(Arc::clone(backend), container.id.clone());
+            async move { ContainerStats { name, stats: stats.await } }
+        };
+        let readings: Vec<_> = running.map(reading).collect();
+        Ok(stream::iter(readings).buffered(STATS_AT_ONCE).collect().await)
     }
 
     /// What happened after the change numbered `after`, and all that follows; 0 is all that is
@@ -214,6 +240,18 @@ impl Nanny {
         }
     }
 
+    /// A service as last seen, and the engine that it is on.
+    fn find(&self, name: &str) -> Result<(Arc<ServiceView>, Option<&Arc<dyn ContainerBackend>>)> {
+        let snapshot = self.snapshot();
+        let Some(service) = snapshot.services.get(name) else {
+            return Err(Error::NotFound { name: name.to_owned() });
+        };
+        let backend = self.backends.iter().find(|backend| {
+            service.backend.as_ref().is_some_and(|name| backend.info().name == *name)
+        });
+        Ok((Arc::clone(service), backend))
+    }
+
     async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request,
@@ -231,4 +269,10 @@ impl fmt::Debug for Nanny {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Nanny").finish_non_exhaustive()
     }
+}
+
+/// A container's name, without its project's.
+fn short_name(service: &ServiceView, container: &ContainerView) -> String {
+    let rest = container.name.strip_prefix(&service.project);
+    rest.and_then(|rest| rest.strip_prefix('-')).unwrap_or(&container.name).to_owned()
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::backend::{BuildProgress, ContainerState, EngineHealth, PullProgress};
 use crate::gpu::{ClaimPhase, GpuHealth, GpuVendor, MemoryKind};
-use crate::manifest::{Manifest, Problem};
+use crate::manifest::{Manifest, McpEndpoint, Problem};
 use crate::name::{ContainerId, GpuId, ServiceName};
 
 /// Everything there is to see, at one instant. Advisory: by the time it is read it may be over.
@@ -134,6 +134,8 @@ pub struct ServiceView {
     pub pulling: Option<PullProgress>,
     /// How far the build of its images is, while one is under way.
     pub building: Option<BuildProgress>,
+    /// What came of it so far.
+    pub tally: Tally,
 }
 
 impl ServiceView {
@@ -147,6 +149,38 @@ impl ServiceView {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.status == Status::Running && self.is_healthy
+    }
+
+    /// Where it is reached as an MCP server now, if it is one and runs.
+    #[must_use]
+    pub fn mcp(&self) -> Option<&McpEndpoint> {
+        self.manifest.mcp.as_ref().filter(|_| self.is_running)
+    }
+}
+
+/// What came of a service since the nanny began, or first heard of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Starts by the nanny after which all of it ran, restarts among them.
+    pub starts: u64,
+    /// Starts and stops that failed, and containers that ended when nobody wished it. One that ran to
+    /// its end, with the code 0 and none to follow, has not failed.
+    pub failures: u64,
+    /// How long the claims on GPUs lasted that it had and has no more.
+    pub gpu_time_before: Duration,
+    /// Since when it has the claim that it has now.
+    pub gpu_since: Option<Timestamp>,
+}
+
+impl Tally {
+    /// How long it had a claim on a GPU in all, up to `at`. A wall clock that was set back meanwhile
+    /// counts as one that stood.
+    #[must_use]
+    pub fn gpu_time(&self, at: Timestamp) -> Duration {
+        let now = self.gpu_since.map(|since| at.duration_since(since));
+        let now = now.and_then(|now| Duration::try_from(now).ok()).unwrap_or_default();
+        self.gpu_time_before.saturating_add(now)
     }
 }
 

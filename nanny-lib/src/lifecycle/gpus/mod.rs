@@ -409,6 +409,7 @@ impl World {
         if let Some(service) = self.services.get_mut(name) {
             service.placed = None;
             service.gpu_since = None;
+            service.counters.claim_ends(now);
         }
         if claim.phase != ClaimPhase::Reserved {
             self.expect_release(name, &claim, now, out);
