@@ -4,6 +4,8 @@
 //! keeps the place of everything for messages, and the text as written where it matters. Fields
 //! without a meaning here need neither and are what serde_yaml makes of them.
 
+mod mcp;
+
 use std::cell::LazyCell;
 use std::path::Path;
 
@@ -80,6 +82,8 @@ pub(super) fn parse(text: &str, origin: &Path, file: &Path) -> Result<Parsed, Ve
     fill_seed(&mut manifest, &mut fields, &mut report);
     fill_ours(&mut manifest, &mut fields, &mut report);
     fill_later(&mut manifest, &mut fields, &mut report);
+    // Not by `fields`: it is shown as it is written, too, as it was before it meant anything.
+    manifest.mcp = mapping.entry("mcp").and_then(|entry| mcp::read(&entry.value, &mut report));
     let files = named_files(&mut fields, &mut report);
     keep_extra(&mut manifest, &fields, text, &mut report);
 
@@ -137,6 +141,7 @@ fn fill_ours(manifest: &mut Manifest, fields: &mut Fields<'_>, report: &mut Repo
     let any = |node: &Node| scalar::whole(node, i32::MIN, i32::MAX);
     set(&mut manifest.priority, fields.read("priority", report, any));
     set(&mut manifest.pinned, fields.read("pinned", report, scalar::flag));
+    set(&mut manifest.protected, fields.read("protected", report, scalar::flag));
     set(&mut manifest.profiles, fields.read("profiles", report, scalar::texts));
     manifest.stop_timeout = fields.read("stop_timeout", report, scalar::duration);
     // Who says how many GPUs it wants needs one, unless it says otherwise.

@@ -111,7 +111,7 @@ fn split_address(address: &str) -> Result<(&str, Option<u16>), String> {
         },
     };
     if host.is_empty() {
-        return Err(format!("it names no host; {EXAMPLE}"));
+        return Err("it names no host; write one, such as localhost".to_owned());
     }
     let Some(port) = port.filter(|port| !port.is_empty()) else {
         return Ok((host, None));

@@ -69,6 +69,7 @@ restart_policy: keep
 gpus: {count: 2, vram_gb: 8, devices: [0, GPU-abc]}
 priority: -3
 pinned: true
+protected: true
 profiles: [gpu]
 stop_timeout: 1m30s
 health: {interval: 2s, timeout: 500ms, expect: 204, failures: 3, successes: 2}
@@ -80,7 +81,7 @@ resources: {cpu_limit: 1.50, memory_limit: 4G}
 ";
     let manifest = manifest(text);
     assert_eq!(manifest.name.as_str(), "chat");
-    assert!(manifest.gpu_required && manifest.pinned);
+    assert!(manifest.gpu_required && manifest.pinned && manifest.protected);
     assert_eq!(manifest.vram_gb, Number::from_f64(7.5).unwrap());
     assert_eq!(manifest.ports, ["8000", "9000:9000"]);
     assert_eq!(manifest.author.as_deref(), Some("me"));
@@ -145,13 +146,11 @@ performance: {tokens_per_second: 40, warm: true}
 model: llama
 port: 8000
 ports: []
-mcp: {enabled: false, tools: [{name: x}]}
 ";
     let parsed = parse_text(text).unwrap();
     assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
     let extra = serde_json::to_value(&parsed.manifest.extra).unwrap();
     let expected = json!({
-        "mcp": {"enabled": false, "tools": [{"name": "x"}]},
         "model": "llama",
         "performance": {"tokens_per_second": 40, "warm": true},
         "port": 8000,
