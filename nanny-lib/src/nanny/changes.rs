@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use super::ServiceView;
 use crate::name::ServiceName;
 
 /// Something that happened.
@@ -81,6 +82,13 @@ pub enum Change {
         /// Whether it is ready now: running and healthy.
         is_ready: bool,
     },
+    /// A service waits for a GPU, at a place in the queue that is new.
+    Queued {
+        /// Which.
+        service: ServiceName,
+        /// How many are before it: 0 is the next one.
+        position: usize,
+    },
     /// Something is newly wrong with a GPU, or cannot be seen of it.
     GpuProblem {
         /// What, for a person.
@@ -116,6 +124,33 @@ pub enum Change {
         /// Why, for a person.
         reason: String,
     },
+}
+
+impl Change {
+    /// What is told of a service that looked like `before`, if it was there, and looks like `now`.
+    pub(super) fn between(
+        before: Option<&ServiceView>,
+        now: &ServiceView,
+    ) -> impl Iterator<Item = Self> {
+        let service = now.name();
+        let (status, is_healthy, is_ready) = (now.status, now.is_healthy, now.is_ready());
+        let position = now.queue.as_ref().map(|queue| queue.position);
+        let was = before.map(|view| view.status);
+        let was_well = before.map_or((false, false), |view| (view.is_healthy, view.is_ready()));
+        let was_at = before.and_then(|view| view.queue.as_ref()).map(|queue| queue.position);
+
+        let status =
+            (was != Some(status)).then(|| Self::Status { service: service.clone(), status });
+        let health = (was_well != (is_healthy, is_ready)).then(|| Self::Health {
+            service: service.clone(),
+            is_healthy,
+            is_ready,
+        });
+        let queued = position
+            .filter(|_| was_at != position)
+            .map(|position| Self::Queued { service: service.clone(), position });
+        [status, queued, health].into_iter().flatten()
+    }
 }
 
 /// A change, with its number and time.

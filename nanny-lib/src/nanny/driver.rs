@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::builder::WallClock;
 use super::changes::{Change, Changes};
 use super::observer::StepObserver;
-use super::{Request, Result, ServiceView, Snapshot, effects};
+use super::{Request, Result, Snapshot, effects};
 use crate::backend::{ContainerBackend, Event};
 use crate::gpu::{Drain, GpuInventory};
 use crate::journal::JournalStore;
@@ -204,14 +204,7 @@ impl Driver {
                 continue;
             };
             let known = services.get(&name);
-            if known.is_none_or(|known| known.status != view.status) {
-                let change = Change::Status { service: name.clone(), status: view.status };
-                self.changes.announce(now.wall, change);
-            }
-            let health = |view: &ServiceView| (view.is_healthy, view.is_ready());
-            if known.map_or((false, false), |known| health(known)) != health(&view) {
-                let (is_healthy, is_ready) = health(&view);
-                let change = Change::Health { service: name.clone(), is_healthy, is_ready };
+            for change in Change::between(known.map(|known| &**known), &view) {
                 self.changes.announce(now.wall, change);
             }
             if known.is_none_or(|known| **known != view) {

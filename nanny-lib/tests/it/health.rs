@@ -87,6 +87,26 @@ async fn told(house: &House, time: Duration) -> Vec<Status> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_becomes_ready_is_told_once_and_so_is_one_that_is_so_no_more() {
+    let answers = |n| (Duration::ZERO, if (2..5).contains(&n) { Health::Healthy } else { sick() });
+    let asked = with(cpu("a"), |manifest| {
+        manifest.health_endpoint = Some("http://localhost:8000/health".to_owned());
+    });
+    let house = house(MemoryBackend::new(), [asked], Scripted::new(answers)).await;
+    house.start("a").await;
+    let mut changes = house.nanny.changes(0);
+    let mut told = Vec::new();
+    let end = Instant::now() + Duration::from_secs(600);
+    while let Ok(Some(heard)) = tokio::time::timeout_at(end, changes.next()).await {
+        let Heard::Change(change) = heard else { panic!("{heard:?}") };
+        if let Change::Health { is_healthy, is_ready, .. } = change.change {
+            told.push((is_healthy, is_ready));
+        }
+    }
+    assert_eq!(told, [(true, true), (false, false)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn d2_who_waits_for_health_is_told_at_once_that_it_ended() {
     for service in [gpu("a"), cpu("a")] {
         let probe = Scripted::new(|_| (Duration::ZERO, sick()));

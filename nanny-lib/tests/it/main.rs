@@ -3,6 +3,7 @@
 mod adoption;
 mod arbitration;
 mod callers;
+mod figures;
 mod gpus;
 mod health;
 mod house;

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use nanny_lib::backend::MemoryBackend;
 use nanny_lib::lifecycle::Settings;
 use nanny_lib::manifest::{FixedSource, Service};
-use nanny_lib::{Error, Nanny, StartOptions, Started, Status, StopOptions, Verdict, Wait};
+use nanny_lib::{
+    Change, Error, Heard, Nanny, StartOptions, Started, Status, StopOptions, Verdict, Wait,
+};
 use tokio::task::JoinHandle;
 
 use crate::house::{House, gpu, name};
@@ -75,6 +78,26 @@ async fn a_start_that_waits_is_let_in_when_the_gpu_is_free() {
     waits.await.unwrap().unwrap();
     assert_eq!(house.engine.running(), ["b-main-1"]);
     assert!(house.nanny.snapshot().gpu_queue.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_new_place_in_the_queue_is_told_once() {
+    let house = house([gpu("a"), gpu("b"), gpu("c")]).await;
+    house.start("a").await;
+    let (_first, _second) = (ask(&house, "b", patient()).await, ask(&house, "c", patient()).await);
+    tokio::time::sleep(secs(20)).await;
+    house.nanny.stop("b", StopOptions::default()).await.unwrap();
+    house.nanny.shutdown().await;
+    let told = house.nanny.changes(0).filter_map(async |heard| match heard {
+        Heard::Change(recorded) => match &recorded.change {
+            Change::Queued { service, position } => Some((service.to_string(), *position)),
+            _ => None,
+        },
+        _ => None,
+    });
+    let told: Vec<_> = told.collect().await;
+    let expected = [("b", 0), ("c", 1), ("c", 0)].map(|(name, at)| (name.to_owned(), at));
+    assert_eq!(told, expected);
 }
 
 #[tokio::test(start_paused = true)]

@@ -75,6 +75,11 @@ impl MemoryBackend {
         self.engine.by_hand(|world, _| world.behaviour(name).start_takes = takes);
     }
 
+    /// A reading of what it uses takes this long.
+    pub fn stats_take(&self, name: &str, takes: Duration) {
+        self.engine.by_hand(|world, _| world.behaviour(name).stats_take = takes);
+    }
+
     /// It needs this long to obey a stop; longer than the grace period means that it is killed.
     pub fn stop_takes(&self, name: &str, takes: Duration) {
         self.engine.by_hand(|world, _| world.behaviour(name).stop_takes = takes);

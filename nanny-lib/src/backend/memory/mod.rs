@@ -193,6 +193,8 @@ impl ContainerBackend for MemoryBackend {
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats> {
+        let takes = self.engine.call("stats", |world, _| Ok(world.behaviour_of(id).stats_take))?;
+        tokio::time::sleep(takes).await;
         self.engine.call("stats", |world, now| {
             let began = world.container("stats", id)?.began_run;
             Ok(began.map_or_else(Stats::default, |began| Stats {

@@ -52,6 +52,8 @@ static ENGINES: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Behaviour {
     pub(super) start_takes: Duration,
+    /// How long a reading of its use takes.
+    pub(super) stats_take: Duration,
     pub(super) stop_takes: Duration,
     pub(super) exits: Option<(Duration, i64)>,
     pub(super) start_error: Option<BackendError>,
@@ -390,7 +392,7 @@ impl World {
         })
     }
 
-    fn behaviour_of(&self, id: &ContainerId) -> Behaviour {
+    pub(super) fn behaviour_of(&self, id: &ContainerId) -> Behaviour {
         let name = self.containers.get(id).map_or("", |c| c.info.name.as_str());
         self.behaviours.get(name).unwrap_or(&self.defaults).clone()
     }
