@@ -50,6 +50,12 @@ impl World {
             ensure(claims || !wants || !service.needs_gpu(), || {
                 format!("'{name}' runs, or is started, without a claim")
             })?;
+            let counted = service.counters.has_claim();
+            ensure(claims == counted, || {
+                format!(
+                    "'{name}' has a claim: {claims}, and its time with one is counted: {counted}"
+                )
+            })?;
             let waits = matches!(&service.work, Work::Up(up) if !up.after.is_empty());
             ensure(claims || !waits, || format!("'{name}' waits for the GPU without a claim"))?;
         }

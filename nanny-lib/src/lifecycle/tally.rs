@@ -29,6 +29,10 @@ impl Counters {
         }
     }
 
+    pub(super) fn has_claim(&self) -> bool {
+        self.gpu_since.is_some()
+    }
+
     /// How they look to readers, whose clock is the one on the wall.
     pub(super) fn view(&self) -> Tally {
         Tally {
