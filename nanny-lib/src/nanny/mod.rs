@@ -175,8 +175,8 @@ impl Nanny {
     ///
     /// [`Error::NotFound`], [`Error::EngineUnavailable`].
     pub fn logs(&self, name: &str, options: LogOptions) -> Result<Vec<ContainerLog>> {
-        let (service, backend) = self.find(name)?;
-        let Some(backend) = backend else { return Ok(Vec::new()) };
+        let service = self.service(name)?;
+        let Some(backend) = self.backend_of(&service) else { return Ok(Vec::new()) };
         let log = |container: &ContainerView| ContainerLog {
             name: short_name(&service, container),
             lines: backend.logs(&container.id, options),
@@ -191,8 +191,8 @@ impl Nanny {
     ///
     /// [`Error::NotFound`].
     pub async fn stats(&self, name: &str) -> Result<Vec<ContainerStats>> {
-        let (service, backend) = self.find(name)?;
-        let Some(backend) = backend else { return Ok(Vec::new()) };
+        let service = self.service(name)?;
+        let Some(backend) = self.backend_of(&service) else { return Ok(Vec::new()) };
         let running = service.containers.iter().filter(|container| container.state.holds());
         let reading = |container: &ContainerView| {
             let name = short_name(&service, container);
@@ -240,16 +240,16 @@ impl Nanny {
         }
     }
 
-    /// A service as last seen, and the engine that it is on.
-    fn find(&self, name: &str) -> Result<(Arc<ServiceView>, Option<&Arc<dyn ContainerBackend>>)> {
-        let snapshot = self.snapshot();
-        let Some(service) = snapshot.services.get(name) else {
-            return Err(Error::NotFound { name: name.to_owned() });
-        };
-        let backend = self.backends.iter().find(|backend| {
-            service.backend.as_ref().is_some_and(|name| backend.info().name == *name)
-        });
-        Ok((Arc::clone(service), backend))
+    /// A service as last seen.
+    fn service(&self, name: &str) -> Result<Arc<ServiceView>> {
+        let found = self.snapshot.borrow().services.get(name).cloned();
+        found.ok_or_else(|| Error::NotFound { name: name.to_owned() })
+    }
+
+    /// The engine that a service is on.
+    fn backend_of(&self, service: &ServiceView) -> Option<&Arc<dyn ContainerBackend>> {
+        let name = service.backend.as_ref()?;
+        self.backends.iter().find(|backend| backend.info().name == *name)
     }
 
     async fn ask<T>(
