@@ -55,6 +55,16 @@ impl Serialize for Service {
             health_endpoint: &'a str,
             tags: &'a [String],
             status: &'static str,
+            /// Left out unless it runs.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            mcp: Option<Mcp<'a>>,
+        }
+        /// Where a service that is an MCP server itself is reached, and what it offers.
+        #[derive(Serialize)]
+        struct Mcp<'a> {
+            endpoint: &'a str,
+            tools: &'a [String],
+            resources: &'a [String],
         }
         let manifest = &self.0.manifest;
         let service = Service {
@@ -67,6 +77,11 @@ impl Serialize for Service {
             health_endpoint: manifest.health_endpoint.as_deref().unwrap_or_default(),
             tags: &manifest.tags,
             status: self.0.status.as_str(),
+            mcp: self.0.mcp().map(|mcp| Mcp {
+                endpoint: &mcp.endpoint,
+                tools: &mcp.tools,
+                resources: &mcp.resources,
+            }),
         };
         service.serialize(serializer)
     }

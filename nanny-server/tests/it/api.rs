@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use nanny_lib::backend::{ContainerSpec, MemoryBackend};
 use nanny_lib::gpu::GpuPolicy;
-use nanny_lib::manifest::{FixedSource, Manifest, Service};
+use nanny_lib::manifest::{FixedSource, Manifest, McpEndpoint, Service};
 use nanny_lib::project::Project;
 use nanny_lib::{Builder, Nanny, ServiceName};
 use nanny_server::{EdgeConfig, app};
@@ -126,6 +126,9 @@ fn web() -> Service {
     manifest.version = "1.0.0".to_owned();
     manifest.ports = vec!["8001:8000".to_owned()];
     manifest.tags = vec!["page".to_owned()];
+    let mut mcp = McpEndpoint::new("http://localhost:8001/mcp");
+    mcp.tools = vec!["draw".to_owned()];
+    manifest.mcp = Some(mcp);
     service(manifest)
 }
 

@@ -110,6 +110,26 @@ async fn one_service_and_its_status_can_be_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_is_an_mcp_server_says_where_while_it_runs() {
+    let api = Api::new().await;
+    let expected = json!({
+        "endpoint": "http://localhost:8001/mcp",
+        "tools": ["draw"],
+        "resources": [],
+    });
+    let seen = async || {
+        let list = api.get("/services").await.ok();
+        let one = api.get("/services/web").await.ok();
+        [list["services"][2].get("mcp").cloned(), one.get("mcp").cloned()]
+    };
+    assert_eq!(seen().await, [None, None]);
+    api.post("/services/web/start", "").await.ok();
+    assert_eq!(seen().await, [Some(expected.clone()), Some(expected)]);
+    api.post("/services/web/stop", "").await.ok();
+    assert_eq!(seen().await, [None, None]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_service_is_not_found_anywhere() {
     let api = Api::new().await;
     for target in ["", "/status", "/logs", "/plan"] {
