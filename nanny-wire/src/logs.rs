@@ -133,6 +133,7 @@ const LIMIT: usize = 8 * 1024 * 1024;
 mod tests {
     use futures_util::stream;
     use jiff::Timestamp;
+    use nanny_lib::ContainerId;
     use nanny_lib::backend::LogStream;
 
     use super::*;
@@ -143,7 +144,8 @@ mod tests {
     }
 
     fn log(name: &str, lines: Vec<Result<LogLine, BackendError>>) -> ContainerLog {
-        ContainerLog { name: name.to_owned(), lines: stream::iter(lines).boxed() }
+        let id = ContainerId::new(name);
+        ContainerLog { id, name: name.to_owned(), lines: stream::iter(lines).boxed() }
     }
 
     #[tokio::test]

@@ -196,6 +196,11 @@ impl Changes {
         self.live().take();
     }
 
+    /// The number of the latest change; 0 before the first.
+    pub(crate) fn latest(&self) -> u64 {
+        self.ring().next - 1
+    }
+
     /// The changes after `sequence`, and all that follow.
     pub(crate) fn follow(self: Arc<Self>, sequence: u64) -> BoxStream<'static, Heard> {
         let live = self.live().as_ref().map(broadcast::Sender::subscribe);

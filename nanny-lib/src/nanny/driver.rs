@@ -198,15 +198,14 @@ impl Driver {
             return;
         }
         let mut services = before.services.clone();
+        let mut changes = Vec::new();
         for name in touched {
             let Some(view) = self.world.view(&name, now) else {
                 services.remove(&name);
                 continue;
             };
             let known = services.get(&name);
-            for change in Change::between(known.map(|known| &**known), &view) {
-                self.changes.announce(now.wall, change);
-            }
+            changes.extend(Change::between(known.map(|known| &**known), &view));
             if known.is_none_or(|known| **known != view) {
                 services.insert(name, Arc::new(view));
             }
@@ -224,6 +223,10 @@ impl Driver {
             problems: self.world.problems(),
             degraded,
         }));
+        // Whoever hears of a change and looks sees it.
+        for change in changes {
+            self.changes.announce(now.wall, change);
+        }
     }
 
     fn carry_out(&mut self, desk: &mut Desk, effects: Vec<Effect>) {

@@ -28,7 +28,7 @@ pub use self::snapshot::{
 };
 use crate::backend::{BackendError, ContainerBackend, LogLine, LogOptions, Stats};
 use crate::error::Error;
-use crate::name::ServiceName;
+use crate::name::{ContainerId, ServiceName};
 
 /// So many containers are read side by side.
 const STATS_AT_ONCE: usize = 16;
@@ -52,6 +52,8 @@ pub struct Nanny {
 
 /// The log of one container of a service.
 pub struct ContainerLog {
+    /// The container.
+    pub id: ContainerId,
     /// The container's name, without its project's: `web-1`.
     pub name: String,
     /// Its lines, as [`ContainerBackend::logs`](crate::backend::ContainerBackend::logs) gives them.
@@ -178,6 +180,7 @@ impl Nanny {
         let service = self.service(name)?;
         let Some(backend) = self.backend_of(&service) else { return Ok(Vec::new()) };
         let log = |container: &ContainerView| ContainerLog {
+            id: container.id.clone(),
             name: short_name(&service, container),
             lines: backend.logs(&container.id, options),
         };
@@ -204,10 +207,18 @@ impl Nanny {
     }
 
     /// What happened after the change numbered `after`, and all that follows; 0 is all that is
-    /// remembered. The stream ends with the nanny.
+    /// remembered. The stream ends with the nanny. By the time that a change is told, the snapshot
+    /// shows it.
     #[must_use]
     pub fn changes(&self, after: u64) -> BoxStream<'static, Heard> {
         Arc::clone(&self.changes).follow(after)
+    }
+
+    /// The number of the latest change, 0 before the first: [`changes`](Self::changes) after it tells
+    /// nothing but news.
+    #[must_use]
+    pub fn latest_change(&self) -> u64 {
+        self.changes.latest()
     }
 
     /// Waits until the nanny has noticed this, which it does between any two steps: proof that it

@@ -9,6 +9,7 @@ mod health;
 mod house;
 mod images;
 mod lifecycle;
+mod news;
 mod notes;
 mod outage;
 mod queue;
