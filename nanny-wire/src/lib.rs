@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod gpu;
 pub mod logs;
+pub mod metrics;
 pub mod service;
 
 mod transcript;
