@@ -14,6 +14,8 @@
 //! ```
 
 #[cfg(feature = "server")]
+mod answer;
+#[cfg(feature = "server")]
 mod completion;
 #[cfg(feature = "server")]
 mod config;
@@ -25,6 +27,8 @@ mod prompts;
 mod resources;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
+mod sessions;
 #[cfg(feature = "server")]
 mod subscriptions;
 #[cfg(feature = "server")]
