@@ -29,8 +29,9 @@ const ACT: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(90);
 /// What a stop may take beyond its grace period: an engine in trouble was seen to need 12 s.
 const BEYOND_GRACE: Duration = Duration::from_secs(30);
-/// For a reading of what a container uses: nobody waits for it who could not do without.
-const READ: Duration = Duration::from_secs(2);
+/// For a reading of what a container uses: nobody waits for it who could not do without. Some
+/// engines need a second.
+const READ: Duration = Duration::from_secs(3);
 /// For a look at all GPUs.
 const SWEEP: Duration = Duration::from_secs(10);
 /// For a look at all manifests.

@@ -188,7 +188,7 @@ impl Nanny {
     }
 
     /// What a service's running containers use, by name, read now. An engine that does not say, or
-    /// not within two seconds, leaves a gap and is no error.
+    /// not within three seconds, leaves a gap and is no error.
     ///
     /// # Errors
     ///

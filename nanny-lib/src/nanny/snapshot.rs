@@ -165,7 +165,8 @@ pub struct Tally {
     /// Starts by the nanny after which all of it ran, restarts among them.
     pub starts: u64,
     /// Starts and stops that failed, and containers that ended when nobody wished it. One that ran to
-    /// its end, with the code 0 and none to follow, has not failed.
+    /// its end, with the code 0 and none to follow, has not failed. What an engine restarts by itself
+    /// is not seen.
     pub failures: u64,
     /// How long the claims on GPUs lasted that it had and has no more.
     pub gpu_time_before: Duration,
