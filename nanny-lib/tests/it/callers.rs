@@ -1,13 +1,15 @@
 //! Many callers, and what becomes of those who do not wait.
 
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use futures_util::future::join_all;
+use futures_util::{FutureExt as _, StreamExt as _};
 use nanny_lib::backend::MemoryBackend;
-use nanny_lib::{Error, StartOptions, Status, StopOptions};
+use nanny_lib::{Error, Nanny, StartOptions, Status, StopOptions};
 
-use crate::house::{House, gpu};
+use crate::house::{House, cpu, gpu};
 
 #[tokio::test(start_paused = true)]
 async fn c8_callers_who_leave_while_they_wait_leave_nothing_behind() {
@@ -90,4 +92,29 @@ async fn c16_a_request_that_is_repeated_has_one_effect() {
         stopped.unwrap();
     }
     assert!(house.engine.running().is_empty());
+}
+
+/// Notes a service's status whenever a listener is woken, in that very instant.
+struct Look {
+    nanny: Nanny,
+    seen: Mutex<Vec<Status>>,
+}
+
+impl Wake for Look {
+    fn wake(self: Arc<Self>) {
+        let status = self.nanny.snapshot().services["a"].status;
+        self.seen.lock().expect("nobody panicked").push(status);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_hears_of_a_change_finds_it_in_the_snapshot() {
+    let house = House::new([cpu("a")]).await;
+    let look = Arc::new(Look { nanny: house.nanny.clone(), seen: Mutex::default() });
+    let waker = Arc::clone(&look).into();
+    let mut context = Context::from_waker(&waker);
+    let mut changes = house.nanny.changes(0);
+    while changes.poll_next_unpin(&mut context).is_ready() {}
+    house.start("a").await;
+    assert_eq!(*look.seen.lock().unwrap(), [Status::Starting]);
 }
