@@ -15,15 +15,24 @@ use crate::nanny::StartOptions;
 use crate::project::{Goal, labels};
 
 impl World {
-    /// Asks for leave to start, claims what it gets, and stops who must make way.
+    /// Asks for leave to start, claims what it gets, and stops who must make way: of `victims`, if
+    /// they are given.
     pub(super) fn admitted(
         &mut self,
         name: &ServiceName,
         options: StartOptions,
+        victims: Option<&[ServiceName]>,
         now: Now,
         out: &mut Out,
     ) -> Result<Up, Error> {
         let admitted = self.admit(name, options)?;
+        if let (Some(allowed), Admitted::Evicting(others, _)) = (victims, &admitted)
+            && others.iter().any(|other| !allowed.contains(other))
+        {
+            let holders = others.iter().map(ToString::to_string).collect();
+            let account = Box::new(self.account(name, options));
+            return Err(Error::GpuConflict { holders, account });
+        }
         Ok(self.grant(name, options, admitted, now, out))
     }
 

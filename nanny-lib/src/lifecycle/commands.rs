@@ -19,16 +19,19 @@ impl World {
         request: RequestId,
         name: &str,
         options: StartOptions,
+        victims: Option<&[ServiceName]>,
         now: Now,
         out: &mut Out,
     ) {
         let waiter = Waiter::new(request, options);
-        if let Err(error) = self.start(name, options, Some(waiter), now, out) {
+        let options = StartOptions { force: options.force || victims.is_some(), ..options };
+        if let Err(error) = self.start(name, options, victims, Some(waiter), now, out) {
             out.push(Effect::Reply(request, Answer::Started(Err(error))));
         }
     }
 
-    /// Starts a service, joins a start of it, or finds that it runs.
+    /// Starts a service, joins a start of it, or finds that it runs. If `victims` are given, nobody
+    /// else is stopped for it.
     ///
     /// # Errors
     ///
@@ -37,6 +40,7 @@ impl World {
         &mut self,
         name: &str,
         options: StartOptions,
+        victims: Option<&[ServiceName]>,
         waiter: Option<Waiter>,
         now: Now,
         out: &mut Out,
@@ -67,7 +71,7 @@ impl World {
         }
         let up = self
             .in_turn(&name, options, now)
-            .and_then(|()| self.admitted(&name, options, now, out));
+            .and_then(|()| self.admitted(&name, options, victims, now, out));
         match up {
             Ok(up) => {
                 self.leave_for_start(&name);
@@ -133,7 +137,7 @@ impl World {
                 out.push(Effect::Reply(request, Answer::Started(Err(error))));
             }
         } else {
-            self.on_start(request, name, options, now, out);
+            self.on_start(request, name, options, None, now, out);
         }
     }
 

@@ -167,6 +167,8 @@ pub enum Input {
 pub enum Command {
     /// Ensure that a service runs.
     Start(String, StartOptions),
+    /// The same by force, which may stop these and nobody else.
+    StartInPlaceOf(String, Vec<ServiceName>, StartOptions),
     /// Ensure that it does not.
     Stop(String, StopOptions),
     /// Stop it and start it.

@@ -344,7 +344,7 @@ impl World {
             return;
         }
         let options = StartOptions { force: self.others_leave(name), ..StartOptions::default() };
-        match self.admitted(name, options, now, out) {
+        match self.admitted(name, options, None, now, out) {
             Ok(mut up) => {
                 up.progress.replace = giving_way;
                 self.take_in_hand(name, Desired::Running);

@@ -278,7 +278,12 @@ impl World {
 
     fn on_command(&mut self, request: RequestId, command: Command, now: Now, out: &mut Out) {
         match command {
-            Command::Start(name, options) => self.on_start(request, &name, options, now, out),
+            Command::Start(name, options) => {
+                self.on_start(request, &name, options, None, now, out);
+            }
+            Command::StartInPlaceOf(name, victims, options) => {
+                self.on_start(request, &name, options, Some(&victims), now, out);
+            }
             Command::Stop(name, options) => self.on_stop(request, &name, options, now, out),
             Command::Restart(name, options) => self.on_restart(request, &name, options, now, out),
             Command::Plan(name, options) => self.on_plan(request, &name, options, now, out),

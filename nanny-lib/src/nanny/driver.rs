@@ -406,6 +406,9 @@ impl Desk {
             Request::Start(name, options, caller) => {
                 (Command::Start(name, options), Caller::Start(caller))
             }
+            Request::StartInPlaceOf(name, victims, options, caller) => {
+                (Command::StartInPlaceOf(name, victims, options), Caller::Start(caller))
+            }
             Request::Restart(name, options, caller) => {
                 (Command::Restart(name, options), Caller::Start(caller))
             }

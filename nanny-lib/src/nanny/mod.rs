@@ -79,6 +79,7 @@ impl fmt::Debug for ContainerLog {
 /// A request on its way to the driver, with the way back.
 pub(crate) enum Request {
     Start(String, StartOptions, oneshot::Sender<Result<Started>>),
+    StartInPlaceOf(String, Vec<ServiceName>, StartOptions, oneshot::Sender<Result<Started>>),
     Stop(String, StopOptions, oneshot::Sender<Result<Stopped>>),
     Restart(String, StartOptions, oneshot::Sender<Result<Started>>),
     Plan(String, StartOptions, oneshot::Sender<Result<StartPlan>>),
@@ -125,6 +126,23 @@ impl Nanny {
     /// [`Error::StartTimeout`], [`Error::Cancelled`], [`Error::EngineUnavailable`].
     pub async fn start(&self, name: &str, options: StartOptions) -> Result<Started> {
         self.ask(|answer| Request::Start(name.to_owned(), options, answer)).await
+    }
+
+    /// Ensures that a service runs, by force, but only if nobody but `victims` is stopped for it: so
+    /// what somebody agreed to is what happens, however much has changed since they were asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start); [`Error::GpuConflict`] names all that would have to be stopped, if
+    /// one of them is not in `victims`.
+    pub async fn start_in_place_of(
+        &self,
+        name: &str,
+        victims: Vec<ServiceName>,
+        options: StartOptions,
+    ) -> Result<Started> {
+        let name = name.to_owned();
+        self.ask(|answer| Request::StartInPlaceOf(name, victims, options, answer)).await
     }
 
     /// Ensures that a service does not run. A stop during a start cancels the start.

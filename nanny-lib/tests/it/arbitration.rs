@@ -40,6 +40,20 @@ async fn force_swaps_and_says_who_was_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_in_place_of_some_stops_nobody_else() {
+    let house = House::new([gpu("a"), gpu("b"), gpu("c")]).await;
+    house.start("a").await;
+    let in_place_of =
+        |victim| house.nanny.start_in_place_of("b", vec![name(victim)], StartOptions::default());
+    let error = in_place_of("c").await.unwrap_err();
+    assert!(matches!(&error, Error::GpuConflict { holders, .. } if holders == &["a"]), "{error:?}");
+    assert_eq!(house.engine.running(), ["a-main-1"]);
+    assert_eq!(in_place_of("a").await.unwrap().stopped, [name("a")]);
+    assert_eq!(house.engine.running(), ["b-main-1"]);
+    assert!(in_place_of("c").await.unwrap().already_running);
+}
+
+#[tokio::test(start_paused = true)]
 async fn c3_a_swap_whose_newcomer_cannot_start_is_rolled_back() {
     let house = House::new([gpu("a"), gpu("b")]).await;
     house.start("a").await;
