@@ -168,6 +168,7 @@ impl PlanAnswer {
 
 /// `GET /services/{name}/logs`
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogsAnswer {
     /// Whose log.
     pub service: String,

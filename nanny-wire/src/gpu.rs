@@ -39,24 +39,36 @@ impl From<&Snapshot> for GpuList {
     }
 }
 
+/// A GPU. What is `null` is not known.
 #[derive(Debug, Serialize)]
-struct Gpu {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Gpu {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     id: GpuId,
     index: Option<u32>,
     name: String,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     vendor: GpuVendor,
     pci: Option<String>,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     memory: MemoryKind,
     health: Health,
     total_mib: Option<u64>,
     used_mib: Option<u64>,
+    /// Kept free.
     headroom_mib: u64,
+    /// In use by nobody we know.
     foreign_mib: u64,
+    /// Promised to services.
     charged_mib: u64,
+    /// What another service may have.
     free_mib: Option<u64>,
     utilization_percent: Option<u32>,
     temperature_celsius: Option<u32>,
+    /// The services on it.
     claims: Vec<Claim>,
+    /// Processes on it that are none of a service's.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<GpuUserShape>"))]
     others: Vec<GpuUserView>,
 }
 
@@ -85,6 +97,7 @@ impl From<&GpuView> for Gpu {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Health {
     state: &'static str,
     reason: Option<String>,
@@ -103,7 +116,9 @@ impl From<&GpuHealth> for Health {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Claim {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     service: ServiceName,
     phase: &'static str,
     charge_mib: u64,
@@ -175,7 +190,9 @@ impl Waiting {
 
 /// What a service has on one GPU. What is `null` is not known.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceGpu {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     id: GpuId,
     phase: Option<&'static str>,
     charge_mib: Option<u64>,
@@ -268,4 +285,14 @@ pub fn occupants(conflicts: &[String], account: &Account) -> Vec<Occupant> {
         }
     }
     all
+}
+
+/// How a [`GpuUserView`] is written.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "only its shape is of interest")]
+struct GpuUserShape {
+    pid: u32,
+    name: Option<String>,
+    used_mib: Option<u64>,
 }

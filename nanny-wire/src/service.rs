@@ -5,20 +5,27 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use nanny_lib::backend::{ContainerState, EngineHealth};
+use nanny_lib::manifest::McpEndpoint;
 use nanny_lib::{ContainerView, HealthView, QueueView, ServiceName, ServiceView, Snapshot};
 use serde::{Serialize, Serializer};
 use serde_json::{Number, Value};
 
-use super::gpu::{ServiceGpu, service_gpus};
+use super::gpu::{Gpu, ServiceGpu, service_gpus};
 use crate::uptime::uptime;
 
 /// `GET /services`
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceList {
+    /// How many were picked.
     total: usize,
     services: Vec<Service>,
+    /// The service that has the GPU; the most recently started, if there are several.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     gpu_service_running: Option<ServiceName>,
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     gpu_services_running: Vec<ServiceName>,
+    /// Containers of other hands that hold a GPU.
     foreign_gpu_containers: Vec<String>,
 }
 
@@ -37,6 +44,23 @@ impl ServiceList {
     }
 }
 
+/// The services that were picked, and the GPUs.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Overview {
+    #[serde(flatten)]
+    services: ServiceList,
+    gpus: Vec<Gpu>,
+}
+
+impl Overview {
+    /// The services that `wanted` picks; the rest of the answer is about all of them.
+    pub fn new(now: &Snapshot, wanted: impl Fn(&ServiceView) -> bool) -> Self {
+        let gpus = now.gpus.iter().map(|gpu| Gpu::from(&**gpu)).collect();
+        Self { services: ServiceList::new(now, wanted), gpus }
+    }
+}
+
 /// A service, as a list shows it. It is written from the view itself: a list of a thousand copies
 /// nothing.
 #[derive(Debug)]
@@ -44,30 +68,8 @@ pub struct Service(Arc<ServiceView>);
 
 impl Serialize for Service {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Service<'a> {
-            name: &'a str,
-            description: &'a str,
-            version: &'a str,
-            gpu_required: bool,
-            vram_gb: &'a Number,
-            ports: &'a [String],
-            health_endpoint: &'a str,
-            tags: &'a [String],
-            status: &'static str,
-            /// Left out unless it runs.
-            #[serde(skip_serializing_if = "Option::is_none")]
-            mcp: Option<Mcp<'a>>,
-        }
-        /// Where a service that is an MCP server itself is reached, and what it offers.
-        #[derive(Serialize)]
-        struct Mcp<'a> {
-            endpoint: &'a str,
-            tools: &'a [String],
-            resources: &'a [String],
-        }
         let manifest = &self.0.manifest;
-        let service = Service {
+        let shape = ServiceShape {
             name: manifest.name.as_str(),
             description: &manifest.description,
             version: &manifest.version,
@@ -77,13 +79,58 @@ impl Serialize for Service {
             health_endpoint: manifest.health_endpoint.as_deref().unwrap_or_default(),
             tags: &manifest.tags,
             status: self.0.status.as_str(),
-            mcp: self.0.mcp().map(|mcp| Mcp {
-                endpoint: &mcp.endpoint,
-                tools: &mcp.tools,
-                resources: &mcp.resources,
-            }),
+            mcp: self.0.mcp().map(Mcp::from),
         };
-        service.serialize(serializer)
+        shape.serialize(serializer)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Service {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Service".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        ServiceShape::json_schema(generator)
+    }
+}
+
+/// How a service is written.
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+struct ServiceShape<'a> {
+    name: &'a str,
+    description: &'a str,
+    version: &'a str,
+    gpu_required: bool,
+    /// Video memory it needs.
+    #[cfg_attr(feature = "schema", schemars(with = "f64"))]
+    vram_gb: &'a Number,
+    ports: &'a [String],
+    /// Empty if it has none.
+    health_endpoint: &'a str,
+    tags: &'a [String],
+    /// stopped, queued, starting, running, unhealthy, stopping, failed or unknown.
+    status: &'static str,
+    /// Left out unless it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp: Option<Mcp<'a>>,
+}
+
+/// The service is an MCP server itself: where, and what it says it offers.
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+struct Mcp<'a> {
+    endpoint: &'a str,
+    tools: &'a [String],
+    resources: &'a [String],
+}
+
+impl<'a> From<&'a McpEndpoint> for Mcp<'a> {
+    fn from(mcp: &'a McpEndpoint) -> Self {
+        let McpEndpoint { endpoint, tools, resources, .. } = mcp;
+        Self { endpoint, tools, resources }
     }
 }
 
@@ -116,21 +163,31 @@ impl From<Arc<ServiceView>> for ServiceDetail {
 
 /// `GET /services/{name}/status`
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceStatus {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     name: ServiceName,
+    /// stopped, queued, starting, running, unhealthy, stopping, failed or unknown.
     status: &'static str,
     is_running: bool,
     is_healthy: bool,
     uptime: Option<String>,
     error: Option<String>,
+    /// It runs and is healthy: it can be used.
     ready: bool,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     state_since: Timestamp,
+    /// Since when its engine is out of reach.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     stale_since: Option<Timestamp>,
     health: Option<Health>,
     containers: Vec<Container>,
     gpus: Vec<ServiceGpu>,
     holds_gpu: bool,
+    /// It waits for a GPU.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<QueueShape>"))]
     queue: Option<QueueView>,
+    /// Its files changed since it was made: the next start makes it anew.
     drift: bool,
     backend: Option<String>,
     /// Containers of the project that its files know nothing of.
@@ -179,8 +236,10 @@ impl ServiceStatus {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Health {
     source: &'static str,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     checked_at: Timestamp,
     latency_ms: u128,
     reason: Option<String>,
@@ -198,6 +257,7 @@ impl From<&HealthView> for Health {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Container {
     id: String,
     name: String,
@@ -242,7 +302,9 @@ fn health_word(health: EngineHealth) -> &'static str {
     }
 }
 
+/// How far the pull of its images is.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Pulling {
     current_bytes: u64,
     total_bytes: u64,
@@ -250,7 +312,19 @@ struct Pulling {
 
 /// How far a build is: what was sent to the builder, and how often it said something.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Building {
     sent_bytes: u64,
     messages: u64,
+}
+
+/// How a [`QueueView`] is written.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "only its shape is of interest")]
+struct QueueShape {
+    /// How many are before it.
+    position: usize,
+    since: String,
+    reason: String,
 }
