@@ -20,11 +20,19 @@ mod completion;
 #[cfg(feature = "server")]
 mod config;
 #[cfg(feature = "server")]
+mod confirm;
+#[cfg(feature = "server")]
+mod error;
+#[cfg(feature = "server")]
 mod http;
 #[cfg(feature = "server")]
 mod prompts;
 #[cfg(feature = "server")]
+mod redact;
+#[cfg(feature = "server")]
 mod resources;
+#[cfg(feature = "server")]
+mod schema;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "server")]

@@ -26,11 +26,12 @@ pub(crate) struct Shared {
     pub(crate) config: McpConfig,
     /// Places for those who listen.
     pub(crate) listeners: Semaphore,
+    pub(crate) tools: tools::Desk,
 }
 
 impl Shared {
     pub(crate) fn new(nanny: Nanny, config: McpConfig) -> Self {
-        Self { nanny, config, listeners: Semaphore::new(LISTENERS) }
+        Self { nanny, config, listeners: Semaphore::new(LISTENERS), tools: tools::Desk::new() }
     }
 }
 

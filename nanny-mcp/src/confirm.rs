@@ -1,0 +1,277 @@
+//! Asking the user, not the model, whether other services may be stopped.
+//!
+//! In the older revisions the server asks in the midst of the call, by elicitation. Since 2026-07-28
+//! it cannot: it answers the call with the question and a sealed note of whom it was about, and the
+//! client calls again with the user's answer and the note.
+//!
+//! It is the client that asks its user. One that answers for them is not kept from it: what no
+//! assistant may stop is `protected`, and a server whose clients are not trusted is read-only.
+
+use std::time::Duration;
+
+use nanny_lib::ServiceName;
+use rmcp::model::{
+    BooleanSchema, ClientCapabilities, ElicitRequest, ElicitRequestParams, ElicitResult,
+    ElicitationAction, ElicitationSchema, InputRequest, InputRequests, InputRequiredResult,
+    InputResponses, ProtocolVersion, RequestStateCodec, SealOptions,
+};
+use rmcp::service::RequestContext;
+use rmcp::{ErrorData, RoleServer};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Seals what a question was about, with a key that ends with the process.
+#[derive(Debug)]
+pub(crate) struct Seal {
+    codec: RequestStateCodec,
+    lasts: Duration,
+}
+
+/// What a question is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question<'a> {
+    /// The service that is to be started.
+    pub(crate) service: &'a str,
+    /// Those that would be stopped for it.
+    pub(crate) victims: &'a [ServiceName],
+}
+
+/// What the user said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Stop them.
+    Yes,
+    /// Do not.
+    No,
+    /// Nothing, in the time there was, or the client could not ask.
+    None,
+}
+
+/// How a client asks its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channel {
+    /// It is asked for it in the midst of the call.
+    Midway,
+    /// The answer to the call is the question.
+    NextCall,
+}
+
+impl Channel {
+    /// How the client of this call asks its user, if it can.
+    pub(crate) fn of(context: &RequestContext<RoleServer>) -> Option<Self> {
+        if !has_forms(&context.client_capabilities()?) {
+            return None;
+        }
+        let version = context.protocol_version()?;
+        Some(if version >= ProtocolVersion::V_2026_07_28 { Self::NextCall } else { Self::Midway })
+    }
+}
+
+/// A client that says that it can ask, and not how, has forms.
+fn has_forms(capabilities: &ClientCapabilities) -> bool {
+    let elicitation = capabilities.elicitation.as_ref();
+    elicitation.is_some_and(|can| can.form.is_some() || can.url.is_none())
+}
+
+impl Seal {
+    /// A seal with a key of its own.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random numbers: then nothing of what is sealed could be trusted.
+    pub(crate) fn new() -> Self {
+        let mut key = [0; 2 * RequestStateCodec::MIN_KEY_LENGTH];
+        getrandom::fill(&mut key).expect("the system has random numbers");
+        let codec = RequestStateCodec::try_new(key).expect("the key is long enough");
+        Self { codec, lasts: ANSWER_LIMIT }
+    }
+
+    /// The question, as the answer to a call.
+    pub(crate) fn question(
+        &self,
+        question: Question<'_>,
+    ) -> Result<InputRequiredResult, ErrorData> {
+        let note = Note { victims: names(question.victims) };
+        let context = context(question.service);
+        let options = SealOptions::new().associated_data(&context).ttl(self.lasts);
+        let note = self.codec.seal_json_with(&note, &options);
+        let note = note.map_err(|_| ErrorData::internal_error("internal error", None))?;
+        let ask = InputRequest::Elicitation(ElicitRequest::new(form(question)?));
+        let requests = InputRequests::from([(KEY.to_owned(), ask)]);
+        Ok(InputRequiredResult::new(Some(requests), Some(note)))
+    }
+
+    /// Whom a question about a start of `service` was about, by the note that came back.
+    ///
+    /// # Errors
+    ///
+    /// The note is not ours, is about something else, or is too old.
+    pub(crate) fn open(&self, service: &str, note: &str) -> Result<Vec<String>, ErrorData> {
+        let opened = self.codec.open_json_with::<Note>(note, &context(service));
+        opened.map(|note| note.victims).map_err(|error| {
+            tracing::debug!(%error, "a request state was refused");
+            let message = "the requestState is not valid here, or no more; call again without it";
+            ErrorData::invalid_params(message, None)
+        })
+    }
+}
+
+/// The user's answer among those that came with a call.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub(crate) fn answer(responses: Option<&InputResponses>) -> Result<Answer, ErrorData> {
+    let Some(response) = responses.and_then(|responses| responses.get(KEY)) else {
+        return Ok(Answer::None);
+    };
+    let result = serde_json::from_value(response.clone()).map_err(|_| {
+        ErrorData::invalid_params(format!("the input response '{KEY}' cannot be read"), None)
+    })?;
+    Ok(read(&result))
+}
+
+/// Asks in the midst of a call, until it is cancelled.
+pub(crate) async fn ask(
+    question: Question<'_>,
+    context: &RequestContext<RoleServer>,
+) -> Result<Answer, ErrorData> {
+    let asked = context.peer.create_elicitation_with_timeout(form(question)?, Some(ANSWER_LIMIT));
+    let answered = tokio::select! {
+        answered = asked => answered,
+        () = context.ct.cancelled() => return Ok(Answer::None),
+    };
+    Ok(match answered {
+        Ok(result) => read(&result),
+        Err(error) => {
+            tracing::debug!(%error, "a client did not ask its user");
+            Answer::None
+        }
+    })
+}
+
+/// Whom a sealed question was about.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    victims: Vec<String>,
+}
+
+/// What a note is for: one for something else does not open.
+fn context(service: &str) -> Vec<u8> {
+    format!("tools/call\0start_service\0{service}").into_bytes()
+}
+
+fn names(names: &[ServiceName]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+fn form(question: Question<'_>) -> Result<ElicitRequestParams, ErrorData> {
+    let (service, victims) = (question.service, crate::error::quoted(question.victims));
+    let confirm = |schema: BooleanSchema| {
+        schema
+            .title(format!("Stop {victims}"))
+            .description(format!("Whether {victims} may be stopped"))
+    };
+    let schema = ElicitationSchema::builder().required_bool_property(FIELD, confirm).build();
+    let requested_schema = schema.map_err(|error| ErrorData::internal_error(error, None))?;
+    Ok(ElicitRequestParams::FormElicitationParams {
+        meta: None,
+        message: format!(
+            "To start '{service}', {victims} must be stopped: what is being done there is lost. Stop it?"
+        ),
+        requested_schema,
+    })
+}
+
+fn read(result: &ElicitResult) -> Answer {
+    let said = result.content.as_ref().and_then(|content| content.get(FIELD));
+    let accepted = result.action == ElicitationAction::Accept && said == Some(&Value::Bool(true));
+    if accepted { Answer::Yes } else { Answer::No }
+}
+
+/// For how long an answer is waited for.
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+const KEY: &str = "confirm_evict";
+const FIELD: &str = "confirm";
+
+#[cfg(test)]
+mod tests {
+    use rmcp::model::{ElicitationCapability, FormElicitationCapability, UrlElicitationCapability};
+    use serde_json::json;
+
+    use super::*;
+
+    fn victims() -> Vec<ServiceName> {
+        vec![ServiceName::new("a").unwrap()]
+    }
+
+    fn note(seal: &Seal) -> String {
+        let question = Question { service: "b", victims: &victims() };
+        seal.question(question).unwrap().request_state.unwrap()
+    }
+
+    #[test]
+    fn a_note_is_read_back_by_the_one_who_sealed_it_and_for_the_same_service() {
+        let (ours, other) = (Seal::new(), Seal::new());
+        let note = note(&ours);
+        assert_eq!(ours.open("b", &note).unwrap(), ["a"]);
+        assert!(ours.open("c", &note).is_err());
+        assert!(other.open("b", &note).is_err());
+    }
+
+    #[test]
+    fn a_note_that_was_changed_is_refused() {
+        let seal = Seal::new();
+        let note = note(&seal);
+        for at in 0..note.len() {
+            let mut changed = note.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            let opened = seal.open("b", &changed);
+            // The last digit of a part has bits that mean nothing.
+            assert!(opened.is_err() || opened.is_ok_and(|victims| victims == ["a"]), "{at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_note_does_not_last() {
+        let seal = Seal { lasts: Duration::ZERO, ..Seal::new() };
+        let note = note(&seal);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let error = seal.open("b", &note).unwrap_err();
+        assert_eq!(error.code, rmcp::model::ErrorCode::INVALID_PARAMS);
+    }
+
+    #[test]
+    fn only_a_clear_yes_is_one() {
+        for (response, expected) in [
+            (json!({"action": "accept", "content": {"confirm": true}}), Answer::Yes),
+            (json!({"action": "accept", "content": {"confirm": false}}), Answer::No),
+            (json!({"action": "accept", "content": {"confirm": "true"}}), Answer::No),
+            (json!({"action": "accept"}), Answer::No),
+            (json!({"action": "decline", "content": {"confirm": true}}), Answer::No),
+            (json!({"action": "cancel"}), Answer::No),
+        ] {
+            let responses = InputResponses::from([(KEY.to_owned(), response)]);
+            assert_eq!(answer(Some(&responses)).unwrap(), expected, "{responses:?}");
+        }
+        assert_eq!(answer(None).unwrap(), Answer::None);
+        assert_eq!(answer(Some(&InputResponses::new())).unwrap(), Answer::None);
+        let garbage = InputResponses::from([(KEY.to_owned(), json!(7))]);
+        assert!(answer(Some(&garbage)).is_err());
+    }
+
+    #[test]
+    fn a_client_that_only_opens_pages_cannot_ask() {
+        let can = |elicitation| {
+            let mut capabilities = ClientCapabilities::default();
+            capabilities.elicitation = elicitation;
+            has_forms(&capabilities)
+        };
+        let new = ElicitationCapability::new;
+        assert!(!can(None));
+        assert!(can(Some(new())));
+        assert!(can(Some(new().with_form(FormElicitationCapability::default()))));
+        assert!(!can(Some(new().with_url(UrlElicitationCapability::default()))));
+    }
+}

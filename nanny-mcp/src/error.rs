@@ -1,0 +1,290 @@
+//! Why a tool did not do what it was asked, in words that a model can go on from.
+
+use std::borrow::Borrow;
+
+use nanny_lib::gpu::{Account, Refusal};
+use nanny_lib::{Error, Snapshot};
+use nanny_wire::gpu::{free, need, occupants};
+use nanny_wire::logs::LogsError;
+use rmcp::ErrorData;
+use rmcp::model::{CallToolResult, ContentBlock};
+use serde_json::{Map, Value, json};
+
+use crate::redact::redact;
+
+/// A call that was not done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The tool says why: the model reads it.
+    Tool(Box<ToolError>),
+    /// The call itself is none that can be answered: the client reads it.
+    Protocol(ErrorData),
+}
+
+impl Failure {
+    /// The code, for a log.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Tool(error) => error.code,
+            Self::Protocol(_) => "protocol error",
+        }
+    }
+
+    /// The nanny's own reason. `now` is what there is besides.
+    pub(crate) fn from_nanny(error: &Error, now: &Snapshot) -> Self {
+        match ToolError::from_nanny(error, now) {
+            Some(error) => error.into(),
+            None => Self::internal(error),
+        }
+    }
+
+    pub(crate) fn from_logs(error: &LogsError, now: &Snapshot) -> Self {
+        match error {
+            LogsError::Nanny(error) => Self::from_nanny(error, now),
+            LogsError::Failed { .. } => ToolError::new(
+                "LOGS_FAILED",
+                sentence(&error.to_string()),
+                "Nothing was changed; look at get_service_status instead.",
+            )
+            .into(),
+            LogsError::Timeout { .. } => ToolError::new(
+                "LOGS_TIMEOUT",
+                sentence(&error.to_string()),
+                "Nothing was changed; ask for fewer lines with a smaller tail.",
+            )
+            .retryable()
+            .into(),
+            _ => Self::internal(error),
+        }
+    }
+
+    /// A fault of ours, which is for our log alone.
+    pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "a tool failed for a reason of the nanny's own");
+        Self::Protocol(ErrorData::internal_error("internal error", None))
+    }
+}
+
+impl From<ToolError> for Failure {
+    fn from(error: ToolError) -> Self {
+        Self::Tool(Box::new(error))
+    }
+}
+
+impl From<ErrorData> for Failure {
+    fn from(error: ErrorData) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+/// What a model is told instead of a result.
+#[derive(Debug)]
+pub(crate) struct ToolError {
+    pub(crate) code: &'static str,
+    /// What happened: a sentence.
+    message: String,
+    /// What to do next: a sentence.
+    advice: String,
+    /// Whether the same call may succeed later, with nothing else done.
+    retryable: bool,
+    details: Map<String, Value>,
+}
+
+impl ToolError {
+    pub(crate) fn new(
+        code: &'static str,
+        message: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        let (message, advice) = (message.into(), advice.into());
+        Self { code, message, advice, retryable: false, details: Map::new() }
+    }
+
+    pub(crate) fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+
+    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(key.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn advising(mut self, advice: impl Into<String>) -> Self {
+        self.advice = advice.into();
+        self
+    }
+
+    /// `field` of the arguments is not what it must be.
+    pub(crate) fn invalid_argument(field: &str, must: &str) -> Self {
+        let message = format!("The argument '{field}' is not valid: {must}.");
+        Self::new("INVALID_ARGUMENT", message, "Correct it and call again.").with("argument", field)
+    }
+
+    pub(crate) fn read_only(tool: &str) -> Self {
+        Self::new(
+            "READ_ONLY",
+            format!("This server starts and stops nothing, so {tool} was not done."),
+            "Tell the user: it was started with --mcp-read-only.",
+        )
+    }
+
+    /// `name` is none of the services there are.
+    pub(crate) fn not_found(name: &str, now: &Snapshot) -> Self {
+        let shown: String = name.chars().take(NAME_LIMIT).collect();
+        let closest = closest(name, now);
+        let advice = if closest.is_empty() {
+            "Call list_services for the names there are.".to_owned()
+        } else {
+            let names: Vec<_> = closest.iter().map(|name| format!("'{name}'")).collect();
+            format!("Did you mean {}? Otherwise call list_services.", names.join(" or "))
+        };
+        Self::new("SERVICE_NOT_FOUND", format!("There is no service '{shown}'."), advice)
+            .with("closest", closest)
+    }
+
+    /// An assistant may not stop `name`.
+    pub(crate) fn protected(name: &str) -> Self {
+        Self::new(
+            "PROTECTED",
+            format!("'{name}' is protected: no assistant may stop it."),
+            "Tell the user, who can stop it by other means, or take 'protected' out of its manifest.",
+        )
+        .with("protected", name)
+    }
+
+    /// The nanny's own reason, if it is one that a model should hear.
+    fn from_nanny(error: &Error, now: &Snapshot) -> Option<Self> {
+        let new = |code, advice: &str| Self::new(code, sentence(&error.to_string()), advice);
+        Some(match error {
+            Error::NotFound { name } => Self::not_found(name, now),
+            Error::GpuConflict { holders, account } => {
+                let advice = match holders.as_slice() {
+                    [] => "What uses the GPU is no service: ask the user to end it.".to_owned(),
+                    holders => format!(
+                        "Ask the user whether to stop {} for it: then call start_service with \
+                         force=true, or stop_service first.",
+                        quoted(holders)
+                    ),
+                };
+                new("GPU_BUSY", "").advising(advice).with_sum(holders, account)
+            }
+            Error::GpuRefused { reason: Refusal::Pinned(holder), account } => {
+                let holders = [holder.to_string()];
+                new("GPU_BUSY", "force does not help; ask the user to stop it.")
+                    .with_sum(&holders, account)
+            }
+            Error::GpuRefused { account, .. } => {
+                let advice = "No other service could make room for it; tell the user.";
+                new("GPU_INSUFFICIENT", advice).with_sum(&[], account)
+            }
+            Error::GpuMemoryHeld { restored, .. } => new(
+                "GPU_BUSY",
+                "Try again in a quarter of a minute; if it stays so, tell the user.",
+            )
+            .retryable()
+            .with("restored", json!(restored)),
+            Error::Cancelled { .. } => new(
+                "START_CANCELLED",
+                "Somebody else wanted it so: ask the user before a new start.",
+            ),
+            Error::StartFailed { restored, .. } => {
+                new("START_FAILED", LOOK_AT_LOGS).with("restored", json!(restored))
+            }
+            Error::StopFailed { .. } => {
+                new("STOP_FAILED", "It may be half stopped: look at get_service_status.")
+            }
+            Error::StartTimeout { .. } => new("START_TIMEOUT", MAY_HAVE_HAPPENED).retryable(),
+            Error::EngineUnavailable { engine, .. } => {
+                new("ENGINE_UNAVAILABLE", "Nothing was changed; tell the user, or try again later.")
+                    .retryable()
+                    .with("engine", engine.as_str())
+            }
+            Error::Protected { name, .. } => new("PROTECTED", "Nobody can start or stop it here.")
+                .with("protected", name.as_str()),
+            Error::Overloaded => new("RATE_LIMITED", "Try again in a second.").retryable(),
+            Error::ShuttingDown => new("ENGINE_UNAVAILABLE", MAY_HAVE_HAPPENED).retryable(),
+            _ => return None,
+        })
+    }
+
+    /// What is needed, what is free, and who has the rest.
+    fn with_sum(self, holders: &[String], account: &Account) -> Self {
+        self.with("holders", json!(occupants(holders, account)))
+            .with("need", json!(need(account)))
+            .with("free_mib", json!(free(account)))
+    }
+
+    /// Text alone: some clients hold whatever is structured against the schema of the results.
+    pub(crate) fn into_result(self) -> CallToolResult {
+        let Self { code, message, advice, retryable, mut details } = self;
+        let message = redact(&message).into_owned();
+        let text = format!("{code}: {message} {advice}");
+        details.insert("code".to_owned(), code.into());
+        details.insert("message".to_owned(), message.into());
+        details.insert("next".to_owned(), advice.into());
+        details.insert("retryable".to_owned(), retryable.into());
+        let details = json!({ "error": details }).to_string();
+        CallToolResult::error(vec![ContentBlock::text(text), ContentBlock::text(details)])
+    }
+}
+
+/// `'a'`, `'a' and 'b'`.
+pub(crate) fn quoted(names: &[impl Borrow<str>]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("'{}'", name.borrow())).collect();
+    names.join(" and ")
+}
+
+/// The same with a capital letter and a full stop.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(char::to_uppercase);
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{}{}{stop}", first.into_iter().flatten().collect::<String>(), chars.as_str())
+}
+
+/// The names most like `name`, the best first.
+fn closest(name: &str, now: &Snapshot) -> Vec<String> {
+    let wanted: String = name.to_lowercase().chars().take(NAME_LIMIT).collect();
+    let likeness = |known: &str| {
+        let known = known.to_lowercase();
+        let holds = !wanted.is_empty() && (known.contains(&wanted) || wanted.contains(&known));
+        if holds { 1.0 } else { strsim::jaro_winkler(&known, &wanted) }
+    };
+    let known = now.services.keys().map(|known| (likeness(known.as_str()), known.to_string()));
+    let mut alike: Vec<_> = known.filter(|(likeness, _)| *likeness >= ALIKE).collect();
+    alike.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    alike.into_iter().take(CLOSEST).map(|(_, name)| name).collect()
+}
+
+pub(crate) const MAY_HAVE_HAPPENED: &str =
+    "It may have happened all the same: look at get_service_status before you do anything else.";
+const LOOK_AT_LOGS: &str = "Read get_service_logs for the cause before you try again.";
+/// A name that is longer is none of ours.
+const NAME_LIMIT: usize = 100;
+const ALIKE: f64 = 0.8;
+const CLOSEST: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_begins_large_and_ends() {
+        assert_eq!(sentence("'a' has ended"), "'a' has ended.");
+        assert_eq!(sentence("too many wait."), "Too many wait.");
+    }
+
+    #[test]
+    fn an_error_is_text_alone_and_has_no_secrets() {
+        let error = ToolError::new("START_FAILED", "It said API_KEY=abcdefgh1.", "Look.");
+        let result = error.retryable().with("restored", json!(["a"])).into_result();
+        assert_eq!((result.is_error, result.structured_content), (Some(true), None));
+        let texts: Vec<_> =
+            result.content.iter().map(|block| block.as_text().unwrap().text.as_str()).collect();
+        assert_eq!(texts[0], "START_FAILED: It said API_KEY=[redacted] Look.");
+        let details: Value = serde_json::from_str(texts[1]).unwrap();
+        assert_eq!(details["error"]["restored"], json!(["a"]));
+        assert_eq!(details["error"]["code"], "START_FAILED");
+    }
+}

@@ -1,0 +1,222 @@
+//! Stopping others for a service.
+
+use std::time::Duration;
+
+use nanny_lib::StopOptions;
+use rmcp::model::{
+    CallToolRequest, CallToolResponse, ClientRequest, InputRequest, InputRequiredResult,
+    InputResponses,
+};
+use rmcp::service::PeerRequestOptions;
+use serde_json::json;
+
+use super::{Era, Guest, House, Person, Refused, forced, gpu, named, request, with};
+use crate::{Force, McpConfig};
+
+/// 'a' has the GPU, and 'b' and 'c' want it.
+async fn house(force: Force) -> House {
+    let mut config = McpConfig::default();
+    config.force = force;
+    let house = House::with(config, [gpu("a"), gpu("b"), gpu("c")]).await;
+    house.start("a").await;
+    house
+}
+
+/// The question that a call is answered with.
+async fn question(guest: &Guest, service: &str) -> InputRequiredResult {
+    match guest.call_once(request("start_service", forced(service))).await.unwrap() {
+        CallToolResponse::InputRequired(question) => question,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The call that brings the answer.
+fn retry(service: &str, state: &str, confirm: bool) -> rmcp::model::CallToolRequestParams {
+    let said = json!({"action": "accept", "content": {"confirm": confirm}});
+    let mut call = request("start_service", forced(service));
+    call.input_responses = Some(InputResponses::from([("confirm_evict".to_owned(), said)]));
+    call.request_state = Some(state.to_owned());
+    call
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_users_consent_others_are_stopped() {
+    for era in [Era::Old, Era::New] {
+        for force in [Force::Ask, Force::Always] {
+            let house = house(force).await;
+            let guest = house.guest(era, Person::who_says(true)).await;
+            let answer = guest.done("start_service", forced("b")).await;
+            assert_eq!(
+                (&answer["outcome"], &answer["stopped"]),
+                (&json!("running"), &json!(["a"]))
+            );
+            assert_eq!(house.engine.running(), ["b-main-1"]);
+            let asked = guest.person.was_asked();
+            assert_eq!(asked.len(), 1, "{asked:?}");
+            assert!(asked[0].contains("'a'") && asked[0].contains("'b'"), "{asked:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_it_nothing_is_stopped() {
+    for era in [Era::Old, Era::New] {
+        for person in [Person::who_says(false), Person::who_declines()] {
+            let house = house(Force::Always).await;
+            let guest = house.guest(era, person).await;
+            let refused = guest.refused("start_service", forced("b")).await;
+            assert_eq!(refused.code, "USER_DECLINED");
+            assert_eq!(house.engine.running(), ["a-main-1"]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_cannot_ask_is_refused_unless_that_is_allowed() {
+    for era in [Era::Old, Era::New] {
+        let house = house(Force::Ask).await;
+        let guest = house.guest(era, Person::nobody()).await;
+        let refused = guest.refused("start_service", forced("b")).await;
+        assert_eq!(refused.code, "CONFIRMATION_REQUIRED");
+        assert_eq!(refused.details["would_stop"], json!(["a"]));
+        assert!(refused.text.contains("--mcp-allow-force"), "{}", refused.text);
+        assert_eq!(house.engine.running(), ["a-main-1"]);
+    }
+    for era in [Era::Old, Era::New] {
+        let house = house(Force::Always).await;
+        let guest = house.guest(era, Person::nobody()).await;
+        let answer = guest.done("start_service", forced("b")).await;
+        assert_eq!(answer["stopped"], json!(["a"]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_force_is_never_allowed_nobody_is_asked() {
+    let house = house(Force::Never).await;
+    let guest = house.guest(Era::Old, Person::who_says(true)).await;
+    let refused = guest.refused("start_service", forced("b")).await;
+    assert_eq!(refused.code, "GPU_BUSY");
+    assert!(!refused.text.contains("force=true"), "{}", refused.text);
+    assert!(guest.person.was_asked().is_empty());
+    assert_eq!(house.engine.running(), ["a-main-1"]);
+    house.nanny().stop("a", StopOptions::default()).await.unwrap();
+    assert_eq!(guest.done("start_service", named("b")).await["outcome"], "running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn force_that_stops_nobody_needs_no_consent() {
+    let house = house(Force::Ask).await;
+    let guest = house.machine().await;
+    let answer = guest.done("start_service", forced("a")).await;
+    assert_eq!(answer["outcome"], "already_running");
+    house.nanny().stop("a", StopOptions::default()).await.unwrap();
+    assert_eq!(guest.done("start_service", forced("b")).await["outcome"], "running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_protected_makes_way_for_nobody() {
+    let protected = with("a", |manifest| {
+        *manifest = manifest.clone().with_gpu(8);
+        manifest.protected = true;
+    });
+    for force in [Force::Ask, Force::Always, Force::Never] {
+        let mut config = McpConfig::default();
+        config.force = force;
+        let house = House::with(config, [protected.clone(), gpu("b")]).await;
+        house.start("a").await;
+        for person in [Person::nobody(), Person::who_says(true)] {
+            let guest = house.guest(Era::Old, person).await;
+            let refused = guest.refused("start_service", forced("b")).await;
+            assert_eq!(
+                (refused.code.as_str(), &refused.details["protected"]),
+                ("PROTECTED", &json!("a"))
+            );
+            assert!(guest.person.was_asked().is_empty());
+        }
+        assert_eq!(house.engine.running(), ["a-main-1"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_stopped_is_who_the_user_was_asked_about() {
+    let house = house(Force::Always).await;
+    let guest = house.guest(Era::New, Person::who_says(true)).await;
+    let first = question(&guest, "b").await;
+    let requests = first.input_requests.unwrap();
+    let InputRequest::Elicitation(_) = &requests["confirm_evict"] else { panic!("{requests:?}") };
+    // Meanwhile another has it.
+    house.nanny().stop("a", StopOptions::default()).await.unwrap();
+    house.start("c").await;
+    let state = first.request_state.unwrap();
+    let again = guest.call_once(retry("b", &state, true)).await.unwrap();
+    let CallToolResponse::InputRequired(second) = again else { panic!("{again:?}") };
+    assert_eq!(house.engine.running(), ["c-main-1"]);
+    let state = second.request_state.unwrap();
+    let done = guest.call_once(retry("b", &state, true)).await.unwrap();
+    let CallToolResponse::Complete(done) = done else { panic!("{done:?}") };
+    assert_eq!(done.structured_content.unwrap()["stopped"], json!(["c"]));
+    assert_eq!(house.engine.running(), ["b-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_it_when_the_user_answers_is_asked_about_in_the_old_era_too() {
+    let house = house(Force::Ask).await;
+    let guest = house.guest(Era::Old, Person::who_says(true).after(Duration::from_secs(20))).await;
+    let (answer, ()) = tokio::join!(guest.done("start_service", forced("b")), async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        house.nanny().stop("a", StopOptions::default()).await.unwrap();
+        house.start("c").await;
+    });
+    assert_eq!(answer["stopped"], json!(["c"]));
+    let asked = guest.person.was_asked();
+    assert!(asked[0].contains("'a'") && asked[1].contains("'c'"), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_needs_the_note_that_came_with_its_question() {
+    let house = house(Force::Ask).await;
+    let guest = house.guest(Era::New, Person::who_says(true)).await;
+    let state = question(&guest, "b").await.request_state.unwrap();
+    let mut tampered = state.clone();
+    tampered.replace_range(8..9, if &state[8..9] == "A" { "B" } else { "A" });
+    for (service, state) in [("b", tampered.as_str()), ("b", "rs1.x.y"), ("c", state.as_str())] {
+        let error = guest.call_once(retry(service, state, true)).await.unwrap_err().to_string();
+        assert!(error.contains("-32602") && error.contains("requestState"), "{error}");
+    }
+    // Without a note, and without an answer, it is asked again.
+    let mut call = retry("b", &state, true);
+    call.request_state = None;
+    assert!(matches!(guest.call_once(call).await.unwrap(), CallToolResponse::InputRequired(_)));
+    let mut call = retry("b", &state, true);
+    call.input_responses = None;
+    assert!(matches!(guest.call_once(call).await.unwrap(), CallToolResponse::InputRequired(_)));
+    assert_eq!(house.engine.running(), ["a-main-1"]);
+    let declined = guest.call_once(retry("b", &state, false)).await.unwrap();
+    let CallToolResponse::Complete(declined) = declined else { panic!("{declined:?}") };
+    assert_eq!(Refused::from(&declined).code, "USER_DECLINED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_does_not_answer_has_not_agreed() {
+    let house = house(Force::Ask).await;
+    let guest =
+        house.guest(Era::Old, Person::who_says(true).after(Duration::from_secs(3600))).await;
+    let refused = guest.refused("start_service", forced("b")).await;
+    assert_eq!(refused.code, "CONFIRMATION_REQUIRED");
+    assert_eq!(house.engine.running(), ["a-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_goes_away_while_the_user_is_asked_has_started_nothing() {
+    let house = house(Force::Ask).await;
+    let guest = house.guest(Era::Old, Person::who_says(true).after(Duration::from_secs(30))).await;
+    let call = CallToolRequest::new(request("start_service", forced("b")));
+    let call = ClientRequest::CallToolRequest(call);
+    let sent = guest.client.peer().send_cancellable_request(call, PeerRequestOptions::default());
+    let sent = sent.await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(guest.person.was_asked().len(), 1);
+    sent.cancel(Some("no more".to_owned())).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(house.engine.running(), ["a-main-1"]);
+}
