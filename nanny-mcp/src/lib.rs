@@ -4,6 +4,8 @@
 //! [`service`] gives what to mount at `/mcp` (streamable HTTP). It speaks the revisions of the
 //! protocol from 2024-11-05 to 2026-07-28, each client's own, on one endpoint. It brings no guard:
 //! whoever mounts it checks `Host`, `Origin` and a token before, as `nanny_server::app` does.
+//! Clients that only know standard input and output reach it by the `bridge` (a feature), which is the
+//! subcommand `nanny mcp`.
 //!
 //! ```
 //! use nanny_mcp::McpConfig;
@@ -12,6 +14,9 @@
 //!     axum::Router::new().nest_service("/mcp", nanny_mcp::service(nanny, McpConfig::default()))
 //! }
 //! ```
+
+#[cfg(feature = "bridge")]
+pub mod bridge;
 
 #[cfg(feature = "server")]
 mod answer;

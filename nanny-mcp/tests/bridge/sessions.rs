@@ -1,0 +1,241 @@
+//! Revisions before 2026-07-28: a session that begins with `initialize`.
+
+use serde_json::{Value, json};
+
+use crate::client::{Client, answer, notification, request};
+use crate::daemon::{Asked, ScriptedDaemon, Stream};
+
+const VERSION: &str = "2025-11-25";
+
+fn initialize(id: i64) -> Value {
+    request(id, "initialize", json!({"protocolVersion": VERSION, "capabilities": {"x": {}}}))
+}
+
+async fn grant(asked: Asked, session: &str) {
+    let id = asked.id();
+    let mut stream = asked.stream(&format!("mcp-session-id: {session}\r\n")).await;
+    stream.raw("data: \nid: 0\nretry: 10\n\n").await;
+    stream.event(answer(id, json!({"protocolVersion": VERSION, "daemon": session}))).await;
+}
+
+/// A client whose session is `first`, with the stream of what the daemon has to say.
+async fn begun(daemon: &mut ScriptedDaemon) -> (Client, Stream) {
+    let mut client = Client::of(daemon);
+    client.say(initialize(1)).await;
+    let asked = daemon.asked_for("initialize").await;
+    assert_eq!(asked.header("mcp-session-id"), None);
+    grant(asked, "first").await;
+    assert_eq!(client.hear().await["result"]["daemon"], "first");
+    client.say(notification("notifications/initialized", json!({}))).await;
+    let asked = daemon.asked_for("notifications/initialized").await;
+    assert_of(&asked, "first");
+    asked.accepted().await;
+    let stream = listened(daemon, "first", None).await;
+    (client, stream)
+}
+
+async fn listened(daemon: &mut ScriptedDaemon, session: &str, last: Option<&str>) -> Stream {
+    let asked = daemon.asked().await;
+    assert_eq!(asked.method, "GET", "{asked:?}");
+    assert_eq!(asked.header("accept"), Some("text/event-stream"));
+    assert_eq!(asked.header("last-event-id"), last);
+    assert_of(&asked, session);
+    asked.stream("").await
+}
+
+#[track_caller]
+fn assert_of(asked: &Asked, session: &str) {
+    assert_eq!(asked.header("mcp-session-id"), Some(session), "{asked:?}");
+    assert_eq!(asked.header("mcp-protocol-version"), Some(VERSION), "{asked:?}");
+}
+
+fn updated(uri: &str) -> Value {
+    notification("notifications/resources/updated", json!({"uri": uri}))
+}
+
+#[tokio::test]
+async fn a_session_is_kept_and_what_the_daemon_says_in_it_is_passed_on() {
+    let mut daemon = ScriptedDaemon::new().await;
+    let (mut client, mut stream) = begun(&mut daemon).await;
+    stream.event_with_id("4", updated("service://status")).await;
+    assert_eq!(client.hear().await, updated("service://status"));
+
+    client.say(request(2, "tools/call", json!({"name": "start_service"}))).await;
+    let asked = daemon.asked_for("tools/call").await;
+    assert_of(&asked, "first");
+    assert_eq!(asked.header("mcp-method"), None);
+    let mut call = asked.stream("").await;
+    // It asks the user, in the midst of its answer.
+    let question = request(7, "elicitation/create", json!({"message": "stop llm-chat?"}));
+    call.event(question.clone()).await;
+    assert_eq!(client.hear().await, question);
+    client.say(answer(7, json!({"action": "accept"}))).await;
+    let asked = daemon.asked().await;
+    assert_of(&asked, "first");
+    assert_eq!(asked.json(), answer(7, json!({"action": "accept"})));
+    asked.accepted().await;
+    call.event(answer(2, json!({}))).await;
+    assert_eq!(client.hear().await, answer(2, json!({})));
+
+    // It breaks off, and is taken up again where it did.
+    drop(stream);
+    let mut stream = listened(&mut daemon, "first", Some("4")).await;
+    stream.event_with_id("5", updated("service://metrics")).await;
+    assert_eq!(client.hear().await, updated("service://metrics"));
+    // It is not known any more: an end at once, and the next one is afresh.
+    drop(stream);
+    drop(listened(&mut daemon, "first", Some("5")).await);
+    let _stream = listened(&mut daemon, "first", None).await;
+
+    let (rest, ()) = tokio::join!(client.finish(), async {
+        let asked = daemon.asked().await;
+        assert_eq!(asked.method, "DELETE");
+        assert_of(&asked, "first");
+        asked.accepted().await;
+    });
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn a_cancelled_request_is_cancelled_at_the_daemon() {
+    let mut daemon = ScriptedDaemon::new().await;
+    let (mut client, _stream) = begun(&mut daemon).await;
+    client.say(request(2, "tools/call", json!({"name": "start_service"}))).await;
+    let mut call = daemon.asked_for("tools/call").await.stream("").await;
+    let cancelled = notification("notifications/cancelled", json!({"requestId": 2}));
+    client.say(cancelled.clone()).await;
+    let asked = daemon.asked().await;
+    assert_of(&asked, "first");
+    assert_eq!(asked.json(), cancelled);
+    asked.accepted().await;
+    call.hung_up().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_taken_up_again() {
+    let mut daemon = ScriptedDaemon::new().await;
+    let (mut client, _stream) = begun(&mut daemon).await;
+    client.say(request(2, "tools/call", json!({"name": "start_service"}))).await;
+    let mut call = daemon.asked_for("tools/call").await.stream("").await;
+    call.raw("data: \nid: 0/3\nretry: 10\n\n").await;
+    drop(call);
+    let mut call = listened(&mut daemon, "first", Some("0/3")).await;
+    call.event(answer(2, json!({}))).await;
+    assert_eq!(client.hear().await, answer(2, json!({})));
+
+    client.say(request(3, "tools/call", json!({"name": "start_service"}))).await;
+    let mut call = daemon.asked_for("tools/call").await.stream("").await;
+    call.raw("data: \nid: 0/4\n\n").await;
+    drop(call);
+    // A daemon that knows nothing of it.
+    daemon.asked().await.status("404 Not Found", "").await;
+    let heard = client.hear().await;
+    assert_eq!(heard["error"]["data"]["executed"], "unknown", "{heard}");
+}
+
+#[tokio::test]
+async fn a_session_that_went_with_its_daemon_is_begun_anew() {
+    let mut daemon = ScriptedDaemon::new().await;
+    let (mut client, stream) = begun(&mut daemon).await;
+    for (id, uri) in [(2, "service://status"), (3, "service://metrics"), (4, "service://logs/a")] {
+        client.say(request(id, "resources/subscribe", json!({"uri": uri}))).await;
+        daemon.asked_for("resources/subscribe").await.reply("200 OK", answer(id, json!({}))).await;
+        client.hear().await;
+    }
+    client.say(request(5, "resources/unsubscribe", json!({"uri": "service://metrics"}))).await;
+    daemon.asked_for("resources/unsubscribe").await.reply("200 OK", answer(5, json!({}))).await;
+    client.hear().await;
+
+    // Two at once, and the session is begun once.
+    client.say(request(6, "tools/call", json!({"name": "start_service"}))).await;
+    client.say(request(7, "tools/list", json!({}))).await;
+    let (one, other) = (daemon.asked().await, daemon.asked().await);
+    one.status("404 Not Found", "Session not found").await;
+    other.status("404 Not Found", "Session not found").await;
+    let asked = daemon.asked_for("initialize").await;
+    assert_eq!(asked.header("mcp-session-id"), None);
+    assert_eq!(asked.json()["params"], initialize(1)["params"]);
+    assert!(asked.id().as_str().is_some_and(|id| id.starts_with("nanny-bridge-")));
+    grant(asked, "second").await;
+    let asked = daemon.asked_for("notifications/initialized").await;
+    assert_of(&asked, "second");
+    asked.accepted().await;
+    for uri in ["service://logs/a", "service://status"] {
+        let asked = daemon.asked_for("resources/subscribe").await;
+        assert_eq!(asked.json()["params"]["uri"], uri);
+        let id = asked.id();
+        asked.reply("200 OK", answer(id, json!({}))).await;
+        // What happened in between, nobody told.
+        assert_eq!(client.hear().await, updated(uri));
+    }
+    // Both requests, and the stream of the new session.
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let asked = daemon.asked().await;
+        assert_of(&asked, "second");
+        if asked.method == "GET" {
+            streams.push(asked.stream("").await);
+        } else {
+            let id = asked.id();
+            asked.reply("200 OK", answer(id, json!({}))).await;
+            assert_eq!(client.hear().await["result"], json!({}));
+        }
+    }
+    assert_eq!(streams.len(), 1);
+    drop(stream);
+}
+
+#[tokio::test]
+async fn who_only_listens_hears_of_the_next_daemon_too() {
+    let mut daemon = ScriptedDaemon::new().await;
+    let (mut client, stream) = begun(&mut daemon).await;
+    client.say(request(2, "resources/subscribe", json!({"uri": "service://status"}))).await;
+    daemon.asked_for("resources/subscribe").await.reply("200 OK", answer(2, json!({}))).await;
+    client.hear().await;
+    let address = daemon.end().await;
+    drop(stream);
+    let mut daemon = ScriptedDaemon::at(address).await;
+    daemon.asked().await.status("404 Not Found", "Session not found").await;
+    grant(daemon.asked_for("initialize").await, "second").await;
+    daemon.asked_for("notifications/initialized").await.accepted().await;
+    let asked = daemon.asked_for("resources/subscribe").await;
+    let id = asked.id();
+    asked.reply("200 OK", answer(id, json!({}))).await;
+    assert_eq!(client.hear().await, updated("service://status"));
+    let mut stream = listened(&mut daemon, "second", None).await;
+    stream.event(updated("service://status")).await;
+    assert_eq!(client.hear().await, updated("service://status"));
+}
+
+#[tokio::test]
+async fn a_second_initialize_is_for_the_daemon_to_refuse() {
+    let mut daemon = ScriptedDaemon::new().await;
+    let (mut client, _stream) = begun(&mut daemon).await;
+    client.say(initialize(2)).await;
+    let asked = daemon.asked_for("initialize").await;
+    assert_eq!(asked.header("mcp-session-id"), Some("first"));
+    let refusal = json!({"code": -32600, "message": "already initialized"});
+    let refused = json!({"jsonrpc": "2.0", "id": 2, "error": refusal});
+    asked.reply("200 OK", refused.clone()).await;
+    assert_eq!(client.hear().await, refused);
+    client.say(request(3, "ping", json!({}))).await;
+    let asked = daemon.asked_for("ping").await;
+    assert_of(&asked, "first");
+    asked.reply("200 OK", answer(3, json!({}))).await;
+    client.hear().await;
+}
+
+#[tokio::test]
+async fn without_a_session_a_notification_is_for_nobody() {
+    let mut daemon = ScriptedDaemon::new().await;
+    let mut client = Client::of(&daemon);
+    client.say(notification("notifications/roots/list_changed", json!({}))).await;
+    client.say(notification("notifications/initialized", json!({}))).await;
+    client.say(request(1, "ping", json!({}))).await;
+    let asked = daemon.asked_for("ping").await;
+    assert_eq!(asked.header("mcp-session-id"), None);
+    asked.status("400 Bad Request", "Session ID is required").await;
+    let heard = client.hear().await;
+    assert_eq!(heard["error"]["data"]["executed"], "no", "{heard}");
+    assert!(client.finish().await.is_empty());
+}
