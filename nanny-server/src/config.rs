@@ -59,11 +59,27 @@ pub enum Command {
     #[cfg(all(feature = "rest", feature = "process"))]
     #[command(hide = true)]
     DemoService(crate::demo::DemoServiceArgs),
+    /// Joins an assistant on standard input and output to a running server.
+    #[cfg(feature = "mcp")]
+    Mcp(crate::bridge::BridgeArgs),
     /// Checks service directories and prints what is wrong.
     Check(CheckArgs),
     /// Reads Compose files as the server reads them.
     #[command(subcommand)]
     Compose(ComposeCommand),
+}
+
+impl Command {
+    /// How much it logs unless it is told.
+    #[must_use]
+    pub fn log_level(&self) -> &'static str {
+        match self {
+            // Editors show all of it, as if something were wrong.
+            #[cfg(feature = "mcp")]
+            Self::Mcp(_) => "warn",
+            _ => "info",
+        }
+    }
 }
 
 /// How to log.
@@ -80,15 +96,10 @@ pub struct LogArgs {
         default_value = "text"
     )]
     pub log_format: LogFormat,
-    /// error, warn, info, debug or trace; or directives such as `info,hyper=debug`.
-    #[arg(
-        long,
-        global = true,
-        env = "NANNY_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "info"
-    )]
-    pub log_level: String,
+    /// error, warn, info, debug or trace; or directives such as `info,hyper=debug`. [default: info,
+    /// or for `mcp` warn]
+    #[arg(long, global = true, env = "NANNY_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<String>,
 }
 
 /// What to check.

@@ -24,6 +24,8 @@ mod accept;
 mod app;
 #[cfg(feature = "rest")]
 mod body;
+#[cfg(feature = "mcp")]
+pub mod bridge;
 #[cfg(all(feature = "rest", feature = "process"))]
 pub mod demo;
 #[cfg(feature = "rest")]

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
-    telemetry::start(&cli.log)?;
+    telemetry::start(&cli.log, cli.command.log_level())?;
     // While there is but this thread: it takes variables out of the environment.
     #[cfg(feature = "rest")]
     let inherited = nanny_server::Inherited::take()?;
@@ -40,6 +40,8 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
             Command::Demo(args) => Ok(nanny_server::demo::demo(*args, inherited).await?),
             #[cfg(all(feature = "rest", feature = "process"))]
             Command::DemoService(args) => Ok(nanny_server::demo::play(args).await?),
+            #[cfg(feature = "mcp")]
+            Command::Mcp(args) => Ok(nanny_server::bridge::mcp(args).await?),
             Command::Check(args) => Ok(check::check(args).await),
             Command::Compose(command) => Ok(compose::compose(command)),
             command => Err(format!("not in this build: {command:?}").into()),

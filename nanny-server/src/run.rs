@@ -173,9 +173,7 @@ pub async fn serve(args: ServeArgs, inherited: Inherited) -> Result<ExitCode, Se
 
 /// The token, from `file` or the environment.
 pub(crate) fn token(file: Option<&Path>) -> Result<Option<Token>, UnusableToken> {
-    // What is no text becomes what no token may hold, and is refused as such.
-    let variable = std::env::var_os("NANNY_TOKEN").map(|text| text.to_string_lossy().into_owned());
-    token::configured(file, variable.as_deref())
+    token::configured(file, token::variable().as_deref())
 }
 
 /// What is listened on, and whom that lets in. What the service manager opened stands in for what

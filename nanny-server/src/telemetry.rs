@@ -34,13 +34,13 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Starts logging. Does nothing if something else in this process logs already.
+/// Starts logging, at `level` unless `args` name another. Does nothing if something else in this process logs already.
 ///
 /// # Errors
 ///
 /// If the level is none.
-pub fn start(args: &LogArgs) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(&args.log_level)?;
+pub fn start(args: &LogArgs, level: &str) -> Result<(), ParseError> {
+    let filter = EnvFilter::try_new(args.log_level.as_deref().unwrap_or(level))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -1,5 +1,6 @@
 //! The token that requests must carry, and where it comes from.
 
+use std::env;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read as _};
@@ -44,6 +45,14 @@ pub(crate) fn configured(
     file: Option<&Path>,
     variable: Option<&str>,
 ) -> Result<Option<Token>, UnusableToken> {
+    Ok(configured_text(file, variable)?.as_deref().and_then(Token::new))
+}
+
+/// The same, as it is written: for whoever presents it.
+pub(crate) fn configured_text(
+    file: Option<&Path>,
+    variable: Option<&str>,
+) -> Result<Option<String>, UnusableToken> {
     let (text, place) = match (file, variable) {
         (Some(path), _) => {
             let unusable = |why: String| {
@@ -56,7 +65,14 @@ pub(crate) fn configured(
         (None, _) => return Ok(None),
     };
     let invalid = || UnusableToken(format!("{place} must hold one word of visible ASCII"));
-    Token::new(text.trim()).map(Some).ok_or_else(invalid)
+    let text = text.trim().to_owned();
+    if Token::new(&text).is_some() { Ok(Some(text)) } else { Err(invalid()) }
+}
+
+/// What the environment has.
+pub(crate) fn variable() -> Option<String> {
+    // What is no text becomes what no token may hold, and is refused as such.
+    Some(env::var_os("NANNY_TOKEN")?.to_string_lossy().into_owned())
 }
 
 fn read_token(path: &Path) -> io::Result<String> {
