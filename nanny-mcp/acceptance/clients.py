@@ -62,24 +62,24 @@ class Assistant:
     async def tools(self):
         return {tool["name"]: tool for tool in plain(await self.session.list_tools())["tools"]}
 
-    async def call(self, name, progress=None, **arguments):
+    async def call(self, tool, progress=None, /, **arguments):
         async def told(value, _total, message):
             if progress is not None:
                 progress.append((value, message))
 
-        return plain(await self.session.call_tool(name, arguments, progress_callback=told))
+        return plain(await self.session.call_tool(tool, arguments, progress_callback=told))
 
-    async def ok(self, name, progress=None, **arguments):
+    async def ok(self, tool, progress=None, /, **arguments):
         """A call that must succeed: its structured result, of which the text is a copy."""
-        result = await self.call(name, progress, **arguments)
-        assert not result.get("isError"), f"{name} {arguments}: {result}"
+        result = await self.call(tool, progress, **arguments)
+        assert not result.get("isError"), f"{tool} {arguments}: {result}"
         assert json.loads(result["content"][0]["text"]) == result["structuredContent"], result
         return result["structuredContent"]
 
-    async def refused(self, code, name, **arguments):
+    async def refused(self, code, tool, /, **arguments):
         """A call that must be a tool error of this code: its sentence for the model."""
-        result = await self.call(name, **arguments)
-        assert result.get("isError"), f"{name} {arguments} succeeds: {result}"
+        result = await self.call(tool, **arguments)
+        assert result.get("isError"), f"{tool} {arguments} succeeds: {result}"
         assert "structuredContent" not in result, result
         sentence, details = (block["text"] for block in result["content"])
         assert sentence.startswith(f"{code}: "), sentence
@@ -102,8 +102,8 @@ class Assistant:
     async def prompts(self):
         return {each["name"]: each for each in plain(await self.session.list_prompts())["prompts"]}
 
-    async def prompt(self, name, **arguments):
-        return plain(await self.session.get_prompt(name, arguments))["messages"]
+    async def prompt(self, prompt, /, **arguments):
+        return plain(await self.session.get_prompt(prompt, arguments))["messages"]
 
     async def complete(self, reference, name, start):
         answer = await self.session.complete(reference, {"name": name, "value": start})
