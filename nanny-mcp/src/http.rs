@@ -65,3 +65,6 @@ async fn say_that_it_is_done(request: Request, next: Next) -> Response {
 const BODY_LIMIT: usize = 1024 * 1024;
 /// For streams to say that they have ended, before they are cut off.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,8 @@ mod server;
 mod sessions;
 #[cfg(feature = "server")]
 mod subscriptions;
+#[cfg(test)]
+mod testing;
 #[cfg(feature = "server")]
 mod tools;
 

@@ -241,3 +241,6 @@ Which service is using the GPU? Tell me how much of its memory is in use and by 
 it, and whatever else is on it. The state now is attached; there is no need to call list_services.";
 /// So many names at most in one sentence.
 const MOST_NAMES: usize = 10;
+
+#[cfg(test)]
+mod tests;

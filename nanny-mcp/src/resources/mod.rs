@@ -168,7 +168,10 @@ const LOG_LINES: u32 = 200;
 const DESCRIPTION: usize = 300;
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod texts {
     use super::*;
 
     #[test]

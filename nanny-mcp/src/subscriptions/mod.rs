@@ -322,3 +322,6 @@ async fn at(time: Option<Instant>) {
 
 /// Changes of a service come in bursts: they are told of so often at most.
 const PAUSE: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests;
