@@ -10,6 +10,7 @@ use rmcp::ErrorData;
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Map, Value, json};
 
+use crate::completion::{brief, closest};
 use crate::redact::redact;
 
 /// A call that was not done.
@@ -59,7 +60,7 @@ impl Failure {
     }
 
     /// A fault of ours, which is for our log alone.
-    pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+    fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "a tool failed for a reason of the nanny's own");
         Self::Protocol(ErrorData::internal_error("internal error", None))
     }
@@ -131,7 +132,6 @@ impl ToolError {
 
     /// `name` is none of the services there are.
     pub(crate) fn not_found(name: &str, now: &Snapshot) -> Self {
-        let shown: String = name.chars().take(NAME_LIMIT).collect();
         let closest = closest(name, now);
         let advice = if closest.is_empty() {
             "Call list_services for the names there are.".to_owned()
@@ -139,7 +139,7 @@ impl ToolError {
             let names: Vec<_> = closest.iter().map(|name| format!("'{name}'")).collect();
             format!("Did you mean {}? Otherwise call list_services.", names.join(" or "))
         };
-        Self::new("SERVICE_NOT_FOUND", format!("There is no service '{shown}'."), advice)
+        Self::new("SERVICE_NOT_FOUND", format!("There is no service '{}'.", brief(name)), advice)
             .with("closest", closest)
     }
 
@@ -243,27 +243,9 @@ pub(crate) fn sentence(text: &str) -> String {
     format!("{}{}{stop}", first.into_iter().flatten().collect::<String>(), chars.as_str())
 }
 
-/// The names most like `name`, the best first.
-fn closest(name: &str, now: &Snapshot) -> Vec<String> {
-    let wanted: String = name.to_lowercase().chars().take(NAME_LIMIT).collect();
-    let likeness = |known: &str| {
-        let known = known.to_lowercase();
-        let holds = !wanted.is_empty() && (known.contains(&wanted) || wanted.contains(&known));
-        if holds { 1.0 } else { strsim::jaro_winkler(&known, &wanted) }
-    };
-    let known = now.services.keys().map(|known| (likeness(known.as_str()), known.to_string()));
-    let mut alike: Vec<_> = known.filter(|(likeness, _)| *likeness >= ALIKE).collect();
-    alike.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    alike.into_iter().take(CLOSEST).map(|(_, name)| name).collect()
-}
-
 pub(crate) const MAY_HAVE_HAPPENED: &str =
     "It may have happened all the same: look at get_service_status before you do anything else.";
 const LOOK_AT_LOGS: &str = "Read get_service_logs for the cause before you try again.";
-/// A name that is longer is none of ours.
-const NAME_LIMIT: usize = 100;
-const ALIKE: f64 = 0.8;
-const CLOSEST: usize = 3;
 
 #[cfg(test)]
 mod tests {

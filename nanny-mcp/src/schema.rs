@@ -12,21 +12,9 @@ pub(crate) fn of_input<T: JsonSchema>() -> Arc<JsonObject> {
     portable_schema::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }
 
-/// What a tool answers with, once [`without_nulls`] has seen it.
+/// What a tool answers with, as [`plain`](crate::answer::plain) writes it.
 pub(crate) fn of_output<T: JsonSchema>() -> Arc<JsonObject> {
     portable_schema::<T>(SchemaSettings::draft2020_12().for_serialize())
-}
-
-/// Takes out, at every depth, the fields that are null.
-pub(crate) fn without_nulls(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|_, field| !field.is_null());
-            fields.values_mut().for_each(without_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_nulls),
-        _ => {}
-    }
 }
 
 fn portable_schema<T: JsonSchema>(mut settings: SchemaSettings) -> Arc<JsonObject> {
@@ -160,12 +148,5 @@ mod tests {
             "additionalProperties": false,
         });
         assert_eq!(Value::Object((*of_output::<Everything>()).clone()), schema);
-    }
-
-    #[test]
-    fn nulls_go_at_every_depth() {
-        let mut value = json!({"a": null, "b": [{"c": null, "d": 1}], "e": {"f": null}});
-        without_nulls(&mut value);
-        assert_eq!(value, json!({"b": [{"d": 1}], "e": {}}));
     }
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::uri::ResourceUri;
 use crate::answer;
+use crate::redact::redact;
 use crate::server::Shared;
 
 /// The resources there are now: those about everything, then two for each service, by name.
@@ -74,7 +75,7 @@ pub(crate) async fn contents(
             request.limit = shared.config.output_limit;
             let read = logs::read(nanny, &*service(name)?, request).await;
             let logs = read.map_err(|error| unreadable(asked, &error))?.logs;
-            Ok(ResourceContents::text(last_lines(&logs), asked).with_mime_type(TEXT))
+            Ok(ResourceContents::text(redact(last_lines(&logs)), asked).with_mime_type(TEXT))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the tools answer with: the types of the REST API, without nulls, and never too much.
 
+use nanny_lib::ServiceName;
 use nanny_wire::answer::LogsAnswer;
 use nanny_wire::service::{Overview, ServiceStatus};
 use rmcp::model::{CallToolResult, ContentBlock, Resource};
@@ -7,8 +8,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::answer::plain;
 use crate::redact::redact;
-use crate::schema::without_nulls;
+use crate::resources::ResourceUri;
 
 /// A call that was done.
 #[derive(Debug)]
@@ -83,34 +85,30 @@ impl Answer {
         answer: &impl Serialize,
         limit: usize,
         hint: &'static str,
-    ) -> Result<Self, serde_json::Error> {
-        let mut value = serde_json::to_value(answer)?;
-        without_nulls(&mut value);
-        redact_words(&mut value);
+    ) -> Self {
+        let mut value = plain(answer);
         fit(&mut value, limit, hint);
-        Ok(Self { value, links: Vec::new(), outcome })
+        Self { value, links: Vec::new(), outcome }
     }
 
     /// The log in at most `limit` characters, its end.
-    pub(super) fn logs(mut logs: LogsAnswer, limit: usize) -> Result<Self, serde_json::Error> {
+    pub(super) fn logs(mut logs: LogsAnswer, limit: usize) -> Self {
         logs.logs = redact(&logs.logs).into_owned();
         let rest = limit.saturating_sub(LOG_FRAME);
         let kept = end_of(&logs.logs, rest);
         logs.truncated |= kept.len() < logs.logs.len();
         logs.logs = kept.to_owned();
-        let value = serde_json::to_value(logs)?;
-        Ok(Self { value, links: Vec::new(), outcome: "read" })
+        Self { value: plain(&logs), links: Vec::new(), outcome: "read" }
     }
 
     /// The same with links to the status and the log of `service`.
-    pub(super) fn linked(mut self, service: &str) -> Self {
-        let link = |what: &str, kind: &str, title: &str| {
-            Resource::new(format!("service://{what}/{service}"), format!("{what}-{service}"))
-                .with_title(format!("{title} of {service}"))
-                .with_mime_type(kind)
+    pub(super) fn linked(mut self, service: &ServiceName) -> Self {
+        let link = |uri: ResourceUri, name: &str, kind: &str| {
+            Resource::new(uri.to_string(), format!("{name} of {service}")).with_mime_type(kind)
         };
-        self.links.push(link("status", "application/json", "Status"));
-        self.links.push(link("logs", "text/plain", "Log"));
+        let status = ResourceUri::Status(service.clone());
+        self.links.push(link(status, "status", "application/json"));
+        self.links.push(link(ResourceUri::Logs(service.clone()), "logs", "text/plain"));
         self
     }
 
@@ -119,24 +117,6 @@ impl Answer {
         let mut result = CallToolResult::structured(self.value);
         result.content.extend(self.links.into_iter().map(ContentBlock::resource_link));
         result
-    }
-}
-
-/// Texts that engines and services write.
-fn redact_words(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                match field {
-                    Value::String(text) if FOREIGN.contains(&name.as_str()) => {
-                        *text = redact(text).into_owned();
-                    }
-                    field => redact_words(field),
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(redact_words),
-        _ => {}
     }
 }
 
@@ -211,8 +191,6 @@ fn written(char: char) -> usize {
     }
 }
 
-/// Fields with words of others.
-const FOREIGN: &[&str] = &["error", "reason", "message", "notices", "description"];
 /// What is around a log in an answer, at most, beside the service's name.
 const LOG_FRAME: usize = 300;
 /// What is shorter is left whole.
@@ -251,13 +229,5 @@ mod tests {
         assert_eq!(end_of("a line that is too long", 8), "too long");
         assert_eq!(end_of("\u{1b}\u{1b}", 6), "\u{1b}");
         assert_eq!(end_of("", 0), "");
-    }
-
-    #[test]
-    fn words_of_others_have_no_secrets() {
-        let mut value = json!({"service": {"error": "TOKEN=abcdefgh1", "name": "TOKEN=abcdefgh1"}});
-        redact_words(&mut value);
-        let shown = json!({"service": {"error": "TOKEN=[redacted]", "name": "TOKEN=abcdefgh1"}});
-        assert_eq!(value, shown);
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn list(shared: &Shared, arguments: Option<JsonObject>) -> Result<Ans
     let overview = Overview::new(&shared.nanny.snapshot(), |view| filter.picks(view));
     let answer = ListAnswer { overview, rest: Rest::default() };
     let hint = "Not all is shown: filter by name_contains, status, tag or gpu.";
-    complete(Answer::new("listed", &answer, shared.config.output_limit, hint))
+    Ok(Answer::new("listed", &answer, shared.config.output_limit, hint))
 }
 
 pub(super) fn status(shared: &Shared, arguments: Option<JsonObject>) -> Result<Answer, Failure> {
@@ -26,7 +26,7 @@ pub(super) fn status(shared: &Shared, arguments: Option<JsonObject>) -> Result<A
     let snapshot = shared.nanny.snapshot();
     let view = find(&snapshot, &name)?;
     let answer = StatusAnswer { status: status_of(&view, &snapshot), rest: Rest::default() };
-    complete(Answer::new("read", &answer, shared.config.output_limit, CUT))
+    Ok(Answer::new("read", &answer, shared.config.output_limit, CUT))
 }
 
 pub(super) async fn logs(
@@ -42,7 +42,7 @@ pub(super) async fn logs(
     request.limit = shared.config.output_limit.saturating_mul(4);
     let read = logs::read(&shared.nanny, &view, request).await;
     let logs = read.map_err(|error| Failure::from_logs(&error, &snapshot))?;
-    complete(Answer::logs(logs, shared.config.output_limit))
+    Ok(Answer::logs(logs, shared.config.output_limit))
 }
 
 /// The service called `name`, as it was last seen.
@@ -53,10 +53,6 @@ pub(super) fn find(now: &Snapshot, name: &str) -> Result<Arc<ServiceView>, ToolE
 /// What a call that starts or stops a service says of it.
 pub(super) fn status_of(view: &ServiceView, now: &Snapshot) -> ServiceStatus {
     ServiceStatus::new(view, now, Timestamp::now())
-}
-
-pub(super) fn complete(answer: Result<Answer, serde_json::Error>) -> Result<Answer, Failure> {
-    answer.map_err(|error| Failure::internal(&error))
 }
 
 /// What to do about a status that is too long.

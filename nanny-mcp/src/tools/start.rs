@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::answer::{Answer, Rest, StartAnswer};
 use super::arguments::{StartService, read};
-use super::look::{CUT, complete, find, status_of};
+use super::look::{CUT, find, status_of};
 use super::progress::{PAUSE, Reporter, phase};
 use super::{Reply, cancelled};
 use crate::Force;
@@ -231,16 +231,21 @@ impl Call<'_> {
                 let outcome = if started.already_running { "already_running" } else { "running" };
                 (outcome, started.stopped)
             }
-            Waited::GoesOn if view.status == Status::Unhealthy => {
+            // One that has only just had its time may load a model for minutes yet.
+            Waited::GoesOn
+                if (self.before.status, view.status) == (Status::Unhealthy, Status::Unhealthy) =>
+            {
                 return Err(self.sick(&view).await);
             }
             Waited::GoesOn => {
                 let gone = |victim: &&ServiceName| {
                     now.services.get(victim.as_str()).is_some_and(|view| !view.is_running)
                 };
-                let outcome = match (view.status, self.before.status) {
-                    (Status::Queued, _) => "queued",
-                    (Status::Running, Status::Running) => "already_running",
+                let outcome = match (self.before.status, view.status) {
+                    (_, Status::Queued) => "queued",
+                    (Status::Running | Status::Unhealthy, Status::Running | Status::Unhealthy) => {
+                        "already_running"
+                    }
                     _ => "starting",
                 };
                 (outcome, agreed.iter().filter(gone).cloned().collect())
@@ -248,14 +253,14 @@ impl Call<'_> {
         };
         let answer = StartAnswer {
             outcome,
-            message: self.message(outcome, &view, &stopped, &now),
+            message: self.message(outcome, &view, &stopped, &phase(&view, agreed, &now).1),
             stopped: stopped.iter().map(ToString::to_string).collect(),
             waited_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             service: status_of(&view, &now),
             rest: Rest::default(),
         };
         let answer = Answer::new(outcome, &answer, self.shared.config.output_limit, CUT);
-        complete(answer).map(|answer| answer.linked(self.name))
+        Ok(answer.linked(view.name()))
     }
 
     fn message(
@@ -263,7 +268,7 @@ impl Call<'_> {
         outcome: &str,
         view: &ServiceView,
         stopped: &[ServiceName],
-        now: &Snapshot,
+        phase: &str,
     ) -> String {
         let name = self.name;
         let how_to_go_on = format!(
@@ -280,10 +285,7 @@ impl Call<'_> {
                 let place = view.queue.as_ref().map_or(1, |queue| queue.position + 1);
                 format!("'{name}' waits for a GPU, at place {place}. {how_to_go_on}")
             }
-            _ => {
-                let (_, phase) = phase(view, stopped, now);
-                format!("'{name}' is still starting ({phase}), and goes on. {how_to_go_on}")
-            }
+            _ => format!("'{name}' is still starting ({phase}), and goes on. {how_to_go_on}"),
         };
         if stopped.is_empty() {
             said

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Rest, StopAnswer};
 use super::arguments::{Named, read};
-use super::look::{CUT, complete, find, status_of};
+use super::look::{CUT, find, status_of};
 use crate::error::{Failure, MAY_HAVE_HAPPENED, ToolError};
 use crate::server::Shared;
 
@@ -43,5 +43,5 @@ pub(super) async fn stop(
     let view = find(&now, &name)?;
     let service = status_of(&view, &now);
     let answer = StopAnswer { outcome, message, service, rest: Rest::default() };
-    complete(Answer::new(outcome, &answer, shared.config.output_limit, CUT))
+    Ok(Answer::new(outcome, &answer, shared.config.output_limit, CUT))
 }

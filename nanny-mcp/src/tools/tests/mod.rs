@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nanny_lib::backend::{ContainerSpec, MemoryBackend};
 use nanny_lib::manifest::{FixedSource, Manifest, Service};
-use nanny_lib::probe::{Health, HealthProbe, ProbeTarget};
+use nanny_lib::probe::{Health, HealthProbe, ProbeTarget, StandardProbe};
 use nanny_lib::project::Project;
 use nanny_lib::{Nanny, ServiceName, StartOptions, Status};
 use rmcp::model::{
@@ -259,7 +259,10 @@ struct Probe;
 
 #[async_trait::async_trait]
 impl HealthProbe for Probe {
-    async fn probe(&self, _: &ProbeTarget) -> Health {
+    async fn probe(&self, target: &ProbeTarget) -> Health {
+        if target.endpoint.is_none() {
+            return StandardProbe::new().probe(target).await;
+        }
         Health::Unhealthy { reason: "status 503".to_owned() }
     }
 }

@@ -74,15 +74,11 @@ async fn a_slow_start_ends_well_and_tells_how_far_it_is() {
         }
 
         // It goes on, and whoever asks again joins it.
-        let again = tokio::spawn({
-            let engine = house.engine.clone();
-            async move {
-                tokio::time::sleep(Duration::from_secs(20)).await;
-                engine.set_health("a-main-1", EngineHealth::Healthy);
-            }
+        let (answer, ()) = tokio::join!(guest.done("start_service", named("a")), async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            house.engine.set_health("a-main-1", EngineHealth::Healthy);
         });
-        let answer = guest.done("start_service", named("a")).await;
-        again.await.unwrap();
+        assert_eq!(answer["outcome"], "already_running");
         assert_eq!(answer["service"]["ready"], true);
         assert_eq!(house.engine.runs("a-main-1"), 1);
     }
@@ -132,10 +128,17 @@ async fn what_the_engine_says_of_a_failed_start_is_told_without_secrets() {
 async fn a_service_that_stays_sick_is_said_to_be() {
     let sick = with("a", |manifest| {
         manifest.health_endpoint = Some("http://localhost:9/health".to_owned());
-        manifest.health.timeout = Duration::from_secs(10);
+        manifest.health_timeout = Duration::from_secs(10);
     });
     let house = House::new([sick]).await;
     let guest = house.machine().await;
+    // It may only be slow, until it was waited for once more.
+    let first = guest.done("start_service", named("a")).await;
+    assert_eq!(
+        (&first["outcome"], &first["service"]["status"]),
+        (&json!("starting"), &json!("unhealthy"))
+    );
+    assert_eq!(first["service"]["health"]["reason"], "status 503");
     let refused = guest.refused("start_service", named("a")).await;
     assert_eq!(refused.code, "HEALTH_TIMEOUT");
     assert!(refused.text.contains("status 503"), "{}", refused.text);

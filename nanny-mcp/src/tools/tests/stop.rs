@@ -5,6 +5,7 @@ use std::time::Duration;
 use nanny_lib::{StartOptions, Status};
 
 use super::{Era, House, Person, cpu, gpu, named, with};
+use crate::McpConfig;
 
 #[tokio::test(start_paused = true)]
 async fn a_service_is_stopped_and_stopping_it_again_is_no_error() {
@@ -50,7 +51,9 @@ async fn a_stop_takes_a_start_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_that_takes_long_is_said_to_go_on() {
-    let house = House::new([cpu("a")]).await;
+    let mut config = McpConfig::default();
+    config.start_wait = Duration::from_secs(5);
+    let house = House::with(config, [cpu("a")]).await;
     house.engine.stop_takes("a-main-1", Duration::from_secs(3600));
     house.start("a").await;
     let guest = house.machine().await;
