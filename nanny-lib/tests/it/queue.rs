@@ -140,7 +140,7 @@ async fn a_stop_takes_a_start_out_of_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_next_gets_the_gpu_in_the_end() {
+async fn c10_whoever_is_next_gets_the_gpu_in_the_end() {
     let house = house([gpu("a"), gpu("b")]).await;
     house.start("a").await;
     let began = tokio::time::Instant::now();
@@ -204,7 +204,7 @@ async fn a_higher_priority_goes_first_and_waiting_makes_up_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_goes_before_one_who_has_waited_long_enough() {
+async fn c10_nobody_goes_before_one_who_has_waited_long_enough() {
     let house = house([gpu("a"), gpu("b"), gpu("c"), gpu("d")]).await;
     house.start("a").await;
     let _b = ask(&house, "b", patient()).await;

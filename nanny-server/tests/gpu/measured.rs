@@ -44,7 +44,7 @@ fn services_of_8_and_10_gib_share_24_and_one_of_12_evicts_exactly_one() {
 }
 
 #[test]
-fn memory_that_comes_back_late_delays_the_newcomer_and_is_never_had_twice() {
+fn c6_memory_that_comes_back_late_delays_the_newcomer_and_is_never_had_twice() {
     let mut machine = Machine::with_gpus(&[24 * GIB]);
     machine.release_delay_ms = 3000;
     let mut stage = Stage::new(machine, &FIT);

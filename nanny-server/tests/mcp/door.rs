@@ -79,7 +79,7 @@ fn a_token_is_asked_for_and_the_bridge_presents_it() {
 }
 
 #[test]
-fn what_is_no_message_is_refused_and_harms_nobody() {
+fn g9_what_is_no_message_is_refused_and_harms_nobody() {
     let daemon = Daemon::new(&[]);
     let session = daemon.session();
     let headers = [

@@ -11,7 +11,7 @@ fn subscribe(id: i64, uri: &str) -> Value {
 }
 
 #[test]
-fn a_second_initialize_is_refused_and_the_session_lives_on() {
+fn g9_a_second_initialize_is_refused_and_the_session_lives_on() {
     let daemon = Daemon::new(&[]);
     let session = daemon.session();
     let mut future = initialize(2);
@@ -28,7 +28,7 @@ fn a_second_initialize_is_refused_and_the_session_lives_on() {
 }
 
 #[test]
-fn a_session_is_needed_for_its_stream_and_ends_when_it_is_told_to() {
+fn g9_a_session_is_needed_for_its_stream_and_ends_when_it_is_told_to() {
     let daemon = Daemon::new(&[]);
     let accept = [("accept", "text/event-stream")];
     assert_eq!(daemon.ask("GET /mcp", &accept, "").status, 400);
@@ -69,7 +69,7 @@ fn a_session_that_nobody_listens_to_ends() {
 }
 
 #[test]
-fn there_are_only_so_many_sessions() {
+fn g9_there_are_only_so_many_sessions() {
     let daemon = Daemon::new(&[]);
     let sessions: Vec<_> = (0..64).map(|_| daemon.session()).collect();
     // One more: either it is refused, or the one that was idle for longest makes way.

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_newcomer_waits_until_the_memory_is_really_free() {
+async fn c6_a_newcomer_waits_until_the_memory_is_really_free() {
     for policy in [false, true] {
         let (gpus, services) = (vec![card("GPU-0", 24)], vec![service("a", 16), service("b", 16)]);
         let lab = if policy {
@@ -70,7 +70,7 @@ async fn memory_of_a_process_that_ends_before_its_container_is_no_strangers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn memory_that_never_becomes_free_fails_the_start_and_names_who_has_it() {
+async fn c6_memory_that_never_becomes_free_fails_the_start_and_names_who_has_it() {
     let services = vec![service("a", 16), service("b", 16)];
     let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
     lab.start("a").await;

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn two_that_fit_share_a_gpu_and_a_third_evicts_exactly_one() {
+async fn c15_two_that_fit_share_a_gpu_and_a_third_evicts_exactly_one() {
     let services = vec![service("a", 8), service("b", 10), service("c", 12)];
     let lab = Lab::new(Fit::new(), vec![card("GPU-0", 24)], services).await;
     lab.start("a").await;

@@ -114,7 +114,7 @@ async fn force_that_stops_nobody_needs_no_consent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_protected_makes_way_for_nobody() {
+async fn g10_what_is_protected_makes_way_for_nobody() {
     let protected = with("a", |manifest| {
         *manifest = manifest.clone().with_gpu(8);
         manifest.protected = true;

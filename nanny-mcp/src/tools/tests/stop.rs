@@ -25,7 +25,7 @@ async fn a_service_is_stopped_and_stopping_it_again_is_no_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_protected_is_not_stopped() {
+async fn g10_what_is_protected_is_not_stopped() {
     let house = House::new([with("a", |manifest| manifest.protected = true)]).await;
     house.start("a").await;
     let guest = house.guest(Era::Old, Person::who_says(true)).await;
