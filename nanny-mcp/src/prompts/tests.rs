@@ -17,7 +17,7 @@ fn parts(result: GetPromptResult) -> (String, Vec<(String, String)>) {
             ContentBlock::Text(block) => text.push_str(&block.text),
             ContentBlock::Resource(embedded) => match embedded.resource {
                 ResourceContents::TextResourceContents { uri, text, .. } => {
-                    attached.push((uri, text))
+                    attached.push((uri, text));
                 }
                 other => panic!("{other:?}"),
             },

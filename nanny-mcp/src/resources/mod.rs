@@ -12,7 +12,7 @@ use rmcp::model::{
     Annotations, CacheScope, ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult,
     Resource, ResourceContents, ResourceTemplate, Role,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub(crate) use self::uri::ResourceUri;
 use crate::answer;
@@ -66,18 +66,23 @@ pub(crate) async fn contents(
     let service = |name: &ServiceName| -> Result<Arc<ServiceView>, ErrorData> {
         now.services.get(name).cloned().ok_or_else(|| unknown(asked))
     };
-    match uri {
-        ResourceUri::Overview => Ok(in_json(asked, &answer::overview(&now))),
-        ResourceUri::Metrics => Ok(in_json(asked, &answer::plain(&Metrics::collect(nanny).await))),
-        ResourceUri::Status(name) => Ok(in_json(asked, &answer::status(&*service(name)?, &now))),
+    let limit = shared.config.output_limit;
+    let value = match uri {
+        ResourceUri::Overview => answer::overview(&now, limit),
+        ResourceUri::Metrics => answer::metrics(&Metrics::collect(nanny).await, limit),
+        ResourceUri::Status(name) => answer::status(&*service(name)?, &now, limit),
         ResourceUri::Logs(name) => {
             let mut request = LogRequest::tail(Some(LOG_LINES));
-            request.limit = shared.config.output_limit;
+            // As many bytes as characters at the most: four for each.
+            request.limit = limit.saturating_mul(4);
             let read = logs::read(nanny, &*service(name)?, request).await;
             let logs = read.map_err(|error| unreadable(asked, &error))?.logs;
-            Ok(ResourceContents::text(redact(last_lines(&logs)), asked).with_mime_type(TEXT))
+            let logs = redact(&logs);
+            let last = answer::end_of(last_lines(&logs), limit);
+            return Ok(ResourceContents::text(last, asked).with_mime_type(TEXT));
         }
-    }
+    };
+    Ok(ResourceContents::text(value.to_string(), asked).with_mime_type(JSON))
 }
 
 fn overview() -> Resource {
@@ -131,10 +136,6 @@ fn brief(description: &str) -> String {
         None => description.to_owned(),
         Some((end, _)) => format!("{}…", &description[..end]),
     }
-}
-
-fn in_json(uri: &str, value: &Value) -> ResourceContents {
-    ResourceContents::text(value.to_string(), uri).with_mime_type(JSON)
 }
 
 /// Of several containers' last lines the last ones.

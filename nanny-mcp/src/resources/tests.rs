@@ -70,6 +70,29 @@ async fn a_log_is_its_last_200_lines_and_no_longer_than_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_service_writes_is_shown_without_its_secrets() {
+    let house = House::new([cpu("a")]).await;
+    house.start("a").await;
+    house.print("a", "login with API_KEY=abcdefgh1 worked");
+    let client = house.older().await;
+    let (text, ..) = client.read("service://logs/a").await.unwrap();
+    assert!(text.contains("worked") && !text.contains("abcdefgh1"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_too_many_services_a_part_is_shown_that_says_so() {
+    let services = (0..200).map(|n| cpu(&format!("s{n}")));
+    let house = House::with(services, |config| config.output_limit = 5000).await;
+    let client = house.newer().await;
+    for uri in ["service://status", "service://metrics"] {
+        let answer = client.read_json(uri).await;
+        assert!(answer.to_string().len() <= 5000);
+        assert_eq!(answer["truncated"], true);
+        assert!(answer["services"][0]["name"].is_string(), "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_there_is_not_found_by_the_code_of_each_era() {
     let house = House::new([cpu("a")]).await;
     let [older, newer] = house.both().await;

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::answer::plain;
+use crate::answer::{end_of, fit, plain};
 use crate::redact::redact;
 use crate::resources::ResourceUri;
 
@@ -120,114 +120,5 @@ impl Answer {
     }
 }
 
-/// Takes the end off what is longest until all of it fits.
-fn fit(value: &mut Value, limit: usize, hint: &'static str) {
-    let mut size = length(value);
-    if size <= limit {
-        return;
-    }
-    if let Value::Object(fields) = value {
-        fields.insert("truncated".to_owned(), true.into());
-        fields.insert("hint".to_owned(), hint.into());
-        size = length(value);
-    }
-    while size > limit && shorten(value) {
-        size = length(value);
-    }
-}
-
-/// Halves the longest text or list in `value`, unless there is nothing left to halve.
-fn shorten(value: &mut Value) -> bool {
-    let fields: Vec<&mut Value> = match value {
-        Value::Object(fields) => fields.values_mut().collect(),
-        // One item is shortened itself.
-        Value::Array(items) if items.len() == 1 => items.iter_mut().collect(),
-        Value::Array(items) => {
-            items.truncate(items.len() / 2);
-            return true;
-        }
-        Value::String(text) if text.len() > SHORT => {
-            let half = text.floor_char_boundary(text.len() / 2);
-            text.truncate(half);
-            text.push('…');
-            return true;
-        }
-        _ => return false,
-    };
-    let mut fields: Vec<_> = fields.into_iter().map(|field| (length(field), field)).collect();
-    fields.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
-    fields.into_iter().any(|(length, field)| length > SHORT && shorten(field))
-}
-
-fn length(value: &Value) -> usize {
-    value.to_string().chars().count()
-}
-
-/// The last lines of `text` that are at most `limit` characters once they are written as JSON; of
-/// a last line that is longer, its end.
-fn end_of(text: &str, limit: usize) -> &str {
-    let (mut size, mut start) = (0, text.len());
-    for (at, char) in text.char_indices().rev() {
-        size += written(char);
-        if size > limit {
-            break;
-        }
-        start = at;
-    }
-    let cut = &text[start..];
-    let is_whole = start == 0 || text[..start].ends_with('\n');
-    match cut.split_once('\n') {
-        Some((_, rest)) if !is_whole && !rest.is_empty() => rest,
-        _ => cut,
-    }
-}
-
-/// How many characters JSON makes of one.
-fn written(char: char) -> usize {
-    match char {
-        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-        '\0'..='\u{1f}' => 6,
-        _ => 1,
-    }
-}
-
 /// What is around a log in an answer, at most, beside the service's name.
 const LOG_FRAME: usize = 300;
-/// What is shorter is left whole.
-const SHORT: usize = 200;
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_is_too_long_is_cut_and_says_so() {
-        let services: Vec<_> = (0..1000).map(|n| json!({"name": format!("s{n}")})).collect();
-        let mut value = json!({"total": 1000, "services": services});
-        fit(&mut value, 2000, "filter");
-        assert!(length(&value) <= 2000);
-        assert_eq!((&value["truncated"], &value["hint"]), (&json!(true), &json!("filter")));
-        assert_eq!((&value["total"], &value["services"][0]["name"]), (&json!(1000), &json!("s0")));
-
-        let mut value = json!({"service": {"error": "é".repeat(9000), "status": "failed"}});
-        fit(&mut value, 3000, "look");
-        assert!(length(&value) <= 3000);
-        assert_eq!(value["service"]["status"], "failed");
-
-        let mut value = json!({"a": 1});
-        fit(&mut value, 7, "");
-        assert_eq!(value, json!({"a": 1}));
-    }
-
-    #[test]
-    fn a_log_loses_its_beginning() {
-        assert_eq!(end_of("one\ntwo\nsix\n", 100), "one\ntwo\nsix\n");
-        assert_eq!(end_of("one\ntwo\nsix\n", 10), "two\nsix\n");
-        assert_eq!(end_of("one\ntwo\nsix\n", 11), "two\nsix\n");
-        assert_eq!(end_of("a line that is too long", 8), "too long");
-        assert_eq!(end_of("\u{1b}\u{1b}", 6), "\u{1b}");
-        assert_eq!(end_of("", 0), "");
-    }
-}
