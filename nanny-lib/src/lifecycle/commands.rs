@@ -24,7 +24,6 @@ impl World {
         out: &mut Out,
     ) {
         let waiter = Waiter::new(request, options);
-        let options = StartOptions { force: options.force || victims.is_some(), ..options };
         if let Err(error) = self.start(name, options, victims, Some(waiter), now, out) {
             out.push(Effect::Reply(request, Answer::Started(Err(error))));
         }

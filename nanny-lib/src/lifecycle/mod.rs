@@ -167,7 +167,7 @@ pub enum Input {
 pub enum Command {
     /// Ensure that a service runs.
     Start(String, StartOptions),
-    /// The same by force, which may stop these and nobody else.
+    /// The same, if nobody but these is stopped for it.
     StartInPlaceOf(String, Vec<ServiceName>, StartOptions),
     /// Ensure that it does not.
     Stop(String, StopOptions),

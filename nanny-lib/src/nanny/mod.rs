@@ -128,8 +128,9 @@ impl Nanny {
         self.ask(|answer| Request::Start(name.to_owned(), options, answer)).await
     }
 
-    /// Ensures that a service runs, by force, but only if nobody but `victims` is stopped for it: so
-    /// what somebody agreed to is what happens, however much has changed since they were asked.
+    /// Ensures that a service runs, as [`start`](Self::start) does, but only if nobody but `victims` is
+    /// stopped for it, by force or because the policy would: what somebody agreed to is what happens,
+    /// however much has changed since they were asked.
     ///
     /// # Errors
     ///

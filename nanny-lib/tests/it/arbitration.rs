@@ -44,7 +44,7 @@ async fn a_start_in_place_of_some_stops_nobody_else() {
     let house = House::new([gpu("a"), gpu("b"), gpu("c")]).await;
     house.start("a").await;
     let in_place_of =
-        |victim| house.nanny.start_in_place_of("b", vec![name(victim)], StartOptions::default());
+        |victim| house.nanny.start_in_place_of("b", vec![name(victim)], StartOptions::forced());
     let error = in_place_of("c").await.unwrap_err();
     assert!(matches!(&error, Error::GpuConflict { holders, .. } if holders == &["a"]), "{error:?}");
     assert_eq!(house.engine.running(), ["a-main-1"]);
