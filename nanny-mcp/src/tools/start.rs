@@ -23,8 +23,9 @@ use crate::error::{Failure, ToolError, quoted};
 use crate::redact::redact;
 use crate::server::Shared;
 
-/// Starts a service. Others are stopped for it only with `force`, and only those that the user, or
-/// whoever configured this server, agreed to: the nanny is told their names.
+/// Starts a service. Others are stopped for it by `force` only if the user, or whoever configured this
+/// server, agreed to these: the nanny is told their names. Without `force` it is told those that an
+/// assistant may stop at all, for a policy may have some make way by itself.
 pub(super) async fn start(
     shared: &Shared,
     request: CallToolRequestParams,
@@ -34,17 +35,16 @@ pub(super) async fn start(
     let force = force.unwrap_or(false);
     let before = find(&shared.nanny.snapshot(), &name)?;
     let call = Call { shared, context, name: &name, before: &before, began: Instant::now() };
-    let mut agreed = if force { call.answered(&request)? } else { Vec::new() };
+    if !force {
+        let waited = call.wait_for(call.unprotected(), call.patient()).await?;
+        return call.tell(waited, &[]).await.map(Reply::Done);
+    }
+    let mut agreed = call.answered(&request)?;
     for _ in 0..ROUNDS {
         // At first without stopping anybody: it may run, be under way, or have room.
-        let waited = if force {
-            let start = shared.nanny.start_in_place_of(&name, agreed.clone(), call.options());
-            call.wait_for(start, &agreed).await
-        } else {
-            call.wait_for(shared.nanny.start(&name, call.options()), &[]).await
-        };
-        let conflict = match waited? {
-            Waited::Over(Err(error @ Error::GpuConflict { .. })) if force => error,
+        let waited = call.wait_for(agreed.clone(), call.forced()).await?;
+        let conflict = match waited {
+            Waited::Over(Err(error @ Error::GpuConflict { .. })) => error,
             waited => return call.tell(waited, &agreed).await.map(Reply::Done),
         };
         let Some(victims) = call.victims().await? else {
@@ -88,16 +88,27 @@ enum Waited {
 }
 
 impl Call<'_> {
-    fn options(&self) -> StartOptions {
-        let options = StartOptions::default().waiting_for(Wait::Healthy);
+    fn forced(&self) -> StartOptions {
         // We stop waiting ourselves, and sooner.
-        let options = options.within(self.shared.config.start_wait + Duration::from_secs(60));
+        let timeout = self.shared.config.start_wait.saturating_add(Duration::from_secs(60));
+        StartOptions::forced().waiting_for(Wait::Healthy).within(timeout)
+    }
+
+    fn patient(&self) -> StartOptions {
+        let mut options = self.forced();
+        options.force = false;
         if self.before.status == Status::Queued {
             // Somebody else put it there, to stay for so long as they said: this joins them.
-            options.queued_for(Duration::from_millis(1))
-        } else {
-            options
+            options.queue = Duration::from_millis(1);
         }
+        options
+    }
+
+    /// Those that an assistant may stop.
+    fn unprotected(&self) -> Vec<ServiceName> {
+        let now = self.now();
+        let views = now.services.values().filter(|view| !view.manifest.protected);
+        views.map(|view| view.name().clone()).collect()
     }
 
     /// Whom the user agreed to stop, if this call brings the answer to a question.
@@ -195,11 +206,12 @@ impl Call<'_> {
         ToolError::new("CONFIRMATION_REQUIRED", message, advice).with("would_stop", victims).into()
     }
 
-    /// Waits for `start`, at most as long as is configured, and tells how far it is.
+    /// Starts it, in place of nobody but `victims`; waits for that at most as long as is configured,
+    /// and tells how far it is.
     async fn wait_for(
         &self,
-        start: impl Future<Output = Result<Started, Error>>,
-        victims: &[ServiceName],
+        victims: Vec<ServiceName>,
+        options: StartOptions,
     ) -> Result<Waited, Failure> {
         if self.context.ct.is_cancelled() {
             return Err(cancelled());
@@ -208,6 +220,8 @@ impl Call<'_> {
         let mut pause = interval(PAUSE);
         pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let enough = sleep(self.shared.config.start_wait);
+        let leaving = if options.force { victims.clone() } else { Vec::new() };
+        let start = self.shared.nanny.start_in_place_of(self.name, victims, options);
         tokio::pin!(start, enough);
         loop {
             tokio::select! {
@@ -216,7 +230,7 @@ impl Call<'_> {
                 // It goes on: nobody's change of mind leaves a service half started.
                 () = self.context.ct.cancelled() => return Err(cancelled()),
                 () = &mut enough => return Ok(Waited::GoesOn),
-                _ = pause.tick() => reporter.tell(self.name, victims, &self.now()).await,
+                _ = pause.tick() => reporter.tell(self.name, &leaving, &self.now()).await,
             }
         }
     }
@@ -301,11 +315,23 @@ impl Call<'_> {
             Failure::Tool(error) if error.code == "START_FAILED" => {
                 error.with("log", self.end_of_log().await).into()
             }
-            Failure::Tool(error) if error.code == "GPU_BUSY" => match self.shared.config.force {
-                Force::Never => error.advising(FORCE_NEVER).into(),
-                Force::Ask | Force::Always => Failure::Tool(error),
-            },
-            failure => failure,
+            Failure::Tool(busy) => self.advised(*busy, error, &now).into(),
+            failure @ Failure::Protocol(_) => failure,
+        }
+    }
+
+    /// What helps if others hold the GPU, as far as an assistant may do it.
+    fn advised(&self, told: ToolError, error: &Error, now: &Snapshot) -> ToolError {
+        let Error::GpuConflict { holders, .. } = error else { return told };
+        let protected = |holder: &&String| {
+            now.services.get(holder.as_str()).is_some_and(|view| view.manifest.protected)
+        };
+        if let Some(holder) = holders.iter().find(protected) {
+            return told.advising(format!("'{holder}' is protected: only the user can stop it."));
+        }
+        match self.shared.config.force {
+            Force::Never if !holders.is_empty() => told.advising(FORCE_NEVER),
+            Force::Never | Force::Ask | Force::Always => told,
         }
     }
 

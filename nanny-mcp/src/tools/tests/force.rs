@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use nanny_lib::StopOptions;
+use nanny_lib::gpu::{Decision, GpuPolicy, GpuRequest, GpuSnapshot, HolderName, Placement};
+use nanny_lib::lifecycle::Settings;
+use nanny_lib::{Nanny, StartOptions, Status, StopOptions};
 use rmcp::model::{
     CallToolRequest, CallToolResponse, ClientRequest, InputRequest, InputRequiredResult,
     InputResponses,
@@ -15,8 +17,7 @@ use crate::{Force, McpConfig};
 
 /// 'a' has the GPU, and 'b' and 'c' want it.
 async fn house(force: Force) -> House {
-    let mut config = McpConfig::default();
-    config.force = force;
+    let config = McpConfig { force, ..McpConfig::default() };
     let house = House::with(config, [gpu("a"), gpu("b"), gpu("c")]).await;
     house.start("a").await;
     house
@@ -120,8 +121,7 @@ async fn g10_what_is_protected_makes_way_for_nobody() {
         manifest.protected = true;
     });
     for force in [Force::Ask, Force::Always, Force::Never] {
-        let mut config = McpConfig::default();
-        config.force = force;
+        let config = McpConfig { force, ..McpConfig::default() };
         let house = House::with(config, [protected.clone(), gpu("b")]).await;
         house.start("a").await;
         for person in [Person::nobody(), Person::who_says(true)] {
@@ -194,6 +194,76 @@ async fn an_answer_needs_the_note_that_came_with_its_question() {
     let declined = guest.call_once(retry("b", &state, false)).await.unwrap();
     let CallToolResponse::Complete(declined) = declined else { panic!("{declined:?}") };
     assert_eq!(Refused::from(&declined).code, "USER_DECLINED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn force_does_not_wait_in_a_queue_that_somebody_else_stands_in() {
+    let house = house(Force::Ask).await;
+    let nanny = house.nanny().clone();
+    let queued = StartOptions::default().queued_for(Duration::MAX);
+    let waits = tokio::spawn(async move { nanny.start("b", queued).await });
+    house.until("b", Status::Queued).await;
+    let guest = house.guest(Era::New, Person::who_says(true)).await;
+    let answer = guest.done("start_service", forced("b")).await;
+    assert_eq!((&answer["outcome"], &answer["stopped"]), (&json!("running"), &json!(["a"])));
+    assert_eq!(guest.person.was_asked().len(), 1);
+    waits.await.unwrap().unwrap();
+}
+
+/// Whoever has the GPU makes way, if that is of a lower priority.
+#[derive(Debug)]
+struct Polite;
+
+impl GpuPolicy for Polite {
+    fn name(&self) -> &'static str {
+        "polite"
+    }
+
+    fn measures(&self) -> bool {
+        false
+    }
+
+    fn decide(&self, _: &GpuRequest, snapshot: &GpuSnapshot) -> Decision {
+        let services = snapshot.holders.iter().filter_map(|holder| match &holder.who {
+            HolderName::Service(name) => Some(name.clone()),
+            _ => None,
+        });
+        let (victims, placement) = (services.collect::<Vec<_>>(), Placement::default());
+        if victims.is_empty() {
+            Decision::Admit { placement }
+        } else {
+            Decision::Evict { victims, placement }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_does_not_have_what_is_protected_make_way_for_an_assistant() {
+    for protected in [true, false] {
+        let of_priority = |name: &str, priority| {
+            with(name, |manifest| {
+                *manifest = manifest.clone().with_gpu(8);
+                manifest.priority = priority;
+                manifest.protected = protected;
+            })
+        };
+        let mut settings = Settings::default();
+        settings.gpu.min_hold = Duration::ZERO;
+        let builder = Nanny::builder().policy(Polite).settings(settings);
+        let services = [of_priority("a", 0), of_priority("b", 1)];
+        let house = House::of(builder, McpConfig::default(), services).await;
+        house.start("a").await;
+        let guest = house.machine().await;
+        if protected {
+            let refused = guest.refused("start_service", named("b")).await;
+            assert_eq!(refused.code, "GPU_BUSY");
+            assert!(refused.text.contains("'a' is protected"), "{}", refused.text);
+            assert_eq!(house.engine.running(), ["a-main-1"]);
+        } else {
+            let answer = guest.done("start_service", named("b")).await;
+            assert_eq!(answer["stopped"], json!(["a"]));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

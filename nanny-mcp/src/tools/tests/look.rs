@@ -115,8 +115,7 @@ async fn logs_are_the_last_lines_without_secrets() {
 
 #[tokio::test(start_paused = true)]
 async fn results_are_capped_and_say_so() {
-    let mut config = McpConfig::default();
-    config.output_limit = 3000;
+    let config = McpConfig { output_limit: 3000, ..McpConfig::default() };
     let services = (0..200).map(|n| cpu(&format!("service-{n}")));
     let house = House::with(config, services).await;
     let guest = house.machine().await;

@@ -14,7 +14,7 @@ use nanny_lib::backend::{ContainerSpec, MemoryBackend};
 use nanny_lib::manifest::{FixedSource, Manifest, Service};
 use nanny_lib::probe::{Health, HealthProbe, ProbeTarget, StandardProbe};
 use nanny_lib::project::Project;
-use nanny_lib::{Nanny, ServiceName, StartOptions, Status};
+use nanny_lib::{Builder, Nanny, ServiceName, StartOptions, Status};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, ClientConfig,
     ElicitRequestParams, ElicitResult, ElicitationAction, Implementation,
@@ -46,8 +46,16 @@ impl House {
         config: McpConfig,
         services: impl IntoIterator<Item = Service>,
     ) -> Self {
+        Self::of(Nanny::builder(), config, services).await
+    }
+
+    pub(super) async fn of(
+        builder: Builder,
+        config: McpConfig,
+        services: impl IntoIterator<Item = Service>,
+    ) -> Self {
         let engine = MemoryBackend::new();
-        let builder = Nanny::builder()
+        let builder = builder
             .backend(Arc::new(engine.clone()))
             .source(FixedSource::new(services))
             .probe(Probe);

@@ -135,8 +135,7 @@ async fn an_input_is_declared_as_it_is_read() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_only_looks_has_no_other_tools() {
-    let mut config = McpConfig::default();
-    config.read_only = true;
+    let config = McpConfig { read_only: true, ..McpConfig::default() };
     let house = House::with(config, [cpu("a")]).await;
     let guest = house.guest(Era::Old, Person::nobody()).await;
     assert_eq!(names(&guest.tools), ["list_services", "get_service_status", "get_service_logs"]);
@@ -149,8 +148,7 @@ async fn a_server_that_only_looks_has_no_other_tools() {
 
 #[tokio::test(start_paused = true)]
 async fn where_force_is_never_allowed_it_is_not_offered() {
-    let mut config = McpConfig::default();
-    config.force = Force::Never;
+    let config = McpConfig { force: Force::Never, ..McpConfig::default() };
     let guest = House::with(config, []).await.machine().await;
     let start = guest.tools.iter().find(|tool| tool.name == "start_service").unwrap();
     let input = Value::Object((*start.input_schema).clone());

@@ -51,8 +51,7 @@ async fn a_stop_takes_a_start_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_that_takes_long_is_said_to_go_on() {
-    let mut config = McpConfig::default();
-    config.start_wait = Duration::from_secs(5);
+    let config = McpConfig { start_wait: Duration::from_secs(5), ..McpConfig::default() };
     let house = House::with(config, [cpu("a")]).await;
     house.engine.stop_takes("a-main-1", Duration::from_secs(3600));
     house.start("a").await;
