@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, Response, StatusCode, Url, redirect, retry};
+use reqwest::{Client, ClientBuilder, Method, Response, StatusCode, Url, redirect, retry};
 use tokio::time::timeout;
 
 use super::events::Body;
@@ -59,7 +59,7 @@ impl Daemon {
         endpoint.set_path(&base);
         let address = endpoint.as_str().trim_end_matches('/').to_owned();
         endpoint.set_path(&format!("{base}/mcp"));
-        Self::new(address, endpoint, |client| without_certificates(client, tls))
+        Self::new(address, endpoint, client(tls)?)
     }
 
     /// The one behind the unix socket at `path`.
@@ -72,25 +72,11 @@ impl Daemon {
         // Who is asked there, nobody looks at.
         let endpoint = Url::parse("http://localhost/mcp")
             .map_err(|error| UnusableAddress(format!("cannot use {address}: {error}")))?;
-        let path = path.to_owned();
-        Self::new(address, endpoint, |client| without_certificates(client.unix_socket(path), false))
+        Self::new(address, endpoint, client(false)?.unix_socket(path.to_owned()))
     }
 
-    fn new(
-        address: String,
-        endpoint: Url,
-        more: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
-    ) -> Result<Self, UnusableAddress> {
-        let client = Client::builder()
-            .user_agent(concat!("service-nanny/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .no_proxy()
-            .connect_timeout(CONNECT)
-            // A connection for each request: one that was closed meanwhile would leave open whether
-            // the request was read.
-            .pool_max_idle_per_host(0);
-        let client = more(client).build().map_err(|error| {
+    fn new(address: String, endpoint: Url, client: ClientBuilder) -> Result<Self, UnusableAddress> {
+        let client = client.build().map_err(|error| {
             UnusableAddress(format!("cannot set the HTTP client up: {}", root(&error)))
         })?;
         Ok(Self { address, endpoint, client, token: None })
@@ -217,15 +203,22 @@ fn has_type(response: &Response, wanted: &str) -> bool {
     essence.trim().eq_ignore_ascii_case(wanted)
 }
 
-/// Where no TLS is needed, a machine without certificates must do.
-#[cfg(feature = "bridge-tls")]
-fn without_certificates(client: reqwest::ClientBuilder, tls: bool) -> reqwest::ClientBuilder {
-    if tls { client } else { client.tls_certs_only([]) }
-}
-
-#[cfg(not(feature = "bridge-tls"))]
-fn without_certificates(client: reqwest::ClientBuilder, _tls: bool) -> reqwest::ClientBuilder {
-    client
+/// A client, with `tls` or without.
+fn client(tls: bool) -> Result<ClientBuilder, UnusableAddress> {
+    let client = Client::builder()
+        .user_agent(concat!("service-nanny/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        // A connection for each request: one that was closed meanwhile would leave open whether the
+        // request was read.
+        .pool_max_idle_per_host(0);
+    #[cfg(feature = "bridge-tls")]
+    let client = super::tls::set_up(client, tls)
+        .map_err(|error| UnusableAddress(format!("TLS cannot be set up: {error}")))?;
+    let _ = tls;
+    Ok(client)
 }
 
 fn why_absent(error: &reqwest::Error) -> String {

@@ -34,6 +34,8 @@ mod message;
 mod pump;
 mod session;
 mod sse;
+#[cfg(feature = "bridge-tls")]
+mod tls;
 
 pub use self::daemon::{Daemon, UnusableAddress};
 

@@ -135,14 +135,12 @@ impl Pump {
     }
 
     async fn request(&mut self, id: Value, message: Message) {
-        let refused = if self.under_way.len() >= MOST_REQUESTS {
-            Some(Failure::Crowded(MOST_REQUESTS).answer(&id, message.method(), &self.link.daemon))
-        } else if self.under_way.values().any(|request| request.id == id) {
-            Some(error(&id, -32600, "a request with this id is under way", None))
-        } else {
-            None
-        };
-        if let Some(answer) = refused {
+        while let Some(ended) = self.requests.try_join_next_with_id() {
+            self.reap(ended).await;
+        }
+        if self.under_way.len() >= MOST_REQUESTS {
+            let refused = Failure::Crowded(MOST_REQUESTS);
+            let answer = refused.answer(&id, message.method(), &self.link.daemon);
             return self.link.tell(answer).await;
         }
         let is_of_session = message.is_of_session();
@@ -156,7 +154,8 @@ impl Pump {
     /// said.
     async fn cancel(&mut self, message: &Message) {
         let id = &message.params()["requestId"];
-        let found = self.under_way.iter().find(|(_, request)| request.id == *id);
+        let is_meant = |request: &UnderWay| request.id == *id && !request.task.is_finished();
+        let found = self.under_way.iter().find(|(_, request)| is_meant(request));
         let Some(task) = found.map(|(task, _)| *task) else { return };
         let Some(request) = self.under_way.remove(&task) else { return };
         if request.is_of_session {

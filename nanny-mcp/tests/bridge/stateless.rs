@@ -101,24 +101,29 @@ async fn what_is_no_message_is_answered_and_the_bridge_lives_on() {
 }
 
 #[tokio::test]
-async fn no_more_requests_are_under_way_than_may_be_and_ids_are_used_once() {
+async fn no_more_requests_are_under_way_than_may_be() {
     let mut daemon = ScriptedDaemon::new().await;
     let mut client = Client::of(&daemon);
     let mut open = Vec::new();
     for id in 0..64 {
         client.say(stateless(id, "subscriptions/listen", json!({}))).await;
         open.push(daemon.asked().await.stream("").await);
-        if id == 0 {
-            client.say(stateless(0, "tools/list", json!({}))).await;
-            assert_eq!(client.hear().await["error"]["code"], -32600);
-        }
     }
     client.say(stateless(64, "tools/list", json!({}))).await;
     let heard = client.hear().await;
     assert_eq!(heard["error"]["data"]["code"], "TOO_MANY_REQUESTS", "{heard}");
     open[7].event(answer(7, json!({}))).await;
     client.hear().await;
-    client.say(stateless(64, "tools/list", json!({}))).await;
-    daemon.asked().await.reply("200 OK", answer(64, json!({}))).await;
+    // Its place is free a moment after it was answered.
+    let asked = loop {
+        client.say(stateless(64, "tools/list", json!({}))).await;
+        tokio::select! {
+            asked = daemon.asked() => break asked,
+            heard = client.hear() => {
+                assert_eq!(heard["error"]["data"]["code"], "TOO_MANY_REQUESTS", "{heard}");
+            }
+        }
+    };
+    asked.reply("200 OK", answer(64, json!({}))).await;
     assert_eq!(client.hear().await, answer(64, json!({})));
 }
