@@ -112,10 +112,10 @@ fn g9_what_is_no_message_is_refused_and_harms_nobody() {
 fn the_body_limit_is_told_through_the_bridge_too() {
     let daemon = Daemon::new(&[]);
     let mut bridge = Bridge::to(&daemon);
-    let big = stateless(1, "tools/call", &json!({"name": "a".repeat(1 << 20)}));
+    let big = stateless(1, "tools/call", &json!({"arguments": "a".repeat(1 << 20)}));
     let refused = bridge.ask(&big);
     assert_eq!(refused["error"]["data"]["executed"], "no", "{refused}");
-    assert!(refused["error"]["message"].as_str().unwrap().contains("HTTP 4"), "{refused}");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("HTTP 413"), "{refused}");
     assert!(bridge.ask(&discover())["result"].is_object());
 }
 
