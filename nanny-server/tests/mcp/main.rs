@@ -8,3 +8,4 @@ mod door;
 mod http;
 mod sessions;
 mod stage;
+mod tools;

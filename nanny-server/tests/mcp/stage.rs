@@ -38,7 +38,17 @@ pub(crate) fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// A daemon, which may end and begin again, with the services `one` and `two`.
+/// The services there are, and what their manifests say besides.
+const SERVICES: [(&str, &str); 5] = [
+    ("one", ""),
+    ("two", ""),
+    ("painter", "gpu_required: true\n"),
+    ("writer", "gpu_required: true\n"),
+    // Nobody answers there.
+    ("slow", "health_endpoint: http://127.0.0.1:1/health\nhealth_timeout: 300\n"),
+];
+
+/// A daemon, which may end and begin again.
 pub(crate) struct Daemon {
     directory: TempDir,
     flags: Vec<String>,
@@ -49,10 +59,10 @@ pub(crate) struct Daemon {
 impl Daemon {
     pub(crate) fn new(flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        for name in ["one", "two"] {
+        for (name, more) in SERVICES {
             let place = directory.path().join("services").join(name);
             fs::create_dir_all(&place).expect("it is ours");
-            let manifest = format!("name: {name}\ncommand: [sleep, \"86400\"]\n");
+            let manifest = format!("name: {name}\ncommand: [sleep, \"86400\"]\n{more}");
             fs::write(place.join("service.yaml"), manifest).expect("it is ours");
         }
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
@@ -66,7 +76,8 @@ impl Daemon {
         let file = File::create(&log).expect("it is ours");
         let mut command = nanny();
         command.args(["serve", "--listen", "127.0.0.1:0", "--backend", "process"]);
-        command.args(["--log-format", "json", "--unix-socket"]).arg(self.socket());
+        command.args(["--gpu", "none", "--log-format", "json"]);
+        command.arg("--unix-socket").arg(self.socket());
         command.arg("--services").arg(self.directory.path().join("services"));
         command.arg("--state-dir").arg(self.directory.path().join("state"));
         command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
@@ -89,6 +100,13 @@ impl Daemon {
         assert!(told.expect("there is a kill").success());
         let status = until(|| child.try_wait().expect("it is our child"), "it never ended");
         (status, began.elapsed())
+    }
+
+    /// Ends it as a fault does.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("it is our child");
+        child.wait().expect("it is our child");
     }
 
     /// The unix socket, which has the same name for every daemon.
@@ -182,7 +200,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             // Services outlive their nanny, and not their test.
-            for service in ["one", "two"] {
+            for (service, _) in SERVICES {
                 let request = format!("POST /services/{service}/stop HTTP/1.1");
                 let _ = UnixStream::connect(self.directory.path().join("socket"))
                     .and_then(|stream| exchange(stream, &request, "host: localhost\r\n", ""));
@@ -331,9 +349,15 @@ impl Bridge {
     #[track_caller]
     pub(crate) fn ask(&mut self, message: &Value) -> Value {
         self.say(message);
+        self.answer_to(&message["id"])
+    }
+
+    /// The answer to what was asked with that id.
+    #[track_caller]
+    pub(crate) fn answer_to(&mut self, id: &Value) -> Value {
         loop {
             let heard = self.hear();
-            if heard["id"] == message["id"] && heard.get("method").is_none() {
+            if heard["id"] == *id && heard.get("method").is_none() {
                 return heard;
             }
             self.passed_over.push_back(heard);
