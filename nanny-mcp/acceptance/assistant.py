@@ -68,7 +68,7 @@ async def discovers(assistant):
     assert {each["name"] for each in listed["services"]} == SERVICES and listed["total"] == len(SERVICES), listed
     said = without_nulls(rest("/services"))
     assert {**said, "gpus": listed["gpus"]} == listed, f"REST says {said}, MCP {listed}"
-    found = await assistant.ok("list_services", filter={"uses_gpu": True, "name_contains": "wri"})
+    found = await assistant.ok("list_services", filter={"gpu": True, "name_contains": "wri"})
     assert [each["name"] for each in found["services"]] == ["writer"], found
     assert await assistant.ok("get_service_status", name="painter") == without_nulls(rest("/services/painter/status"))
 
