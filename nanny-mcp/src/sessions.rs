@@ -3,7 +3,8 @@
 //! A client that goes away without a word leaves its session behind. One that nobody used for long
 //! enough ends, as long as nobody listens to it either: whoever has its stream open waits for news,
 //! and may wait for days. If there are too many, the one that was idle for longest makes way; its
-//! client, should it come back, is told that its session is gone and begins another.
+//! client, should it come back, is told that its session is gone and begins another. One that is in use
+//! makes way for nobody: whoever comes then is refused.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,7 +51,7 @@ impl Sessions {
     }
 
     async fn end_idle(&self) {
-        for id in self.uses.idle_for(self.idle) {
+        while let Some(id) = self.uses.take_idle(self.idle) {
             tracing::debug!("a session that nobody used has ended");
             self.end(&id).await;
         }
@@ -65,6 +66,17 @@ impl Sessions {
         }
     }
 
+    /// Ends the stream on which a session is told of news, if there is one: whoever opens another has
+    /// lost it, and knows so before we do. The library would leave the new one silent for as long as
+    /// the old one seems to live.
+    async fn give_up_stream(&self, id: &SessionId) {
+        let handle = self.sessions.sessions.read().await.get(id).cloned();
+        if let Some(handle) = handle {
+            let closed = timeout(CLOSE, handle.close_standalone_sse_stream(None)).await;
+            tracing::trace!(?closed, "a stream makes way for a new one");
+        }
+    }
+
     /// Notes that a session is used, until what is returned is dropped.
     fn using(&self, id: &SessionId) -> Use {
         self.uses.begin(id);
@@ -73,13 +85,16 @@ impl Sessions {
 }
 
 impl SessionManager for Sessions {
-    type Error = LocalSessionManagerError;
+    type Error = SessionError;
     type Transport = WorkerTransport<LocalSessionWorker>;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
         let _turn = self.beginning.lock().await;
         self.end_idle().await;
-        for id in self.uses.beyond(self.limit - 1) {
+        while self.uses.count() >= self.limit {
+            let Some(id) = self.uses.take_idle(Duration::ZERO) else {
+                return Err(SessionError::TooMany(self.limit));
+            };
             tracing::info!(limit = self.limit, "too many sessions: the one idle for longest ends");
             self.end(&id).await;
         }
@@ -94,11 +109,11 @@ impl SessionManager for Sessions {
         message: ClientJsonRpcMessage,
     ) -> Result<ServerJsonRpcMessage, Self::Error> {
         let _using = self.using(id);
-        self.sessions.initialize_session(id, message).await
+        Ok(self.sessions.initialize_session(id, message).await?)
     }
 
     async fn has_session(&self, id: &SessionId) -> Result<bool, Self::Error> {
-        self.sessions.has_session(id).await
+        Ok(self.sessions.has_session(id).await?)
     }
 
     async fn close_session(&self, id: &SessionId) -> Result<(), Self::Error> {
@@ -121,7 +136,7 @@ impl SessionManager for Sessions {
         message: ClientJsonRpcMessage,
     ) -> Result<(), Self::Error> {
         let _using = self.using(id);
-        self.sessions.accept_message(id, message).await
+        Ok(self.sessions.accept_message(id, message).await?)
     }
 
     async fn create_standalone_stream(
@@ -129,6 +144,7 @@ impl SessionManager for Sessions {
         id: &SessionId,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
         let using = self.using(id);
+        self.give_up_stream(id).await;
         Ok(held(self.sessions.create_standalone_stream(id).await?, using))
     }
 
@@ -138,8 +154,21 @@ impl SessionManager for Sessions {
         last_event_id: String,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
         let using = self.using(id);
+        let is_standalone = !last_event_id.contains('/');
+        if is_standalone {
+            self.give_up_stream(id).await;
+        }
         Ok(held(self.sessions.resume(id, last_event_id).await?, using))
     }
+}
+
+/// Why there is no such session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error("all {0} sessions are in use; end one of them, or try again later")]
+    TooMany(usize),
+    #[error(transparent)]
+    Local(#[from] LocalSessionManagerError),
 }
 
 /// `stream`, which is a use of its session for as long as it lives.
@@ -184,21 +213,18 @@ impl Uses {
         }
     }
 
-    /// Those that nobody has used for so long, nor listens to.
-    fn idle_for(&self, idle: Duration) -> Vec<SessionId> {
-        let uses = self.lock();
-        let idle = uses.iter().filter(|(_, it)| it.open == 0 && it.last.elapsed() >= idle);
-        idle.map(|(id, _)| SessionId::clone(id)).collect()
+    fn count(&self) -> usize {
+        self.lock().len()
     }
 
-    /// Those that are too many: the ones that nobody listens to first, then the ones that were used
-    /// the longest time ago.
-    fn beyond(&self, limit: usize) -> Vec<SessionId> {
-        let uses = self.lock();
-        let mut all: Vec<_> = uses.iter().map(|(id, it)| (it.open > 0, it.last, id)).collect();
-        all.sort();
-        let too_many = all.len().saturating_sub(limit);
-        all.into_iter().take(too_many).map(|(_, _, id)| SessionId::clone(id)).collect()
+    /// Forgets the one that was used the longest time ago, of those that nobody has used for so long,
+    /// nor listens to.
+    fn take_idle(&self, idle: Duration) -> Option<SessionId> {
+        let mut uses = self.lock();
+        let idle = uses.iter().filter(|(_, it)| it.open == 0 && it.last.elapsed() >= idle);
+        let (_, id) = idle.map(|(id, it)| (it.last, SessionId::clone(id))).min()?;
+        uses.remove(&id);
+        Some(id)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Activity>> {

@@ -199,27 +199,47 @@ async fn of_too_many_sessions_the_one_that_was_idle_for_longest_makes_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_all_are_listened_to_the_oldest_makes_way() {
+async fn if_all_are_listened_to_none_makes_way() {
     let endpoint = Endpoint::new(|config| config.session_limit = 2).await;
     let mut streams = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..2 {
         let session = endpoint.begin().await;
-        streams.push((session.clone(), endpoint.stream(&session).await));
-        sleep(Duration::from_secs(1)).await;
+        streams.push((endpoint.stream(&session).await, session));
     }
-    let (oldest, stream) = streams.remove(0);
-    stream.end().await;
-    assert!(!endpoint.is_there(&oldest).await);
-    assert!(endpoint.is_there(&streams[0].0).await && endpoint.is_there(&streams[1].0).await);
+    let message = initialize().to_string();
+    let refused = endpoint.send(Method::POST, &[], message).await;
+    assert!(refused.status().is_server_error(), "{}", refused.status());
+    for (_, session) in &streams {
+        assert!(endpoint.is_there(session).await);
+    }
+    drop(streams.pop());
+    let session = endpoint.begin().await;
+    assert!(endpoint.is_there(&session).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_stream_of_a_session_is_told_while_an_older_one_seems_to_live() {
+    let endpoint = Endpoint::new(|_| {}).await;
+    let session = endpoint.begin().await;
+    let lost = endpoint.stream(&session).await;
+    let mut stream = endpoint.stream(&session).await;
+    endpoint.subscribe(&session, "service://status").await;
+    endpoint.house.start("a").await;
+    let told = stream.next(Duration::from_secs(10)).await.expect("it is told");
+    assert_eq!(told["params"]["uri"], "service://status");
+    lost.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_sessions_at_once_are_no_more_than_the_limit() {
     let endpoint = Endpoint::new(|config| config.session_limit = 4).await;
-    let begun = futures_util::future::join_all((0..20).map(|_| endpoint.initialize())).await;
+    let message = initialize().to_string();
+    let begin = || endpoint.send(Method::POST, &[], message.clone());
+    let begun = futures_util::future::join_all((0..20).map(|_| begin())).await;
     let mut left = 0;
-    for session in &begun {
-        left += usize::from(endpoint.is_there(session).await);
+    // Those that came while all were beginning were refused.
+    for session in begun.iter().filter_map(|answer| answer.headers().get("mcp-session-id")) {
+        left += usize::from(endpoint.is_there(session.to_str().unwrap()).await);
     }
     assert_eq!(left, 4);
 }
