@@ -40,7 +40,7 @@ impl FromStr for LogFormat {
 ///
 /// If the level is none.
 pub fn start(args: &LogArgs, level: &str) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(args.log_level.as_deref().unwrap_or(level))?;
+    let filter = filter(args.log_level.as_deref().unwrap_or(level))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -55,6 +55,15 @@ pub fn start(args: &LogArgs, level: &str) -> Result<(), ParseError> {
         tracing::debug!("something else logs already");
     }
     Ok(())
+}
+
+/// What is logged at `level`. The MCP library tells of every request's beginning and end; whoever wants
+/// that names it.
+fn filter(level: &str) -> Result<EnvFilter, ParseError> {
+    if level.contains("rmcp") {
+        return EnvFilter::try_new(level);
+    }
+    EnvFilter::try_new(format!("rmcp=warn,{level}"))
 }
 
 /// A field is part of one line, whatever its text is.
@@ -83,6 +92,13 @@ pub(crate) fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mcp_library_is_quiet_unless_it_is_named() {
+        assert_eq!(filter("info").unwrap().to_string(), "rmcp=warn,info");
+        assert_eq!(filter("rmcp=trace,info").unwrap().to_string(), "rmcp=trace,info");
+        assert!(filter("rmcp=loud").is_err());
+    }
 
     #[test]
     fn what_is_plain_stays_and_what_is_not_is_shown() {
