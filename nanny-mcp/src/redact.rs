@@ -8,15 +8,25 @@ use regex::{Captures, Regex};
 /// The same text without what looks like a secret. Secrets that look like any other word are not
 /// found.
 pub(crate) fn redact(text: &str) -> Cow<'_, str> {
-    let text = HEADERS.replace_all(text, "${kept}[redacted]");
+    let text = replaced(Cow::Borrowed(text), &HEADERS, |found| {
+        // "Basic authentication" is no secret.
+        let is_one = found.name("header").is_some() || has_digit(&found["value"]);
+        if is_one { format!("{}{SHOWN}", &found["kept"]) } else { found[0].to_owned() }
+    });
     let text = replaced(text, &TOKENS, |_| SHOWN.to_owned());
     let text = replaced(text, &LOGINS, |found| format!("{}{SHOWN}@", &found["kept"]));
     replaced(text, &FIELDS, |found| {
         let (kept, value) = (&found["kept"], &found["value"]);
-        // A number counts something: models speak of tokens all day.
+        // Models speak of tokens all day: a number counts them, and a word is one.
         let counts = value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        if counts || value == SHOWN { found[0].to_owned() } else { format!("{kept}{SHOWN}") }
+        let is_word = found.name("token").is_some() && !has_digit(value);
+        let is_one = !counts && !is_word && value != SHOWN;
+        if is_one { format!("{kept}{SHOWN}") } else { found[0].to_owned() }
     })
+}
+
+fn has_digit(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 fn replaced<'a>(
@@ -37,8 +47,12 @@ fn pattern(pattern: &str) -> Regex {
 const SHOWN: &str = "[redacted]";
 
 /// `Authorization: Bearer …`, `Basic …`.
-static HEADERS: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i)(?<kept>\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}"));
+static HEADERS: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(concat!(
+        r#"(?i)(?<kept>(?<header>authorization["']?\s*[:=]\s*["']?)?\b(?:bearer|basic)\s+)"#,
+        r"(?<value>[a-z0-9._~+/=-]{8,})",
+    ))
+});
 
 /// Tokens whose issuers mark them, keys of cloud services, and JSON Web Tokens.
 static TOKENS: LazyLock<Regex> = LazyLock::new(|| {
@@ -64,7 +78,7 @@ static LOGINS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?<kept>://[^/\s:@]*
 /// `API_KEY=…`, `"password": "…"`, `--token …=…`.
 static FIELDS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(concat!(
-        r#"(?i)(?<kept>(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|"#,
+        r#"(?i)(?<kept>(?:password|passwd|passphrase|secret|(?<token>token)|api[_-]?key|access[_-]?key|"#,
         r#"private[_-]?key|credential)["']?\s*[:=]\s*["']?)"#,
         r#"(?<value>\[redacted\]|[^\s"'<>(){}\[\],;&|]{8,})"#,
     ))
@@ -99,6 +113,8 @@ mod tests {
         for text in [
             "llama_context: n_ctx = 4096, max_token=12345678",
             "bos_token: '<|begin_of_text|>', eos_token = '</s>'",
+            "Basic authentication is off, bearer authentication is on",
+            "SyntaxError: unexpected token: identifier",
             "prompt tokens: 123456789, 53.2 tokens per second",
             "loading /models/sk-learn/model.safetensors",
             "listening on http://0.0.0.0:8000/v1",

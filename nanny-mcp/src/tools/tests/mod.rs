@@ -1,6 +1,7 @@
 //! Whole calls: a client of either era over a pipe, a nanny, and an engine in memory, on paused
 //! time. Every result is held against the schema that its tool declares.
 
+mod audit;
 mod force;
 mod look;
 mod schemas;
