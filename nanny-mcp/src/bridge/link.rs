@@ -1,5 +1,6 @@
 //! One request and its answer, over as many connections as it takes.
 
+use std::error::Error;
 use std::time::Duration;
 
 use reqwest::Response;
@@ -82,13 +83,15 @@ impl Link {
         audience: Audience,
     ) -> Result<Value, Failure> {
         let whole = Body::new(response, self.clocks.silence).whole(LONGEST_ANSWER).await?;
-        let body: Value = serde_json::from_slice(&whole)
-            .map_err(|error| Failure::Unintelligible(error.to_string()))?;
+        let unintelligible = |error: &dyn Error| Failure::Unintelligible(error.to_string());
+        let text = String::from_utf8(whole).map_err(|error| unintelligible(&error))?;
+        let body: Value = serde_json::from_str(&text).map_err(|error| unintelligible(&error))?;
         if !answers(&body, id) {
             return Err(Failure::Unintelligible("the answer is to something else".to_owned()));
         }
         if audience == Audience::Client {
-            self.tell(body.to_string()).await;
+            // In JSON, ends of lines are between words only.
+            self.tell(text.replace(['\n', '\r'], " ")).await;
         }
         Ok(body)
     }
