@@ -55,8 +55,14 @@ pub(crate) async fn get(
     };
     let mut messages = vec![PromptMessage::new_text(Role::User, text)];
     for uri in attached {
-        let contents = resources::contents(shared, &uri, &uri.to_string()).await?;
-        messages.push(PromptMessage::new(Role::User, ContentBlock::resource(contents)));
+        messages.push(match resources::contents(shared, &uri, &uri.to_string()).await {
+            Ok(contents) => PromptMessage::new(Role::User, ContentBlock::resource(contents)),
+            // What else is known may tell why.
+            Err(error) => {
+                let told = format!("{uri} could not be read: {}", error.message);
+                PromptMessage::new_text(Role::User, told)
+            }
+        });
     }
     let mut result = GetPromptResult::new(messages);
     result.description = Some(prompt.description().to_owned());

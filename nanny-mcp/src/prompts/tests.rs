@@ -204,3 +204,17 @@ async fn of_many_names_the_first_hundred_are_offered() {
     assert_eq!((found.values.len(), found.total, found.has_more), (100, Some(120), Some(true)));
     assert_eq!((found.values[0].as_str(), found.values[99].as_str()), ("s000", "s099"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_cannot_be_read_leaves_the_rest_of_the_prompt() {
+    let house = House::new([cpu("a")]).await;
+    house.start("a").await;
+    house.engine.go_down();
+    for client in house.both().await {
+        let prompt = client.prompt("service_logs", json!({"name": "a"})).await.unwrap();
+        let (text, attached) = parts(prompt);
+        assert!(text.contains("service://logs/a could not be read"), "{text}");
+        let [(uri, _)] = attached.as_slice() else { panic!("{attached:?}") };
+        assert_eq!(uri, "service://status/a");
+    }
+}

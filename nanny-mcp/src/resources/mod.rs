@@ -148,14 +148,17 @@ fn last_lines(text: &str) -> &str {
 fn unknown(uri: &str) -> ErrorData {
     ErrorData::resource_not_found(
         format!("there is no resource '{}'; resources/list has those there are", brief(uri)),
-        Some(json!({ "uri": uri })),
+        Some(json!({ "uri": brief(uri) })),
     )
 }
 
 fn unreadable(uri: &str, error: &logs::LogsError) -> ErrorData {
     match error {
         logs::LogsError::Nanny(Error::NotFound { .. }) => unknown(uri),
-        error => ErrorData::internal_error(error.to_string(), Some(json!({ "uri": uri }))),
+        error => ErrorData::internal_error(
+            redact(&error.to_string()).into_owned(),
+            Some(json!({ "uri": brief(uri) })),
+        ),
     }
 }
 
