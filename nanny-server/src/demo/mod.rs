@@ -171,6 +171,13 @@ fn greeting(
          Their manifests are yours to edit, in {}\n",
         services.display()
     );
+    #[cfg(feature = "mcp")]
+    if !args.mcp.no_mcp {
+        let _ = writeln!(
+            text,
+            "An assistant can do the same at http://{nanny}/mcp, or through `nanny mcp --url http://{nanny}`."
+        );
+    }
     for (name, port) in taken(snapshot) {
         let _ = writeln!(
             text,
