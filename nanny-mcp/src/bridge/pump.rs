@@ -236,8 +236,8 @@ impl Request {
         let (text, limit) = (&message.text, self.link.clocks.answer);
         let to = (session, Audience::Client);
         let answer = self.link.exchange(&self.id, text, headers, limit, to).await?;
-        if session.is_some() && answer.body.get("result").is_some() {
-            self.sessions.subscribed(message).await;
+        if let (Some(session), Some(_)) = (session, answer.body.get("result")) {
+            self.sessions.subscribed(session, message).await;
         }
         Ok(())
     }

@@ -84,14 +84,22 @@ impl Sessions {
         posted.map(drop)
     }
 
-    /// What the client wants to hear of, as the daemon has agreed to.
-    pub(super) async fn subscribed(&self, message: &Message) {
+    /// What the client wants to hear of, as the daemon has agreed to in `session`.
+    pub(super) async fn subscribed(&self, session: &Session, message: &Message) {
         let Some(uri) = message.params()["uri"].as_str() else { return };
         let mut past = self.past.lock().await;
         match message.method() {
             "resources/subscribe" => drop(past.subscriptions.insert(uri.to_owned())),
             "resources/unsubscribe" => drop(past.subscriptions.remove(uri)),
-            _ => {}
+            _ => return,
+        }
+        // One that was begun meanwhile knows nothing of it.
+        if let Some(other) = self.current().filter(|other| other.serial != session.serial) {
+            let id = own_id(other.serial, 0);
+            let again = self.ask_again(&other, message.method(), uri, &id).await;
+            if let Err(failure) = again {
+                tracing::warn!(?failure, uri, "the next session was not told of a subscription");
+            }
         }
     }
 
@@ -108,7 +116,8 @@ impl Sessions {
         let mut again = initialize.body.clone();
         again["id"] = id.clone();
         let answer = self.initialize(&id, &again.to_string(), None, Audience::Nobody).await?;
-        let mut session = self.begun(&answer).ok_or(Failure::Answered(answer.body))?;
+        let mut session =
+            self.begun(&answer).ok_or_else(|| Failure::Answered(answer.body.clone()))?;
         if past.initialized {
             let message = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
             let headers = headers::of_session(&session);
@@ -120,8 +129,21 @@ impl Sessions {
             self.subscribe_again(&session, uri, &own_id(gone, number)).await?;
         }
         tracing::info!("the daemon is another one: the session was begun anew");
+        if past.initialized {
+            self.tell_what_may_differ(&answer).await;
+        }
         self.current.send_replace(Some(session.clone()));
         Ok(session)
+    }
+
+    /// Another daemon may have other things to offer.
+    async fn tell_what_may_differ(&self, answer: &Answer) {
+        for kind in ["prompts", "resources", "tools"] {
+            if answer.body["result"]["capabilities"][kind]["listChanged"] == true {
+                let method = format!("notifications/{kind}/list_changed");
+                self.link.tell(json!({"jsonrpc": "2.0", "method": method}).to_string()).await;
+            }
+        }
     }
 
     async fn subscribe_again(
@@ -130,12 +152,7 @@ impl Sessions {
         uri: &str,
         id: &Value,
     ) -> Result<(), Failure> {
-        let message = json!({
-            "jsonrpc": "2.0", "id": id, "method": "resources/subscribe", "params": {"uri": uri},
-        });
-        let (headers, limit) = (headers::of_session(session), self.link.clocks.head);
-        let to = (Some(session), Audience::Nobody);
-        self.link.exchange(id, &message.to_string(), headers, limit, to).await?;
+        self.ask_again(session, "resources/subscribe", uri, id).await?;
         // What happened to it meanwhile, nobody told.
         let updated = json!({
             "jsonrpc": "2.0",
@@ -144,6 +161,19 @@ impl Sessions {
         });
         self.link.tell(updated.to_string()).await;
         Ok(())
+    }
+
+    async fn ask_again(
+        &self,
+        session: &Session,
+        method: &str,
+        uri: &str,
+        id: &Value,
+    ) -> Result<(), Failure> {
+        let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"uri": uri}});
+        let (headers, limit) = (headers::of_session(session), self.link.clocks.head);
+        let to = (Some(session), Audience::Nobody);
+        self.link.exchange(id, &message.to_string(), headers, limit, to).await.map(drop)
     }
 
     async fn initialize(
