@@ -115,18 +115,22 @@ pub async fn run(
     let (close, closing) = oneshot::channel();
     let mut writer = std::pin::pin!(write(output, messages, closing));
     let mut pump = Pump::new(Link::new(daemon, clocks.clone(), out));
-    let ended = tokio::select! {
-        written = &mut writer => return written.map_err(Lost::Output),
-        pumped = pump.run(input) => pumped.map_err(Lost::Input),
-        () = stop => Ok(()),
+    let (ended, written) = tokio::select! {
+        written = &mut writer => (Ok(()), Some(written)),
+        pumped = pump.run(input) => (pumped.map_err(Lost::Input), None),
+        () = stop => (Ok(()), None),
     };
     pump.end().await;
-    let _ = close.send(());
-    // A client that does not read must not hold up the end.
-    match timeout(clocks.goodbye, writer).await {
-        Ok(Err(error)) => Err(Lost::Output(error)),
-        Ok(Ok(())) | Err(_) => ended,
-    }
+    let written = match written {
+        Some(written) => written,
+        None => {
+            let _ = close.send(());
+            // A client that does not read must not hold up the end.
+            timeout(clocks.goodbye, writer).await.unwrap_or(Ok(()))
+        }
+    };
+    written.map_err(Lost::Output)?;
+    ended
 }
 
 /// Writes messages until it is told that there will be no more.
