@@ -1,6 +1,7 @@
 //! One request and its answer, over as many connections as it takes.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Response;
@@ -14,6 +15,8 @@ use super::daemon::{Daemon, is_event_stream, is_json};
 use super::events::{Body, Events};
 use super::failure::Failure;
 use super::headers;
+use super::message::Message;
+use super::questions::Questions;
 use super::session::Session;
 use super::sse::Event;
 
@@ -22,6 +25,7 @@ use super::sse::Event;
 pub(super) struct Link {
     pub(super) daemon: Daemon,
     pub(super) clocks: Clocks,
+    questions: Arc<Questions>,
     /// Messages for the client, one a line.
     out: mpsc::Sender<String>,
 }
@@ -44,13 +48,23 @@ pub(super) enum Audience {
 
 impl Link {
     pub(super) fn new(daemon: Daemon, clocks: Clocks, out: mpsc::Sender<String>) -> Self {
-        Self { daemon, clocks, out }
+        Self { daemon, clocks, questions: Arc::default(), out }
     }
 
     /// Hands a message to the client; waits if that does not read.
     pub(super) async fn tell(&self, message: String) {
         // Without a writer there is no client any more, and the bridge ends by itself.
         let _ = self.out.send(message).await;
+    }
+
+    /// The same with what the daemon said in a session.
+    pub(super) async fn tell_of(&self, session: &Session, text: String, body: &Value) {
+        self.tell(self.questions.show(session.serial, text, body)).await;
+    }
+
+    /// The client's answer, as the daemon is to read it; nothing if it is not for this session.
+    pub(super) fn answered(&self, session: &Session, answer: &Message) -> Option<String> {
+        self.questions.answered(session.serial, answer)
     }
 
     /// Sends a request, passes on what comes, and gives the answer.
@@ -108,14 +122,22 @@ impl Link {
         let mut stream = self.events(response);
         let mut place = Place::default();
         let mut tries = 0;
+        // The event that was passed on last, and whether it may come again.
+        let (mut passed_on, mut resumed) = (None, false);
         loop {
             let why = match stream.next().await {
                 Ok(Some(event)) => {
                     place.note(&event);
                     let Some(body) = message_in(&event.data) else { continue };
+                    if resumed && event.id.is_some() && event.id == passed_on {
+                        continue;
+                    }
                     tries = 0;
-                    if audience == Audience::Client {
-                        self.tell(event.data).await;
+                    passed_on = event.id;
+                    match session {
+                        _ if audience == Audience::Nobody => {}
+                        Some(session) => self.tell_of(session, event.data, &body).await,
+                        None => self.tell(event.data).await,
                     }
                     if answers(&body, id) {
                         return Ok(body);
@@ -126,10 +148,11 @@ impl Link {
                 Err(Failure::Cut(why)) => why,
                 Err(failure) => return Err(failure),
             };
-            let session = session.filter(|session| session.id.is_some());
-            let (Some(session), Some(last)) = (session, place.last.as_deref()) else {
+            let resumable = session.filter(|session| session.id.is_some());
+            let (Some(session), Some(last)) = (resumable, place.last.as_deref()) else {
                 return Err(Failure::Cut(why));
             };
+            resumed = true;
             stream = loop {
                 tries += 1;
                 if tries > MOST_RESUMPTIONS {

@@ -32,6 +32,7 @@ mod lines;
 mod link;
 mod message;
 mod pump;
+mod questions;
 mod session;
 mod sse;
 #[cfg(feature = "bridge-tls")]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use reqwest::header::HeaderMap;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{self as tokio_io, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::Failure;
 use super::headers;
@@ -17,8 +18,9 @@ use super::link::{Audience, Link};
 use super::message::{Kind, Malformed, Message, error};
 use super::session::{Session, Sessions};
 
-/// Reads the client's messages in their order. Requests go on by themselves; what else there is,
-/// and `initialize`, is through before the next line is looked at, since what follows counts on it.
+/// Takes the client's messages in their order. Requests go on by themselves, and what gets no answer
+/// is sent by one courier, in its order; what begins a session is through before the next line is
+/// looked at, since what follows counts on it.
 #[derive(Debug)]
 pub(super) struct Pump {
     link: Link,
@@ -44,16 +46,31 @@ impl Pump {
     }
 
     /// Works until the input ends, and what was under way then has had its time.
-    pub(super) async fn run(&mut self, input: impl AsyncRead + Unpin) -> io::Result<()> {
+    pub(super) async fn run(&mut self, mut input: impl AsyncRead + Unpin) -> io::Result<()> {
         let (link, sessions) = (self.link.clone(), Arc::clone(&self.sessions));
         let beside = async { tokio::join!(knock(&link), sessions.listen()) };
+        let (read, mut ahead) = tokio_io::simplex(READ_AHEAD);
+        let (letters, to_send) = mpsc::channel(LETTERS_AHEAD);
+        let worked = async { tokio::join!(self.work(read, letters), deliver(&link, to_send)) };
+        // The end of the input is seen whatever is waited for meanwhile.
+        let ended = async {
+            tokio_io::copy(&mut input, &mut ahead).await?;
+            ahead.shutdown().await?;
+            sleep(link.clocks.grace).await;
+            Ok(())
+        };
         tokio::select! {
-            read = self.read(input) => read,
+            ended = ended => ended,
+            (worked, ()) = worked => worked,
             _ = beside => unreachable!("the sessions are ours, so that they can be listened to"),
         }
     }
 
-    async fn read(&mut self, mut input: impl AsyncRead + Unpin) -> io::Result<()> {
+    async fn work(
+        &mut self,
+        mut input: impl AsyncRead + Unpin,
+        letters: mpsc::Sender<Letter>,
+    ) -> io::Result<()> {
         let mut lines = Lines::new(LONGEST_LINE);
         let mut buffer = vec![0; 16 * 1024];
         loop {
@@ -64,26 +81,22 @@ impl Pump {
                         break;
                     }
                     for line in lines.feed(&buffer[..read]) {
-                        self.line(line).await;
+                        self.line(line, &letters).await;
                     }
                 }
                 Some(ended) = self.requests.join_next_with_id() => self.reap(ended).await,
             }
         }
         if let Some(line) = lines.end() {
-            self.line(line).await;
+            self.line(line, &letters).await;
         }
         for request in self.under_way.values().filter(|request| request.is_endless) {
             request.task.abort();
         }
-        let _ = timeout(self.link.clocks.grace, self.answer_the_rest()).await;
-        Ok(())
-    }
-
-    async fn answer_the_rest(&mut self) {
         while let Some(ended) = self.requests.join_next_with_id().await {
             self.reap(ended).await;
         }
+        Ok(())
     }
 
     /// Ends what is under way, and the session.
@@ -105,7 +118,7 @@ impl Pump {
         }
     }
 
-    async fn line(&mut self, line: Line) {
+    async fn line(&mut self, line: Line, letters: &mpsc::Sender<Letter>) {
         let line = match line {
             Line::Whole(line) if line.trim_ascii().is_empty() => return,
             Line::Whole(line) => Message::parse(&line),
@@ -125,12 +138,12 @@ impl Pump {
             }
             Kind::Request(id) => self.request(id.clone(), message).await,
             Kind::Notification if message.method() == "notifications/cancelled" => {
-                self.cancel(&message).await;
+                self.cancel(message, letters);
             }
             Kind::Notification if message.method() == "notifications/initialized" => {
                 told(self.sessions.initialized(&message).await);
             }
-            Kind::Notification | Kind::Response => self.forward(&message).await,
+            Kind::Notification | Kind::Response => self.forward(message, letters),
         }
     }
 
@@ -152,26 +165,50 @@ impl Pump {
 
     /// A request that is cancelled gets no answer. Without a session, to hang up is how that is
     /// said.
-    async fn cancel(&mut self, message: &Message) {
+    fn cancel(&mut self, message: Message, letters: &mpsc::Sender<Letter>) {
         let id = &message.params()["requestId"];
         let is_meant = |request: &UnderWay| request.id == *id && !request.task.is_finished();
         let found = self.under_way.iter().find(|(_, request)| is_meant(request));
         let Some(task) = found.map(|(task, _)| *task) else { return };
         let Some(request) = self.under_way.remove(&task) else { return };
-        if request.is_of_session {
-            self.forward(message).await;
-        }
         request.task.abort();
+        if request.is_of_session {
+            self.forward(message, letters);
+        }
     }
 
-    /// Sends what gets no answer.
-    async fn forward(&self, message: &Message) {
+    /// Has sent what gets no answer.
+    fn forward(&self, message: Message, letters: &mpsc::Sender<Letter>) {
         let Some(session) = self.sessions.current() else {
             tracing::debug!(method = message.method(), "there is no session that it could be for");
             return;
         };
-        let (headers, limit) = (headers::of_session(&session), self.link.clocks.head);
-        told(self.link.daemon.post(&message.text, headers, limit).await.map(drop));
+        let text = match message.kind {
+            Kind::Response => self.link.answered(&session, &message),
+            _ => Some(message.text),
+        };
+        let Some(text) = text else {
+            tracing::warn!("an answer to nothing that was asked in this session was dropped");
+            return;
+        };
+        if letters.try_send(Letter { session, text }).is_err() {
+            tracing::warn!("the daemon is too slow: a notification or an answer was dropped");
+        }
+    }
+}
+
+/// What gets no answer.
+#[derive(Debug)]
+struct Letter {
+    session: Session,
+    text: String,
+}
+
+/// Sends letters in their order.
+async fn deliver(link: &Link, mut letters: mpsc::Receiver<Letter>) {
+    while let Some(Letter { session, text }) = letters.recv().await {
+        let headers = headers::of_session(&session);
+        told(link.daemon.post(&text, headers, link.clocks.head).await.map(drop));
     }
 }
 
@@ -261,6 +298,10 @@ fn told(sent: Result<(), Failure>) {
     }
 }
 
-/// What a client may say at once, in bytes; the daemon takes no more either.
+/// What a client may say at once, in bytes. The daemon takes less, and says itself how much.
 const LONGEST_LINE: usize = 4 * 1024 * 1024;
+/// What is read while a line before it is seen to, in bytes.
+const READ_AHEAD: usize = 4 * 1024 * 1024;
+/// What waits to be sent while the daemon takes its time.
+const LETTERS_AHEAD: usize = 64;
 const MOST_REQUESTS: usize = 64;

@@ -223,7 +223,7 @@ impl Sessions {
             match self.link.daemon.get(headers, self.link.clocks.head).await {
                 Ok(response) if is_event_stream(&response) => {
                     let began = Instant::now();
-                    let told = self.pass_on(response, &mut place).await;
+                    let told = self.pass_on(session, response, &mut place).await;
                     if told || began.elapsed() > self.link.clocks.retry {
                         tries = 0;
                     } else {
@@ -246,16 +246,21 @@ impl Sessions {
     }
 
     /// Whether there was anything to pass on.
-    async fn pass_on(&self, response: reqwest::Response, place: &mut Place) -> bool {
+    async fn pass_on(
+        &self,
+        session: &Session,
+        response: reqwest::Response,
+        place: &mut Place,
+    ) -> bool {
         let mut stream = self.link.events(response);
         let mut told = false;
         loop {
             match stream.next().await {
                 Ok(Some(event)) => {
                     place.note(&event);
-                    if message_in(&event.data).is_some() {
+                    if let Some(body) = message_in(&event.data) {
                         told = true;
-                        self.link.tell(event.data).await;
+                        self.link.tell_of(session, event.data, &body).await;
                     }
                 }
                 Ok(None) => return told,

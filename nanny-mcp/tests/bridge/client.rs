@@ -62,7 +62,7 @@ impl Client {
 
     /// Closes the input, and gives all that is still said, once the bridge has ended.
     pub(crate) async fn finish(&mut self) -> Vec<Value> {
-        self.input = None;
+        self.close_input();
         self.rest().await
     }
 
@@ -87,6 +87,10 @@ impl Client {
             .await
             .expect("the bridge ends")
             .expect("it has no fault")
+    }
+
+    pub(crate) fn close_input(&mut self) {
+        self.input = None;
     }
 
     /// Reads no more.
