@@ -123,3 +123,17 @@ fn flags_that_cannot_be_meant_are_refused() {
         assert!(said.contains(says), "{said}");
     }
 }
+
+#[test]
+fn a_flag_counts_more_than_the_variable_of_the_other() {
+    let variables = [("NANNY_URL", "http://127.0.0.1:1"), ("NANNY_UNIX_SOCKET", "/nonexistent")];
+    for flags in [["--url", "http://127.0.0.1:2"], ["--unix-socket", "/nonexistent-either"]] {
+        // Standard input is at its end: all that it does is to look whether somebody is there.
+        let output = nanny().arg("mcp").args(flags).envs(variables).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let output = nanny().arg("mcp").envs(variables).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(variables.iter().all(|(name, _)| said.contains(name)), "{said}");
+}
