@@ -30,7 +30,8 @@ impl World {
     }
 
     /// Starts a service, joins a start of it, or finds that it runs. If `victims` are given, nobody
-    /// else is stopped for it.
+    /// else is stopped for it: it does not wait for a GPU then, for the queue has its own victims, but
+    /// it may join one who waits already.
     ///
     /// # Errors
     ///
@@ -78,7 +79,11 @@ impl World {
                 self.begin_up(&name, up, waiter, now, out);
                 Ok(())
             }
-            Err(error) if !options.queue.is_zero() && room_may_come(&error) => {
+            Err(error)
+                if !options.queue.is_zero()
+                    && room_may_come(&error)
+                    && (victims.is_none() || (self.is_queued(&name) && !options.force)) =>
+            {
                 self.enqueue(&name, options, error, waiter, now, out);
                 Ok(())
             }

@@ -65,6 +65,37 @@ fn pinned(service: &str) -> Service {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_with_a_limit_on_whom_it_stops_does_not_wait_but_joins_one_who_does() {
+    let house = house([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    let moment = Duration::from_millis(1);
+    let in_place_of_nobody =
+        |options: StartOptions| house.nanny.start_in_place_of("b", Vec::new(), options);
+    let forced = StartOptions::forced().queued_for(moment);
+    let patient_one = StartOptions::default().queued_for(moment);
+    for options in [forced, patient_one] {
+        let error = in_place_of_nobody(options).await.unwrap_err();
+        assert!(matches!(error, Error::GpuConflict { .. }), "{error:?}");
+        assert_eq!(house.status("b"), Status::Stopped);
+    }
+    let waits = ask(&house, "b", patient()).await;
+    let error = in_place_of_nobody(forced).await.unwrap_err();
+    assert!(matches!(error, Error::GpuConflict { .. }), "{error:?}");
+    assert_eq!(
+        (house.status("b"), house.engine.running()),
+        (Status::Queued, vec!["a-main-1".into()])
+    );
+    let stop_a = async {
+        tokio::time::sleep(secs(1)).await;
+        house.nanny.stop("a", StopOptions::default()).await
+    };
+    let (joined, stopped) = tokio::join!(in_place_of_nobody(patient_one), stop_a);
+    stopped.unwrap();
+    assert!(joined.unwrap().stopped.is_empty());
+    waits.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_start_that_waits_is_let_in_when_the_gpu_is_free() {
     let house = house([gpu("a"), gpu("b")]).await;
     house.start("a").await;
