@@ -8,7 +8,7 @@ use nanny_wire::service::{Overview, ServiceStatus};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::redact::redact;
+use crate::redact::{redact, redact_address};
 
 /// All services, and the GPUs, in at most `limit` characters.
 pub(crate) fn overview(now: &Snapshot, limit: usize) -> Value {
@@ -57,16 +57,28 @@ fn redact_words(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
-                match field {
-                    Value::String(text) if FOREIGN.contains(&name.as_str()) => {
-                        *text = redact(text).into_owned();
+                match name.as_str() {
+                    name if FOREIGN.contains(&name) => redact_texts(field),
+                    name if ADDRESSES.contains(&name) => {
+                        if let Value::String(address) = field {
+                            *address = redact_address(address);
+                        }
                     }
-                    field => redact_words(field),
+                    _ => redact_words(field),
                 }
             }
         }
         Value::Array(items) => items.iter_mut().for_each(redact_words),
         _ => {}
+    }
+}
+
+/// A text, or those in a list.
+fn redact_texts(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = redact(text).into_owned(),
+        Value::Array(items) => items.iter_mut().for_each(redact_texts),
+        other => redact_words(other),
     }
 }
 
@@ -142,7 +154,9 @@ fn written(char: char) -> usize {
 }
 
 /// Fields with words of others.
-const FOREIGN: &[&str] = &["error", "reason", "message", "notices", "description"];
+const FOREIGN: &[&str] = &["error", "reason", "message", "notices", "problems", "description"];
+/// Fields that say where something is, which may take a password with it.
+const ADDRESSES: &[&str] = &["health_endpoint", "endpoint"];
 /// What is shorter is left whole.
 const SHORT: usize = 200;
 
@@ -163,6 +177,21 @@ mod tests {
         let mut value = json!({"service": {"error": "TOKEN=abcdefgh1", "name": "TOKEN=abcdefgh1"}});
         redact_words(&mut value);
         let shown = json!({"service": {"error": "TOKEN=[redacted]", "name": "TOKEN=abcdefgh1"}});
+        assert_eq!(value, shown);
+
+        let mut value = json!({
+            "notices": ["one", "password=hunter2"],
+            "health_endpoint": "http://me:hunter2@localhost/health?k=1",
+            "mcp": {"endpoint": "http://localhost/mcp?key=abc"},
+            "reason": {"error": ["SECRET=a"]},
+        });
+        redact_words(&mut value);
+        let shown = json!({
+            "notices": ["one", "password=[redacted]"],
+            "health_endpoint": "http://me:[redacted]@localhost/health?[redacted]",
+            "mcp": {"endpoint": "http://localhost/mcp?[redacted]"},
+            "reason": {"error": ["SECRET=[redacted]"]},
+        });
         assert_eq!(value, shown);
     }
 

@@ -43,14 +43,15 @@ impl Default for McpConfig {
     }
 }
 
-/// Whether `force`, which stops other services for the one that is started, is allowed.
+/// Whether an assistant may have other services stopped for the one that is started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Force {
     /// If the user says so; a client that cannot ask its user is refused.
     #[default]
     Ask,
-    /// As [`Ask`](Self::Ask), but a client that cannot ask its user goes ahead.
+    /// As [`Ask`](Self::Ask), but a client that cannot ask its user goes ahead; and without `force`,
+    /// a policy that has some make way by themselves may do so.
     Always,
     /// Never.
     Never,

@@ -1,4 +1,4 @@
-//! Asking the user, not the model, whether other services may be stopped.
+//! Asking the user, not the model, whether other services may be stopped or passed over.
 //!
 //! In the older revisions the server asks in the midst of the call, by elicitation. Since 2026-07-28
 //! it cannot: it answers the call with the question and a sealed note of whom it was about, and the
@@ -20,6 +20,8 @@ use rmcp::{ErrorData, RoleServer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::error::quoted;
+
 /// Seals what a question was about, with a key that ends with the process.
 #[derive(Debug)]
 pub(crate) struct Seal {
@@ -32,8 +34,42 @@ pub(crate) struct Seal {
 pub(crate) struct Question<'a> {
     /// The service that is to be started.
     pub(crate) service: &'a str,
+    /// At whose cost.
+    pub(crate) price: &'a Price,
+}
+
+/// At whose cost a service would be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Price {
     /// Those that would be stopped for it.
-    pub(crate) victims: &'a [ServiceName],
+    pub(crate) victims: Vec<ServiceName>,
+    /// Others in its way, who stay: containers of other hands, and services that wait before it.
+    pub(crate) passed_over: Vec<String>,
+}
+
+impl Price {
+    /// Whether whoever agreed to this has agreed to `other`.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        other.victims.iter().all(|name| self.victims.contains(name))
+            && other.passed_over.iter().all(|name| self.passed_over.contains(name))
+    }
+
+    /// What it means to start `service`: the beginning of a sentence.
+    pub(crate) fn of(&self, service: &str) -> String {
+        match (self.victims.as_slice(), self.passed_over.as_slice()) {
+            ([], []) => format!("'{service}' would be started beside others that use the GPU"),
+            ([], others) => format!(
+                "'{service}' would be started although {} has the GPU or waits for it",
+                quoted(others)
+            ),
+            (victims, []) => format!("To start '{service}', {} must be stopped", quoted(victims)),
+            (victims, others) => format!(
+                "To start '{service}', {} must be stopped, and {} stays beside it",
+                quoted(victims),
+                quoted(others)
+            ),
+        }
+    }
 }
 
 /// What the user said.
@@ -91,24 +127,24 @@ impl Seal {
         &self,
         question: Question<'_>,
     ) -> Result<InputRequiredResult, ErrorData> {
-        let note = Note { victims: names(question.victims) };
+        let note = question.price;
         let context = context(question.service);
         let options = SealOptions::new().associated_data(&context).ttl(self.lasts);
-        let note = self.codec.seal_json_with(&note, &options);
+        let note = self.codec.seal_json_with(note, &options);
         let note = note.map_err(|_| ErrorData::internal_error("internal error", None))?;
         let ask = InputRequest::Elicitation(ElicitRequest::new(form(question)?));
         let requests = InputRequests::from([(KEY.to_owned(), ask)]);
         Ok(InputRequiredResult::new(Some(requests), Some(note)))
     }
 
-    /// Whom a question about a start of `service` was about, by the note that came back.
+    /// What a question about a start of `service` was about, by the note that came back.
     ///
     /// # Errors
     ///
     /// The note is not ours, is about something else, or is too old.
-    pub(crate) fn open(&self, service: &str, note: &str) -> Result<Vec<String>, ErrorData> {
-        let opened = self.codec.open_json_with::<Note>(note, &context(service));
-        opened.map(|note| note.victims).map_err(|error| {
+    pub(crate) fn open(&self, service: &str, note: &str) -> Result<Price, ErrorData> {
+        let opened = self.codec.open_json_with::<Price>(note, &context(service));
+        opened.map_err(|error| {
             tracing::debug!(%error, "a request state was refused");
             let message = "the requestState is not valid here, or no more; call again without it";
             ErrorData::invalid_params(message, None)
@@ -150,35 +186,31 @@ pub(crate) async fn ask(
     })
 }
 
-/// Whom a sealed question was about.
-#[derive(Debug, Serialize, Deserialize)]
-struct Note {
-    victims: Vec<String>,
-}
-
 /// What a note is for: one for something else does not open.
 fn context(service: &str) -> Vec<u8> {
     format!("tools/call\0start_service\0{service}").into_bytes()
 }
 
-fn names(names: &[ServiceName]) -> Vec<String> {
-    names.iter().map(ToString::to_string).collect()
-}
-
 fn form(question: Question<'_>) -> Result<ElicitRequestParams, ErrorData> {
-    let (service, victims) = (question.service, crate::error::quoted(question.victims));
-    let confirm = |schema: BooleanSchema| {
-        schema
-            .title(format!("Stop {victims}"))
-            .description(format!("Whether {victims} may be stopped"))
+    let Question { service, price } = question;
+    let (title, description, lost) = match price.victims.as_slice() {
+        [] => {
+            let title = format!("Start '{service}'");
+            (title, format!("Whether '{service}' may be started all the same"), "Start it?")
+        }
+        victims => {
+            let victims = quoted(victims);
+            let title = format!("Stop {victims}");
+            let lost = "What is being done there is lost. Stop it?";
+            (title, format!("Whether {victims} may be stopped"), lost)
+        }
     };
+    let confirm = |schema: BooleanSchema| schema.title(title).description(description);
     let schema = ElicitationSchema::builder().required_bool_property(FIELD, confirm).build();
     let requested_schema = schema.map_err(|error| ErrorData::internal_error(error, None))?;
     Ok(ElicitRequestParams::FormElicitationParams {
         meta: None,
-        message: format!(
-            "To start '{service}', {victims} must be stopped: what is being done there is lost. Stop it?"
-        ),
+        message: format!("{}. {lost}", price.of(service)),
         requested_schema,
     })
 }
@@ -201,12 +233,12 @@ mod tests {
 
     use super::*;
 
-    fn victims() -> Vec<ServiceName> {
-        vec![ServiceName::new("a").unwrap()]
+    fn price() -> Price {
+        Price { victims: vec![ServiceName::new("a").unwrap()], passed_over: Vec::new() }
     }
 
     fn note(seal: &Seal) -> String {
-        let question = Question { service: "b", victims: &victims() };
+        let question = Question { service: "b", price: &price() };
         seal.question(question).unwrap().request_state.unwrap()
     }
 
@@ -214,7 +246,7 @@ mod tests {
     fn a_note_is_read_back_by_the_one_who_sealed_it_and_for_the_same_service() {
         let (ours, other) = (Seal::new(), Seal::new());
         let note = note(&ours);
-        assert_eq!(ours.open("b", &note).unwrap(), ["a"]);
+        assert_eq!(ours.open("b", &note).unwrap(), price());
         assert!(ours.open("c", &note).is_err());
         assert!(other.open("b", &note).is_err());
     }
@@ -229,7 +261,7 @@ mod tests {
             let changed = String::from_utf8(changed).unwrap();
             let opened = seal.open("b", &changed);
             // The last digit of a part has bits that mean nothing.
-            assert!(opened.is_err() || opened.is_ok_and(|victims| victims == ["a"]), "{at}");
+            assert!(opened.is_err() || opened.is_ok_and(|opened| opened == price()), "{at}");
         }
     }
 

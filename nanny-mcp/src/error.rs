@@ -10,6 +10,7 @@ use rmcp::ErrorData;
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Map, Value, json};
 
+use crate::answer::fit;
 use crate::completion::{brief, closest};
 use crate::redact::redact;
 
@@ -41,7 +42,12 @@ impl Failure {
 
     pub(crate) fn from_logs(error: &LogsError, now: &Snapshot) -> Self {
         match error {
-            LogsError::Nanny(error) => Self::from_nanny(error, now),
+            LogsError::Nanny(error) => match Self::from_nanny(error, now) {
+                Self::Tool(away) if away.code == "ENGINE_UNAVAILABLE" => {
+                    away.advising("Nothing was changed; tell the user, or try again later.").into()
+                }
+                failure => failure,
+            },
             LogsError::Failed { .. } => ToolError::new(
                 "LOGS_FAILED",
                 sentence(&error.to_string()),
@@ -158,16 +164,10 @@ impl ToolError {
         let new = |code, advice: &str| Self::new(code, sentence(&error.to_string()), advice);
         Some(match error {
             Error::NotFound { name } => Self::not_found(name, now),
+            // What helps depends on who it is: whoever starts one says it.
             Error::GpuConflict { holders, account } => {
-                let advice = match holders.as_slice() {
-                    [] => "What uses the GPU is no service: ask the user to end it.".to_owned(),
-                    holders => format!(
-                        "Ask the user whether to stop {} for it: then call start_service with \
-                         force=true, or stop_service first.",
-                        quoted(holders)
-                    ),
-                };
-                new("GPU_BUSY", "").advising(advice).with_sum(holders, account)
+                let advice = "What uses the GPU is no service: ask the user to end it.";
+                new("GPU_BUSY", advice).with_sum(holders, account)
             }
             Error::GpuRefused { reason: Refusal::Pinned(holder), account } => {
                 let holders = [holder.to_string()];
@@ -195,11 +195,10 @@ impl ToolError {
                 new("STOP_FAILED", "It may be half stopped: look at get_service_status.")
             }
             Error::StartTimeout { .. } => new("START_TIMEOUT", MAY_HAVE_HAPPENED).retryable(),
-            Error::EngineUnavailable { engine, .. } => {
-                new("ENGINE_UNAVAILABLE", "Nothing was changed; tell the user, or try again later.")
-                    .retryable()
-                    .with("engine", engine.as_str())
-            }
+            // It may have gone away in the middle of it.
+            Error::EngineUnavailable { engine, .. } => new("ENGINE_UNAVAILABLE", MAY_HAVE_HAPPENED)
+                .retryable()
+                .with("engine", engine.as_str()),
             Error::Protected { name, .. } => new("PROTECTED", "Nobody can start or stop it here.")
                 .with("protected", name.as_str()),
             Error::Overloaded => new("RATE_LIMITED", "Try again in a second.").retryable(),
@@ -218,14 +217,25 @@ impl ToolError {
     /// Text alone: some clients hold whatever is structured against the schema of the results.
     pub(crate) fn into_result(self) -> CallToolResult {
         let Self { code, message, advice, retryable, mut details } = self;
-        let message = redact(&message).into_owned();
+        let message = short(&redact(&message), MESSAGE_LIMIT);
+        let advice = short(&advice, MESSAGE_LIMIT);
         let text = format!("{code}: {message} {advice}");
         details.insert("code".to_owned(), code.into());
         details.insert("message".to_owned(), message.into());
         details.insert("next".to_owned(), advice.into());
         details.insert("retryable".to_owned(), retryable.into());
+        let mut details = Value::Object(details);
+        fit(&mut details, DETAILS_LIMIT, "Not all is shown.");
         let details = json!({ "error": details }).to_string();
         CallToolResult::error(vec![ContentBlock::text(text), ContentBlock::text(details)])
+    }
+}
+
+/// The beginning of a text that is too long.
+fn short(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -245,6 +255,10 @@ pub(crate) fn sentence(text: &str) -> String {
 
 pub(crate) const MAY_HAVE_HAPPENED: &str =
     "It may have happened all the same: look at get_service_status before you do anything else.";
+/// In characters.
+const MESSAGE_LIMIT: usize = 2000;
+/// In characters of JSON.
+const DETAILS_LIMIT: usize = 20_000;
 const LOOK_AT_LOGS: &str = "Read get_service_logs for the cause before you try again.";
 
 #[cfg(test)]
@@ -268,5 +282,21 @@ mod tests {
         let details: Value = serde_json::from_str(texts[1]).unwrap();
         assert_eq!(details["error"]["restored"], json!(["a"]));
         assert_eq!(details["error"]["code"], "START_FAILED");
+    }
+
+    #[test]
+    fn an_error_is_no_longer_than_a_model_wants_to_read() {
+        let long = "é".repeat(100_000);
+        let error = ToolError::new("START_FAILED", long.as_str(), "Look.");
+        let result = error.with("log", vec![long.as_str(); 20]).into_result();
+        let texts: Vec<_> =
+            result.content.iter().map(|block| block.as_text().unwrap().text.as_str()).collect();
+        assert!(texts[0].chars().count() < 2100 && texts[0].ends_with("… Look."));
+        assert!(texts[1].chars().count() < 20_100);
+        let details: Value = serde_json::from_str(texts[1]).unwrap();
+        assert_eq!(
+            (&details["error"]["code"], &details["error"]["truncated"]),
+            (&json!("START_FAILED"), &json!(true))
+        );
     }
 }

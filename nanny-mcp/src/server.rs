@@ -17,7 +17,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tokio::sync::Semaphore;
 
 use crate::subscriptions::{self, Session};
-use crate::{McpConfig, completion, prompts, resources, tools};
+use crate::{Force, McpConfig, completion, prompts, resources, tools};
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -261,7 +261,13 @@ fn note_client(client: &Implementation, version: &ProtocolVersion) {
 
 /// What a model is told before anything else. Clients cut it off at about 2 KB.
 fn instructions(config: &McpConfig) -> String {
-    let doing = if config.read_only { "" } else { DOING };
+    let doing = match (config.read_only, config.force) {
+        (true, _) => String::new(),
+        (false, Force::Never) => {
+            format!("{BUSY}ask the user whether to stop that one first.\n{DOING}")
+        }
+        (false, Force::Ask | Force::Always) => format!("{BUSY}{FORCE}{DOING}"),
+    };
     format!("{INTRODUCTION}{LOOKING}{doing}{READING}")
 }
 
@@ -272,9 +278,11 @@ const LOOKING: &str = "\
 - list_services shows what there is, what runs and who has the GPU.
 - get_service_status tells of one: its state, its health, and why it failed.
 - get_service_logs shows the last lines, which tell why something fails.\n";
+const BUSY: &str = "\
+- start_service starts one. If another has the GPU, it fails with GPU_BUSY and says who: ";
+const FORCE: &str = "\
+ask the user before you try again with force=true, which stops that one.\n";
 const DOING: &str = "\
-- start_service starts one. If another has the GPU, it fails with GPU_BUSY and says who: ask the \
-user before you try again with force=true, which stops that one.
 - A start that answers \"starting\" goes on: look at get_service_status until it is ready, models \
 take minutes; do not start it again.
 - stop_service stops one; its data stays.\n";
@@ -297,6 +305,10 @@ mod tests {
         let all = instructions(&config);
         assert!(all.len() < 2000, "{}", all.len());
         assert!(all.contains("start_service"));
+        assert!(all.contains("force=true"));
+        config.force = Force::Never;
+        let unforced = instructions(&config);
+        assert!(unforced.contains("start_service") && !unforced.contains("force"), "{unforced}");
         config.read_only = true;
         let looking = instructions(&config);
         assert!(looking.contains("list_services"));

@@ -71,7 +71,8 @@ pub enum ForceName {
     Never,
 }
 
-/// By hand, because a flag without a value is often set by a variable that says `true`.
+/// By hand, because a flag without a value is often set by a variable that says `true` or
+/// `false`.
 impl ValueEnum for ForceName {
     fn value_variants<'a>() -> &'a [Self] {
         &[Self::Ask, Self::Always, Self::Never]
@@ -79,9 +80,9 @@ impl ValueEnum for ForceName {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
-            Self::Ask => PossibleValue::new("ask").alias("false"),
+            Self::Ask => PossibleValue::new("ask"),
             Self::Always => PossibleValue::new("always").alias("true"),
-            Self::Never => PossibleValue::new("never"),
+            Self::Never => PossibleValue::new("never").alias("false"),
         })
     }
 }
@@ -119,6 +120,7 @@ mod tests {
         assert_eq!(force(&["--mcp-allow-force"]), Force::Always);
         assert_eq!(force(&["--mcp-allow-force=true"]), Force::Always);
         assert_eq!(force(&["--mcp-allow-force=never"]), Force::Never);
+        assert_eq!(force(&["--mcp-allow-force=false"]), Force::Never);
         assert!(Line::try_parse_from(["nanny", "--mcp-allow-force=perhaps"]).is_err());
     }
 

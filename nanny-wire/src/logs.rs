@@ -14,22 +14,20 @@ use crate::transcript::{Transcript, next_head};
 /// What to read of a log.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct LogRequest<'a> {
+pub struct LogRequest {
     /// The last so many lines of each container; all of them if `None`.
     pub tail: Option<u32>,
     /// Whether each line says when it was written.
     pub timestamps: Timestamps,
-    /// Only lines with this in them, of those that are the last.
-    pub contains: Option<&'a str>,
     /// At most so many bytes: the newest.
     pub limit: usize,
 }
 
-impl LogRequest<'_> {
+impl LogRequest {
     /// The last lines, in at most 8 MiB.
     #[must_use]
     pub fn tail(tail: Option<u32>) -> Self {
-        Self { tail, timestamps: Timestamps::Hidden, contains: None, limit: LIMIT }
+        Self { tail, timestamps: Timestamps::Hidden, limit: LIMIT }
     }
 }
 
@@ -64,7 +62,7 @@ pub enum LogsError {
 pub async fn read(
     nanny: &Nanny,
     view: &ServiceView,
-    request: LogRequest<'_>,
+    request: LogRequest,
 ) -> Result<LogsAnswer, LogsError> {
     let service = view.name().clone();
     let logs = nanny.logs(service.as_str(), LogOptions::tail(request.tail))?;
@@ -81,7 +79,7 @@ pub async fn read(
 /// more is kept than what is shown.
 async fn merge(
     logs: Vec<ContainerLog>,
-    request: &LogRequest<'_>,
+    request: &LogRequest,
 ) -> Result<(String, bool), BackendError> {
     let names: Vec<String> = logs.iter().map(|log| log.name.clone()).collect();
     let mut transcript = Transcript::new(&names, request.timestamps, request.limit);
@@ -92,17 +90,11 @@ async fn merge(
     }
     while let Some(index) = next_head(heads.iter().map(|head| head.as_ref().map(|line| line.at))) {
         let next = next_line(&mut streams[index]).await?;
-        if let Some(line) = std::mem::replace(&mut heads[index], next)
-            && request.contains.is_none_or(|wanted| contains(&line, wanted))
-        {
+        if let Some(line) = std::mem::replace(&mut heads[index], next) {
             transcript.push(index, &line);
         }
     }
     Ok(transcript.finish())
-}
-
-fn contains(line: &LogLine, wanted: &str) -> bool {
-    String::from_utf8_lossy(&line.bytes).contains(wanted)
 }
 
 /// The next line, if there is one. The log of a container that was removed meanwhile has ended.
@@ -174,15 +166,5 @@ mod tests {
             merge(logs, &LogRequest::tail(None)).await.unwrap_err().kind(),
             ErrorKind::Other
         );
-    }
-
-    #[tokio::test]
-    async fn only_lines_that_were_asked_for_are_shown() {
-        let logs = vec![
-            log("a", vec![line(1, "loss 1"), line(2, "step")]),
-            log("b", vec![line(3, "loss 2")]),
-        ];
-        let request = LogRequest { contains: Some("loss"), ..LogRequest::tail(None) };
-        assert_eq!(merge(logs, &request).await.unwrap().0, "a  | loss 1\nb  | loss 2\n");
     }
 }

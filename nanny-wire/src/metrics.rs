@@ -3,6 +3,8 @@
 //! Each name ends with its unit: `_seconds`, `_bytes`, `_mib` (2^20 bytes), `_percent`, `_celsius`.
 //! What is `null` is not known. Counters begin with the nanny, and only grow.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use nanny_lib::backend::Stats;
@@ -10,6 +12,7 @@ use nanny_lib::{
     ContainerStats, EngineView, GpuId, GpuView, Nanny, ServiceName, ServiceView, Snapshot,
 };
 use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
 
 /// What is counted and measured, all of it at about one time.
 #[derive(Debug, Serialize)]
@@ -100,12 +103,13 @@ pub struct GpuMetrics {
 }
 
 impl Metrics {
-    /// Reads what containers use, which takes about two seconds at most, and adds what is known.
+    /// Reads what containers use, for four seconds at most, and adds what is known: what was not
+    /// read by then is a gap.
     pub async fn collect(nanny: &Nanny) -> Self {
         let now = nanny.snapshot();
         let readings: Vec<_> =
             now.services.keys().map(|name| read(nanny.clone(), name.clone())).collect();
-        let readings: Vec<_> = stream::iter(readings).buffered(SERVICES_AT_ONCE).collect().await;
+        let readings = in_time(readings).await;
         let at = Timestamp::now();
         let services = now.services.values().zip(&readings);
         Self {
@@ -116,6 +120,14 @@ impl Metrics {
             engines: now.engines.clone(),
         }
     }
+}
+
+/// What each reading says, and nothing of those that are not done in the time that all have.
+async fn in_time<T>(readings: Vec<impl Future<Output = Vec<T>>>) -> Vec<Vec<T>> {
+    let end = Instant::now() + READ_LIMIT;
+    let readings = readings.into_iter().map(|reading| timeout_at(end, reading));
+    let readings = stream::iter(readings).buffered(SERVICES_AT_ONCE);
+    readings.map(Result::unwrap_or_default).collect().await
 }
 
 /// What the containers of a service use. One that is gone meanwhile uses nothing.
@@ -199,10 +211,29 @@ impl From<&GpuView> for GpuMetrics {
 
 /// So many services are read side by side.
 const SERVICES_AT_ONCE: usize = 16;
+/// For so long in all.
+const READ_LIMIT: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests {
-    use super::whole;
+    use super::{READ_LIMIT, SERVICES_AT_ONCE, in_time, whole};
+    use tokio::time::{Instant, sleep};
+
+    #[tokio::test(start_paused = true)]
+    async fn readings_that_hang_are_gaps_and_hold_up_no_others() {
+        let began = Instant::now();
+        let hangs = |n: usize| n > 0 && n < 10 * SERVICES_AT_ONCE;
+        let readings = (0..=10 * SERVICES_AT_ONCE).map(|n| async move {
+            if hangs(n) {
+                sleep(READ_LIMIT * 2).await;
+            }
+            vec![n]
+        });
+        let read = in_time(readings.collect()).await;
+        assert_eq!(began.elapsed(), READ_LIMIT);
+        assert_eq!(read.len(), 10 * SERVICES_AT_ONCE + 1);
+        assert!((0..read.len()).all(|n| read[n].is_empty() == hangs(n)), "{read:?}");
+    }
 
     #[test]
     fn a_sum_with_a_gap_is_not_known_and_nor_is_one_of_nothing() {

@@ -40,7 +40,12 @@ impl Transcript {
         if let (Timestamps::Shown, Some(at)) = (self.timestamps, line.at) {
             text.push_str(&format!("{at:.9} "));
         }
-        text.push_str(&String::from_utf8_lossy(&line.bytes));
+        let written = String::from_utf8_lossy(&line.bytes);
+        // Of a line that is too long, its end is kept.
+        let room = self.limit.saturating_sub(text.len() + 1);
+        let start = written.ceil_char_boundary(written.len().saturating_sub(room));
+        self.truncated |= start > 0;
+        text.push_str(&written[start..]);
         text.push('\n');
         self.bytes += text.len();
         self.lines.push_back(text);
@@ -121,6 +126,14 @@ mod tests {
             log.push(0, &line(1, text));
         }
         assert_eq!(log.finish(), ("a  | two\na  | six\n"[9..].to_owned(), true));
+    }
+
+    #[test]
+    fn of_a_line_that_is_too_long_the_end_is_kept() {
+        let mut log = Transcript::new(&names(&["a"]), Timestamps::Hidden, 12);
+        log.push(0, &line(1, b"one"));
+        log.push(0, &line(2, "éééé\u{e9}two".as_bytes()));
+        assert_eq!(log.finish(), ("a  | étwo\n".to_owned(), true));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod stop;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, InputRequiredResult, ListToolsResult, Tool,
@@ -18,7 +19,8 @@ use rmcp::model::{
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use self::answer::{Answer, ListAnswer, StartAnswer, StatusAnswer, StopAnswer};
 use self::arguments::{GetServiceLogs, ListServices, Named, StartService};
@@ -32,14 +34,36 @@ use crate::{Force, McpConfig};
 /// What all calls share.
 #[derive(Debug)]
 pub(crate) struct Desk {
-    /// How many calls there may be at once.
+    /// How many calls that take their time there may be at once.
     places: Semaphore,
+    /// How many users may be asked at once.
+    questions: Semaphore,
     seal: Seal,
 }
 
 impl Desk {
     pub(crate) fn new() -> Self {
-        Self { places: Semaphore::new(CALLS_AT_ONCE), seal: Seal::new() }
+        Self {
+            places: Semaphore::new(CALLS_AT_ONCE),
+            questions: Semaphore::new(QUESTIONS_AT_ONCE),
+            seal: Seal::new(),
+        }
+    }
+
+    fn place(&self) -> Result<SemaphorePermit<'_>, ToolError> {
+        self.places.try_acquire().map_err(|_| too_many(CALLS_AT_ONCE, "calls"))
+    }
+
+    /// A place for a call that had one.
+    async fn place_soon(&self) -> Result<SemaphorePermit<'_>, ToolError> {
+        match timeout(PLACE_LIMIT, self.places.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(too_many(CALLS_AT_ONCE, "calls")),
+        }
+    }
+
+    fn question(&self) -> Result<SemaphorePermit<'_>, ToolError> {
+        self.questions.try_acquire().map_err(|_| too_many(QUESTIONS_AT_ONCE, "questions"))
     }
 }
 
@@ -82,17 +106,18 @@ async fn answer(
     if shared.config.read_only && !kind.only_looks() {
         return Err(ToolError::read_only(kind.name()).into());
     }
-    let Ok(_place) = shared.tools.places.try_acquire() else {
-        let message = format!("{CALLS_AT_ONCE} calls are under way already.");
-        let advice = "Nothing was done: wait until one of them is answered, and try again.";
-        return Err(ToolError::new("RATE_LIMITED", message, advice).retryable().into());
-    };
     let arguments = request.arguments.clone();
     match kind {
         Kind::ListServices => look::list(shared, arguments),
         Kind::GetServiceStatus => look::status(shared, arguments),
-        Kind::GetServiceLogs => look::logs(shared, arguments).await,
-        Kind::StopService => stop::stop(shared, arguments, context).await,
+        Kind::GetServiceLogs => {
+            let _place = shared.tools.place()?;
+            look::logs(shared, arguments).await
+        }
+        Kind::StopService => {
+            let _place = shared.tools.place()?;
+            stop::stop(shared, arguments, context).await
+        }
         Kind::StartService => return start::start(shared, request, context).await,
     }
     .map(Reply::Done)
@@ -142,6 +167,14 @@ impl Kind {
 
     fn describe(self, config: &McpConfig) -> Tool {
         let (title, description) = self.words();
+        let description = match self {
+            Self::StartService => format!(
+                "Starts a service and waits until it is ready, up to {} seconds; then it answers \
+                 \"starting\" and the start goes on. It is safe to repeat. {description}",
+                config.start_wait.as_secs()
+            ),
+            _ => description.to_owned(),
+        };
         let (input, output) = match self {
             Self::ListServices => (of_input::<ListServices>(), of_output::<ListAnswer>()),
             Self::GetServiceStatus => (of_input::<Named>(), of_output::<StatusAnswer>()),
@@ -183,9 +216,7 @@ impl Kind {
             ),
             Self::StartService => (
                 "Start a service",
-                "Starts a service and waits until it is ready, up to a minute; then it answers \
-                 \"starting\" and the start goes on. It is safe to repeat. If other services hold \
-                 the GPU it fails with GPU_BUSY, says who, and stops nobody.",
+                "If others hold the GPU it fails with GPU_BUSY, says who, and starts nothing.",
             ),
             Self::StopService => (
                 "Stop a service",
@@ -212,4 +243,13 @@ fn cancelled() -> Failure {
     ErrorData::invalid_request("the call was cancelled", None).into()
 }
 
+fn too_many(limit: usize, what: &str) -> ToolError {
+    let message = format!("{limit} {what} are under way already.");
+    let advice = "Nothing was done: wait until one of them is answered, and try again.";
+    ToolError::new("RATE_LIMITED", message, advice).retryable()
+}
+
 const CALLS_AT_ONCE: usize = 16;
+const QUESTIONS_AT_ONCE: usize = 64;
+/// How long a call whose user has answered waits for a place.
+const PLACE_LIMIT: Duration = Duration::from_secs(10);

@@ -7,9 +7,9 @@ use nanny_lib::{ServiceName, ServiceView, Snapshot, Status};
 use rmcp::RoleServer;
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
 use rmcp::service::{Peer, RequestContext};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
-/// Tells a client how far a start is, if it wants to know.
+/// Tells a client how far a start is, if it wants to know. One for each call: what it tells must grow.
 #[derive(Debug)]
 pub(super) struct Reporter<'a> {
     token: Option<ProgressToken>,
@@ -29,11 +29,16 @@ impl<'a> Reporter<'a> {
         Self { token: context.meta.get_progress_token(), peer: &context.peer, told: None }
     }
 
-    /// Tells how far `service` is, unless that is known and not long ago. To be called no more often
-    /// than [`PAUSE`].
+    /// Tells how far `service` is.
     pub(super) async fn tell(&mut self, service: &str, victims: &[ServiceName], now: &Snapshot) {
-        let (Some(token), Some(view)) = (&self.token, now.services.get(service)) else { return };
+        let Some(view) = now.services.get(service) else { return };
         let (percent, phase) = phase(view, victims, now);
+        self.say(percent, phase).await;
+    }
+
+    /// Tells how far it is, unless that is known and not long ago. To be called at [`ticks`].
+    pub(super) async fn say(&mut self, percent: f64, phase: String) {
+        let Some(token) = &self.token else { return };
         let mut next = Told { percent, phase, at: Instant::now() };
         if let Some(told) = &self.told {
             if told.phase == next.phase && next.at - told.at < AT_LEAST_EVERY {
@@ -86,7 +91,14 @@ fn preparing(view: &ServiceView) -> (f64, String) {
     }
 }
 
+/// When something may be told: not at once, for what is done by then needs no words.
+pub(super) fn ticks() -> Interval {
+    let mut ticks = interval_at(Instant::now() + PAUSE, PAUSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 /// At most so often something is told.
-pub(super) const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(500);
 const AT_LEAST_EVERY: Duration = Duration::from_secs(10);
 const END: f64 = 99.0;

@@ -1,6 +1,5 @@
 //! Starting a service: at whose cost, how long that is waited for, and what is said then.
 
-use std::borrow::Borrow;
 use std::time::Duration;
 
 use nanny_lib::{
@@ -10,50 +9,61 @@ use nanny_wire::logs::{self, LogRequest};
 use rmcp::RoleServer;
 use rmcp::model::{CallToolRequestParams, InputRequiredResult};
 use rmcp::service::RequestContext;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::{Answer, Rest, StartAnswer};
 use super::arguments::{StartService, read};
 use super::look::{CUT, find, status_of};
-use super::progress::{PAUSE, Reporter, phase};
+use super::progress::{Reporter, phase, ticks};
 use super::{Reply, cancelled};
 use crate::Force;
-use crate::confirm::{self, Answer as Said, Channel, Question};
+use crate::confirm::{self, Answer as Said, Channel, Price, Question};
 use crate::error::{Failure, ToolError, quoted};
 use crate::redact::redact;
 use crate::server::Shared;
 
-/// Starts a service. Others are stopped for it by `force` only if the user, or whoever configured this
-/// server, agreed to these: the nanny is told their names. Without `force` it is told those that an
-/// assistant may stop at all, for a policy may have some make way by itself.
+/// Starts a service. Without `force` nobody is stopped for it, unless whoever configured this server
+/// allows that always: then a policy may have some make way by itself, if they are not protected.
+/// With `force`, others are stopped and passed over only if the user, or that configuration, agreed to
+/// these: the nanny is told their names.
 pub(super) async fn start(
     shared: &Shared,
     request: CallToolRequestParams,
     context: &RequestContext<RoleServer>,
 ) -> Result<Reply, Failure> {
     let StartService { name, force } = read(request.arguments.clone())?;
-    let force = force.unwrap_or(false);
+    let force = force.unwrap_or(false) && shared.config.force != Force::Never;
     let before = find(&shared.nanny.snapshot(), &name)?;
     let call = Call { shared, context, name: &name, before: &before, began: Instant::now() };
+    let mut running =
+        Running { place: Some(shared.tools.place()?), reporter: Reporter::new(context) };
     if !force {
-        let waited = call.wait_for(call.unprotected(), call.patient()).await?;
+        let waited = call.wait_for(call.expendable(), call.patient(), &mut running).await?;
         return call.tell(waited, &[]).await.map(Reply::Done);
     }
     let mut agreed = call.answered(&request)?;
     for _ in 0..ROUNDS {
-        // At first without stopping anybody: it may run, be under way, or have room.
-        let waited = call.wait_for(agreed.clone(), call.forced()).await?;
+        // At first at nobody's cost: it may run, be under way, or have room.
+        let waited = call.wait_for(Vec::new(), call.unforced(), &mut running).await?;
         let conflict = match waited {
             Waited::Over(Err(error @ Error::GpuConflict { .. })) => error,
-            waited => return call.tell(waited, &agreed).await.map(Reply::Done),
+            waited => return call.tell(waited, &[]).await.map(Reply::Done),
         };
-        let Some(victims) = call.victims().await? else {
-            return Err(call.failed(&conflict).await);
-        };
-        agreed = match call.permission(victims, &conflict).await? {
-            Permission::Granted(victims) => victims,
-            Permission::AskedFor(question) => return Ok(Reply::Ask(question)),
-        };
+        let Some(price) = call.price(&conflict).await? else { continue };
+        call.check(&price.victims)?;
+        if agreed.as_ref().is_some_and(|agreed| agreed.covers(&price)) {
+            let victims = price.victims;
+            let waited = call.wait_for(victims.clone(), call.forced(), &mut running).await?;
+            if !matches!(waited, Waited::Over(Err(Error::GpuConflict { .. }))) {
+                return call.tell(waited, &victims).await.map(Reply::Done);
+            }
+        } else {
+            agreed = match call.permission(price, &mut running).await? {
+                Permission::Granted(price) => Some(price),
+                Permission::AskedFor(question) => return Ok(Reply::Ask(question)),
+            };
+        }
     }
     let message = format!("Who would have to make way for '{name}' changes all the time.");
     let advice = "Call list_services, and ask the user before you try again.";
@@ -71,10 +81,18 @@ struct Call<'a> {
     began: Instant,
 }
 
+/// What changes while a call is under way.
+#[derive(Debug)]
+struct Running<'a> {
+    /// Given back while the user thinks.
+    place: Option<SemaphorePermit<'a>>,
+    reporter: Reporter<'a>,
+}
+
 /// Whether others may be stopped.
 enum Permission {
-    /// These may.
-    Granted(Vec<ServiceName>),
+    /// At this price, yes.
+    Granted(Price),
     /// The user is to be asked this.
     AskedFor(Box<InputRequiredResult>),
 }
@@ -87,16 +105,21 @@ enum Waited {
     GoesOn,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     fn forced(&self) -> StartOptions {
         // We stop waiting ourselves, and sooner.
         let timeout = self.shared.config.start_wait.saturating_add(Duration::from_secs(60));
         StartOptions::forced().waiting_for(Wait::Healthy).within(timeout)
     }
 
-    fn patient(&self) -> StartOptions {
+    fn unforced(&self) -> StartOptions {
         let mut options = self.forced();
         options.force = false;
+        options
+    }
+
+    fn patient(&self) -> StartOptions {
+        let mut options = self.unforced();
         if self.before.status == Status::Queued {
             // Somebody else put it there, to stay for so long as they said: this joins them.
             options.queue = Duration::from_millis(1);
@@ -104,72 +127,107 @@ impl Call<'_> {
         options
     }
 
-    /// Those that an assistant may stop.
-    fn unprotected(&self) -> Vec<ServiceName> {
+    /// Those that a policy may have make way with nobody asked.
+    fn expendable(&self) -> Vec<ServiceName> {
+        if self.shared.config.force != Force::Always {
+            return Vec::new();
+        }
         let now = self.now();
         let views = now.services.values().filter(|view| !view.manifest.protected);
         views.map(|view| view.name().clone()).collect()
     }
 
-    /// Whom the user agreed to stop, if this call brings the answer to a question.
-    fn answered(&self, request: &CallToolRequestParams) -> Result<Vec<ServiceName>, Failure> {
-        let Some(note) = &request.request_state else { return Ok(Vec::new()) };
+    /// What the user agreed to, if this call brings the answer to a question.
+    fn answered(&self, request: &CallToolRequestParams) -> Result<Option<Price>, Failure> {
+        let Some(note) = &request.request_state else { return Ok(None) };
         let asked = self.shared.tools.seal.open(self.name, note)?;
         match confirm::answer(request.input_responses.as_ref())? {
-            Said::Yes => {}
-            Said::No => return Err(self.declined(&asked)),
-            Said::None => return Ok(Vec::new()),
+            Said::Yes => Ok(Some(asked)),
+            Said::No => Err(self.declined(&asked)),
+            Said::None => Ok(None),
         }
-        let agreed: Vec<_> =
-            asked.into_iter().filter_map(|name| ServiceName::new(name).ok()).collect();
-        self.check(&agreed)?;
-        Ok(agreed)
     }
 
-    /// Whom force would stop now; `None` if it makes no room.
-    async fn victims(&self) -> Result<Option<Vec<ServiceName>>, Failure> {
+    /// At whose cost force would start it now, if `conflict` keeps it from starting without; `None` if
+    /// it runs meanwhile.
+    async fn price(&self, conflict: &Error) -> Result<Option<Price>, Failure> {
         let options = StartOptions::forced();
         let plan = timeout(PLAN_LIMIT, self.shared.nanny.plan(self.name, options)).await;
         let plan = plan.unwrap_or(Err(Error::Overloaded));
-        let plan = plan.map_err(|error| Failure::from_nanny(&error, &self.now()))?;
-        Ok(match plan.verdict {
-            Verdict::Evict { victims, .. } => Some(victims),
-            // Meanwhile there is room, or it runs.
-            Verdict::Admit { .. } | Verdict::AlreadyRunning => Some(Vec::new()),
-            _ => None,
-        })
+        let now = self.now();
+        let plan = plan.map_err(|error| Failure::from_nanny(&error, &now))?;
+        let victims = match plan.verdict {
+            Verdict::Evict { victims, .. } => victims,
+            Verdict::Admit { .. } => Vec::new(),
+            Verdict::AlreadyRunning => return Ok(None),
+            Verdict::Refuse { reason, .. } | Verdict::Wait { reason, .. } => {
+                let Failure::Tool(busy) = self.failed(conflict).await else {
+                    return Err(self.failed(conflict).await);
+                };
+                let advice = format!("force does not help ({reason}): tell the user.");
+                return Err(busy.advising(advice).into());
+            }
+            _ => return Err(self.failed(conflict).await),
+        };
+        let Error::GpuConflict { holders, .. } = conflict else { return Ok(None) };
+        let stays = |holder: &&String| {
+            // Which of them would be stopped, force has chosen.
+            victims.is_empty() || !now.services.contains_key(holder.as_str())
+        };
+        let passed_over = holders.iter().filter(stays).cloned().collect();
+        Ok(Some(Price { victims, passed_over }))
     }
 
-    /// Whether `victims` may be stopped for it.
+    /// Whether it may be started at this price.
     async fn permission(
         &self,
-        victims: Vec<ServiceName>,
-        conflict: &Error,
+        price: Price,
+        running: &mut Running<'a>,
     ) -> Result<Permission, Failure> {
-        if victims.is_empty() {
-            return Ok(Permission::Granted(victims));
-        }
-        self.check(&victims)?;
-        let force = self.shared.config.force;
-        if force == Force::Never {
-            return Err(self.failed(conflict).await);
-        }
-        let question = Question { service: self.name, victims: &victims };
+        let question = Question { service: self.name, price: &price };
         match Channel::of(self.context) {
-            None if force == Force::Always => Ok(Permission::Granted(victims)),
-            None => Err(self.unconfirmed(&victims, "this client cannot ask the user")),
+            None if self.shared.config.force == Force::Always => Ok(Permission::Granted(price)),
+            None => Err(self.unconfirmed(&price, "this client cannot ask the user")),
             Some(Channel::NextCall) => {
                 let question = self.shared.tools.seal.question(question)?;
                 Ok(Permission::AskedFor(Box::new(question)))
             }
-            Some(Channel::Midway) => match confirm::ask(question, self.context).await? {
-                Said::Yes => Ok(Permission::Granted(victims)),
-                Said::No => Err(self.declined(&victims)),
+            Some(Channel::Midway) => match self.ask(question, running).await? {
+                Said::Yes => Ok(Permission::Granted(price)),
+                Said::No => Err(self.declined(&price)),
                 Said::None => {
-                    Err(self.unconfirmed(&victims, "the user was asked and has not answered"))
+                    Err(self.unconfirmed(&price, "the user was asked and has not answered"))
                 }
             },
         }
+    }
+
+    /// Asks in the midst of the call, which takes no place meanwhile: users may think.
+    async fn ask(
+        &self,
+        question: Question<'_>,
+        running: &mut Running<'a>,
+    ) -> Result<Said, Failure> {
+        let _question = self.shared.tools.question()?;
+        running.place = None;
+        let said = {
+            let mut pause = ticks();
+            let asked = confirm::ask(question, self.context);
+            tokio::pin!(asked);
+            loop {
+                tokio::select! {
+                    biased;
+                    said = &mut asked => break said?,
+                    _ = pause.tick() => {
+                        running.reporter.say(3.0, "waiting for the user's answer".to_owned()).await;
+                    }
+                }
+            }
+        };
+        if said == Said::Yes {
+            running.place = Some(self.shared.tools.place_soon().await?);
+        }
+        Ok(said)
     }
 
     /// That no assistant is kept from stopping one of `victims`.
@@ -184,42 +242,56 @@ impl Call<'_> {
         }
     }
 
-    fn declined(&self, victims: &[impl Borrow<str>]) -> Failure {
-        let message =
-            format!("The user does not want {} to be stopped; nothing was done.", quoted(victims));
+    fn declined(&self, price: &Price) -> Failure {
+        let message = match price.victims.as_slice() {
+            [] => format!(
+                "The user does not want '{}' to be started now; nothing was done.",
+                self.name
+            ),
+            victims => {
+                let victims = quoted(victims);
+                format!("The user does not want {victims} to be stopped; nothing was done.")
+            }
+        };
         let advice = format!("Do not try again to start '{}' unless the user says so.", self.name);
         ToolError::new("USER_DECLINED", message, advice).into()
     }
 
-    fn unconfirmed(&self, victims: &[ServiceName], why: &str) -> Failure {
-        let victims_named = quoted(victims);
+    fn unconfirmed(&self, price: &Price, why: &str) -> Failure {
         let message = format!(
-            "To start '{}', {victims_named} must be stopped, and the user has to agree to that: {why}. \
-             Nothing was done.",
-            self.name
+            "{}, and the user has to agree to that: {why}. Nothing was done.",
+            price.of(self.name)
         );
+        let first = match price.victims.as_slice() {
+            [] => "end what is in the way".to_owned(),
+            victims => format!("have {} stopped first, with stop_service", quoted(victims)),
+        };
         let advice = format!(
-            "Ask the user in the conversation. They can have {victims_named} stopped first, with \
-             stop_service, or start the nanny with --mcp-allow-force."
+            "Ask the user in the conversation. They can {first}, or start the nanny with \
+             --mcp-allow-force."
         );
-        let victims: Vec<_> = victims.iter().map(ToString::to_string).collect();
-        ToolError::new("CONFIRMATION_REQUIRED", message, advice).with("would_stop", victims).into()
+        let victims: Vec<_> = price.victims.iter().map(ToString::to_string).collect();
+        ToolError::new("CONFIRMATION_REQUIRED", message, advice)
+            .with("would_stop", victims)
+            .with("would_pass_over", price.passed_over.clone())
+            .into()
     }
 
-    /// Starts it, in place of nobody but `victims`; waits for that at most as long as is configured,
-    /// and tells how far it is.
+    /// Starts it, in place of nobody but `victims`; waits for that until the call has taken as long as
+    /// is configured, and tells how far it is.
     async fn wait_for(
         &self,
         victims: Vec<ServiceName>,
         options: StartOptions,
+        running: &mut Running<'a>,
     ) -> Result<Waited, Failure> {
         if self.context.ct.is_cancelled() {
             return Err(cancelled());
         }
-        let mut reporter = Reporter::new(self.context);
-        let mut pause = interval(PAUSE);
-        pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let enough = sleep(self.shared.config.start_wait);
+        let mut pause = ticks();
+        // A user who thought for long is told at least that it begins.
+        let wait = self.shared.config.start_wait;
+        let enough = sleep(wait.saturating_sub(self.began.elapsed()).max(wait.min(A_MOMENT)));
         let leaving = if options.force { victims.clone() } else { Vec::new() };
         let start = self.shared.nanny.start_in_place_of(self.name, victims, options);
         tokio::pin!(start, enough);
@@ -230,7 +302,7 @@ impl Call<'_> {
                 // It goes on: nobody's change of mind leaves a service half started.
                 () = self.context.ct.cancelled() => return Err(cancelled()),
                 () = &mut enough => return Ok(Waited::GoesOn),
-                _ = pause.tick() => reporter.tell(self.name, &leaving, &self.now()).await,
+                _ = pause.tick() => running.reporter.tell(self.name, &leaving, &self.now()).await,
             }
         }
     }
@@ -323,16 +395,36 @@ impl Call<'_> {
     /// What helps if others hold the GPU, as far as an assistant may do it.
     fn advised(&self, told: ToolError, error: &Error, now: &Snapshot) -> ToolError {
         let Error::GpuConflict { holders, .. } = error else { return told };
-        let protected = |holder: &&String| {
-            now.services.get(holder.as_str()).is_some_and(|view| view.manifest.protected)
-        };
-        if let Some(holder) = holders.iter().find(protected) {
-            return told.advising(format!("'{holder}' is protected: only the user can stop it."));
+        let (mut services, mut waiting, mut strangers) = (Vec::new(), Vec::new(), Vec::new());
+        for holder in holders {
+            match now.services.get(holder.as_str()) {
+                Some(view) if view.manifest.protected && view.status != Status::Queued => {
+                    let advice = format!("'{holder}' is protected: only the user can stop it.");
+                    return told.advising(advice);
+                }
+                Some(view) if view.status == Status::Queued => waiting.push(holder.as_str()),
+                Some(_) => services.push(holder.as_str()),
+                None => strangers.push(holder.as_str()),
+            }
         }
-        match self.shared.config.force {
-            Force::Never if !holders.is_empty() => told.advising(FORCE_NEVER),
-            Force::Never | Force::Ask | Force::Always => told,
+        let mut advice = Vec::new();
+        if !strangers.is_empty() {
+            let strangers = quoted(&strangers);
+            advice.push(format!("{strangers} is none of our services: ask the user to end it."));
         }
+        if !waiting.is_empty() {
+            advice.push(format!("{} waits before you: try again later.", quoted(&waiting)));
+        }
+        match (services.as_slice(), self.shared.config.force) {
+            ([], _) => {}
+            (_, Force::Never) => advice.push(FORCE_NEVER.to_owned()),
+            (services, Force::Ask | Force::Always) => advice.push(format!(
+                "Ask the user whether to stop {} for it: then call start_service with force=true, or \
+                 stop_service first.",
+                quoted(services)
+            )),
+        }
+        if advice.is_empty() { told } else { told.advising(advice.join(" ")) }
     }
 
     /// It runs, had its time, and its health check fails.
@@ -366,8 +458,10 @@ impl Call<'_> {
 const FORCE_NEVER: &str = "This server stops no service for another: ask the user whether to stop \
                            what holds the GPU with stop_service first.";
 /// How often those who would have to make way may change before we give up.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
 const PLAN_LIMIT: Duration = Duration::from_secs(10);
+/// So long at least a start is waited for after the user was asked.
+const A_MOMENT: Duration = Duration::from_secs(2);
 const LOG_LINES: u32 = 20;
 /// In bytes.
 const LOG_LIMIT: usize = 4096;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nanny_lib::backend::{ContainerBackend as _, ContainerSpec, DeviceMapping};
 use nanny_lib::gpu::{Decision, GpuPolicy, GpuRequest, GpuSnapshot, HolderName, Placement};
 use nanny_lib::lifecycle::Settings;
 use nanny_lib::{Nanny, StartOptions, Status, StopOptions};
@@ -127,10 +128,9 @@ async fn g10_what_is_protected_makes_way_for_nobody() {
         for person in [Person::nobody(), Person::who_says(true)] {
             let guest = house.guest(Era::Old, person).await;
             let refused = guest.refused("start_service", forced("b")).await;
-            assert_eq!(
-                (refused.code.as_str(), &refused.details["protected"]),
-                ("PROTECTED", &json!("a"))
-            );
+            let code = if force == Force::Never { "GPU_BUSY" } else { "PROTECTED" };
+            assert_eq!(refused.code, code);
+            assert!(refused.text.contains("'a' is protected"), "{}", refused.text);
             assert!(guest.person.was_asked().is_empty());
         }
         assert_eq!(house.engine.running(), ["a-main-1"]);
@@ -251,7 +251,8 @@ async fn a_policy_does_not_have_what_is_protected_make_way_for_an_assistant() {
         settings.gpu.min_hold = Duration::ZERO;
         let builder = Nanny::builder().policy(Polite).settings(settings);
         let services = [of_priority("a", 0), of_priority("b", 1)];
-        let house = House::of(builder, McpConfig::default(), services).await;
+        let config = McpConfig { force: Force::Always, ..McpConfig::default() };
+        let house = House::of(builder, config, services).await;
         house.start("a").await;
         let guest = house.machine().await;
         if protected {
@@ -264,6 +265,152 @@ async fn a_policy_does_not_have_what_is_protected_make_way_for_an_assistant() {
             assert_eq!(answer["stopped"], json!(["a"]));
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_has_nobody_make_way_for_an_assistant_unasked() {
+    for force in [Force::Ask, Force::Never] {
+        let of_priority = |name: &str, priority| {
+            with(name, |manifest| {
+                *manifest = manifest.clone().with_gpu(8);
+                manifest.priority = priority;
+            })
+        };
+        let mut settings = Settings::default();
+        settings.gpu.min_hold = Duration::ZERO;
+        let builder = Nanny::builder().policy(Polite).settings(settings);
+        let config = McpConfig { force, ..McpConfig::default() };
+        let house = House::of(builder, config, [of_priority("a", 0), of_priority("b", 1)]).await;
+        house.start("a").await;
+        let guest = house.guest(Era::New, Person::who_says(true)).await;
+        let refused = guest.refused("start_service", named("b")).await;
+        assert_eq!(refused.code, "GPU_BUSY");
+        assert_eq!(refused.text.contains("force"), force == Force::Ask, "{}", refused.text);
+        assert_eq!(house.engine.running(), ["a-main-1"]);
+        if force == Force::Never {
+            assert_eq!(guest.refused("start_service", forced("b")).await.code, "GPU_BUSY");
+            assert_eq!(house.engine.running(), ["a-main-1"]);
+            assert!(guest.person.was_asked().is_empty());
+        } else {
+            let answer = guest.done("start_service", forced("b")).await;
+            assert_eq!(answer["stopped"], json!(["a"]));
+            assert_eq!(guest.person.was_asked().len(), 1);
+        }
+    }
+}
+
+/// A container of other hands that has the GPU.
+fn stranger() -> ContainerSpec {
+    let mut spec = ContainerSpec::new("stranger", "image");
+    spec.devices = vec![DeviceMapping::new("/dev/nvidia0")];
+    spec
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_goes_beside_a_container_of_other_hands_unasked() {
+    for force in [Force::Ask, Force::Always, Force::Never] {
+        let config = McpConfig { force, ..McpConfig::default() };
+        let house = House::with(config, [gpu("b")]).await;
+        let id = house.engine.create(&stranger()).await.unwrap();
+        house.engine.start(&id).await.unwrap();
+        let seen = house.nanny().wait_until(|now| !now.foreign_gpu_containers.is_empty());
+        tokio::time::timeout(Duration::from_secs(120), seen).await.unwrap().unwrap();
+        let refused = house.machine().await.refused("start_service", named("b")).await;
+        assert_eq!(refused.code, "GPU_BUSY");
+        assert!(refused.text.contains("'stranger' is none of our services"), "{}", refused.text);
+        assert!(!refused.text.contains("force"), "{}", refused.text);
+        match force {
+            Force::Never => {
+                let refused = house.machine().await.refused("start_service", forced("b")).await;
+                assert_eq!(refused.code, "GPU_BUSY");
+            }
+            Force::Always => {
+                let answer = house.machine().await.done("start_service", forced("b")).await;
+                assert_eq!(answer["outcome"], "running");
+                continue;
+            }
+            Force::Ask => {
+                let refused = house.machine().await.refused("start_service", forced("b")).await;
+                assert_eq!(refused.code, "CONFIRMATION_REQUIRED");
+                assert_eq!(refused.details["would_pass_over"], json!(["stranger"]));
+            }
+        }
+        assert_eq!(house.status("b"), Status::Stopped);
+        if force == Force::Never {
+            continue;
+        }
+        let guest = house.guest(Era::Old, Person::who_says(false)).await;
+        assert_eq!(guest.refused("start_service", forced("b")).await.code, "USER_DECLINED");
+        assert_eq!(house.status("b"), Status::Stopped);
+        for era in [Era::Old, Era::New] {
+            let guest = house.guest(era, Person::who_says(true)).await;
+            let answer = guest.done("start_service", forced("b")).await;
+            assert_eq!(answer["outcome"], "running");
+            let asked = guest.person.was_asked();
+            assert!(asked.len() == 1 && asked[0].contains("'stranger'"), "{asked:?}");
+            house.nanny().stop("b", StopOptions::default()).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_goes_before_one_who_has_waited_long_unasked() {
+    let mut settings = Settings::default();
+    settings.gpu.max_bypass = Some(Duration::ZERO);
+    settings.gpu.min_hold = Duration::from_secs(3600);
+    let builder = Nanny::builder().settings(settings);
+    let config = McpConfig { force: Force::Never, ..McpConfig::default() };
+    let house = House::of(builder, config, [gpu("a"), gpu("b"), gpu("c")]).await;
+    house.start("a").await;
+    let nanny = house.nanny().clone();
+    let queued = StartOptions::default().queued_for(Duration::MAX);
+    let waits = tokio::spawn(async move { nanny.start("b", queued).await });
+    house.until("b", Status::Queued).await;
+    let refused = house.machine().await.refused("start_service", forced("c")).await;
+    assert_eq!(refused.code, "GPU_BUSY");
+    assert!(refused.text.contains("'b' waits before you"), "{}", refused.text);
+    waits.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_grows_over_a_call_in_which_the_user_is_asked() {
+    let house = house(Force::Ask).await;
+    house.engine.start_takes("b-main-1", Duration::from_secs(20));
+    let guest = house.guest(Era::Old, Person::who_says(true).after(Duration::from_secs(40))).await;
+    let answer = guest.done("start_service", forced("b")).await;
+    // Little is left of its time, and that it goes on is said all the same.
+    assert_eq!(answer["outcome"], "starting");
+    assert!((45_000..46_000).contains(&answer["waited_ms"].as_u64().unwrap()), "{answer}");
+    let told = guest.person.progress.lock().unwrap().clone();
+    let percents: Vec<_> = told.iter().map(|(_, progress)| progress.progress).collect();
+    assert!(percents.len() >= 5 && percents.is_sorted_by(|a, b| a < b), "{percents:?}");
+    assert_eq!(told[0].1.message.as_deref(), Some("waiting for the user's answer"));
+    for pair in told.windows(2) {
+        assert!(pair[1].0 - pair[0].0 >= Duration::from_millis(500), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_who_think_take_no_place_from_others() {
+    let mut services: Vec<_> = (0..20).map(|n| gpu(&format!("g{n}"))).collect();
+    services.extend([gpu("a"), super::cpu("free")]);
+    let house = House::new(services).await;
+    house.start("a").await;
+    let guest = house.guest(Era::Old, Person::who_says(false).after(Duration::from_secs(60))).await;
+    let thinking = futures_util::future::join_all((0..20).map(|n| {
+        let guest = &guest;
+        async move {
+            // Not all at one moment: each has a place until its user is asked.
+            tokio::time::sleep(Duration::from_millis(100 * n)).await;
+            guest.refused("start_service", forced(&format!("g{n}"))).await.code
+        }
+    }));
+    let (codes, started) = tokio::join!(thinking, async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        guest.done("start_service", named("free")).await
+    });
+    assert_eq!(started["outcome"], "running");
+    assert!(codes.iter().all(|code| code == "USER_DECLINED"), "{codes:?}");
 }
 
 #[tokio::test(start_paused = true)]

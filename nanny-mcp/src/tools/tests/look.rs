@@ -111,6 +111,14 @@ async fn logs_are_the_last_lines_without_secrets() {
     assert_eq!((&logs["service"], &logs["tail"]), (&json!("a"), &json!(3)));
     let loss = guest.done("get_service_logs", json!({"name": "a", "contains": "loss 2"})).await;
     assert_eq!(loss["logs"], "main-1  | loss 2\n");
+    // It is no means to guess what is not shown, one letter after the other.
+    for (wanted, lines) in [("hf_abc", 0), ("HF_TOKEN=[redacted]", 1), ("main-1  |", 0)] {
+        let found = guest.done("get_service_logs", json!({"name": "a", "contains": wanted})).await;
+        assert_eq!(found["logs"].as_str().unwrap().lines().count(), lines, "{found}");
+    }
+    let last =
+        guest.done("get_service_logs", json!({"name": "a", "tail": 1, "contains": "loss 1"})).await;
+    assert_eq!(last["logs"], "");
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,6 +160,7 @@ async fn an_engine_that_is_away_is_said_to_be() {
         (refused.code.as_str(), &refused.details["retryable"]),
         ("ENGINE_UNAVAILABLE", &json!(true))
     );
+    assert!(!refused.text.contains("Nothing was changed"), "{}", refused.text);
     let status = guest.done("get_service_status", named("a")).await;
     assert_eq!(status["status"], "unknown");
 }

@@ -233,5 +233,24 @@ async fn too_many_calls_at_once_are_refused() {
         (&refused[0]["code"], &refused[0]["retryable"]),
         (&json!("RATE_LIMITED"), &json!(true))
     );
-    guest.done("list_services", json!({})).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_only_looks_is_not_kept_from_it_by_those_who_start() {
+    let services: Vec<_> = (0..16).map(|n| cpu(&format!("s{n}"))).collect();
+    let house = House::new(services).await;
+    for n in 0..16 {
+        house.engine.start_takes(&format!("s{n}-main-1"), Duration::from_secs(20));
+    }
+    let guest = house.machine().await;
+    let starts = futures_util::future::join_all((0..16).map(|n| {
+        let guest = &guest;
+        async move { guest.done("start_service", named(&format!("s{n}"))).await }
+    }));
+    tokio::join!(starts, async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        guest.done("list_services", json!({})).await;
+        guest.done("get_service_status", named("s0")).await;
+        assert_eq!(guest.refused("get_service_logs", named("s0")).await.code, "RATE_LIMITED");
+    });
 }
