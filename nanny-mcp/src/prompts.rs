@@ -8,6 +8,7 @@ use rmcp::model::{
     PromptArgument, PromptMessage, Role,
 };
 
+use crate::Force;
 use crate::completion::{brief, closest};
 use crate::resources::{self, ResourceUri};
 use crate::server::Shared;
@@ -41,7 +42,7 @@ pub(crate) async fn get(
         Known::StartService => {
             let wanted = given.ok_or_else(|| missing(&now))?;
             let name = find(&now, wanted)?.name().clone();
-            (start_service(&name), vec![ResourceUri::Status(name)])
+            (start_service(&name, shared.config.force), vec![ResourceUri::Status(name)])
         }
         Known::ServiceLogs => {
             let view = match given {
@@ -221,13 +222,18 @@ fn offered(as_what: &str, names: &[String]) -> String {
     }
 }
 
-fn start_service(name: &ServiceName) -> String {
+fn start_service(name: &ServiceName, force: Force) -> String {
+    let ask = match force {
+        Force::Never => "whether to stop that one first",
+        Force::Ask | Force::Always => {
+            "before you try again with force=true: that stops the other one"
+        }
+    };
     format!(
         "Start the service '{name}'. Call start_service without force first. If it fails because \
-         another service has the GPU, tell me which, and ask me before you try again with \
-         force=true: that stops the other one. If the answer is that it is still starting, look at \
-         get_service_status until it is ready, and do not start it again. Then tell me where I can \
-         reach it. Its state now is attached."
+         another service has the GPU, tell me which, and ask me {ask}. If the answer is that it is \
+         still starting, look at get_service_status until it is ready, and do not start it again. \
+         Then tell me where I can reach it. Its state now is attached."
     )
 }
 
