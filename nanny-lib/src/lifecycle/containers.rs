@@ -23,6 +23,12 @@ struct Seen {
     as_of: u64,
 }
 
+impl Seen {
+    fn uses_gpu(&self) -> bool {
+        self.container.uses_gpu && self.container.state.holds()
+    }
+}
+
 /// Whose a container was and is.
 #[derive(Debug)]
 pub(super) struct Handover {
@@ -66,8 +72,7 @@ impl Containers {
     ) -> Handover {
         let id = container.id.clone();
         let before = self.take(&id);
-        let used_gpu = |seen: &Seen| seen.container.uses_gpu && seen.container.state.holds();
-        let left_gpu = before.as_ref().is_some_and(used_gpu) && !container.state.holds();
+        let left_gpu = before.as_ref().is_some_and(Seen::uses_gpu) && !container.state.holds();
         let was = before.and_then(|seen| seen.owner);
         if container.uses_gpu && container.state.holds() && owner.is_none() {
             self.foreign_gpu.insert(id.clone());
@@ -82,9 +87,11 @@ impl Containers {
         Handover { id, was, is: owner, left_gpu }
     }
 
-    /// Takes in that a container is gone, and says whose it was.
-    pub(super) fn remove(&mut self, id: &ContainerId) -> Option<ServiceName> {
-        self.take(id)?.owner
+    /// Takes in that a container is gone, and says whose it was, if it was there.
+    pub(super) fn remove(&mut self, id: &ContainerId) -> Option<Handover> {
+        let seen = self.take(id)?;
+        let left_gpu = seen.uses_gpu();
+        Some(Handover { id: id.clone(), was: seen.owner, is: None, left_gpu })
     }
 
     /// Finds out anew whose the container is.
@@ -138,10 +145,7 @@ impl Containers {
         // All that the list shows is of that number by now.
         let missing = self.seen.iter().filter(|(_, seen)| seen.as_of < issued);
         let missing: Vec<_> = missing.map(|(id, _)| id.clone()).collect();
-        for id in missing {
-            let was = self.remove(&id);
-            changed.push(Handover { id, was, is: None, left_gpu: false });
-        }
+        changed.extend(missing.iter().filter_map(|id| self.remove(id)));
         changed
     }
 }

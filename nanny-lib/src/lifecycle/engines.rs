@@ -248,12 +248,11 @@ impl World {
         let since = self.next_sequence();
         let engine = &mut self.engines[index.0];
         engine.gone.insert(id.clone(), since);
-        if let Some(was) = engine.containers.remove(id) {
-            self.touch(&was);
-            self.hand_over(
-                index,
-                &Handover { id: id.clone(), was: Some(was), is: None, left_gpu: false },
-            );
+        if let Some(handover) = engine.containers.remove(id) {
+            if let Some(was) = &handover.was {
+                self.touch(was);
+            }
+            self.hand_over(index, &handover);
         }
     }
 
@@ -261,19 +260,20 @@ impl World {
     fn hand_over(&mut self, index: EngineIndex, handover: &Handover) {
         let Handover { id, was, is, left_gpu } = handover;
         if let Some(was) = was
-            && is.as_ref() != Some(was)
             && let Some(service) = self.services.get_mut(was)
         {
-            service.forget(id);
-            self.settle_engine(was);
+            if *left_gpu {
+                service.left_gpu = Some(self.now.mono);
+            }
+            if is.as_ref() != Some(was) {
+                service.forget(id);
+                self.settle_engine(was);
+            }
         }
         if let Some(is) = is
             && let Some(service) = self.services.get_mut(is)
         {
             service.containers.insert(id.clone(), index);
-            if *left_gpu {
-                service.left_gpu = Some(self.now.mono);
-            }
             self.settle_engine(is);
         }
     }
