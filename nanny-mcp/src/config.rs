@@ -10,10 +10,11 @@ pub struct McpConfig {
     pub read_only: bool,
     /// Whether a start may stop other services.
     pub force: Force,
-    /// For how long a start is waited for before the answer is that it goes on: 45 s, less than the
-    /// minute after which clients give up.
+    /// For how long a start, or a stop, is waited for before the answer is that it goes on: 45 s, less
+    /// than the minute after which clients give up.
     pub start_wait: Duration,
-    /// At most so many characters of text in one result: 50,000.
+    /// At most so many characters of text in one result: 50,000. A tool's result has them twice, as
+    /// text and as structured content.
     pub output_limit: usize,
     /// A session of the older revisions ends if it was idle for so long: a day.
     pub session_idle: Duration,

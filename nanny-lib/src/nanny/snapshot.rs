@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::backend::{BuildProgress, ContainerState, EngineHealth, PullProgress};
 use crate::gpu::{ClaimPhase, GpuHealth, GpuVendor, MemoryKind};
@@ -266,7 +266,7 @@ pub struct GpuUserView {
 }
 
 /// A service's state in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Status {
@@ -289,6 +289,18 @@ pub enum Status {
 }
 
 impl Status {
+    /// All there are.
+    pub const ALL: [Self; 8] = [
+        Self::Stopped,
+        Self::Queued,
+        Self::Starting,
+        Self::Running,
+        Self::Unhealthy,
+        Self::Stopping,
+        Self::Failed,
+        Self::Unknown,
+    ];
+
     /// The word, as the API writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use nanny_lib::{ServiceView, Status};
 use rmcp::model::JsonObject;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -19,7 +19,9 @@ pub(super) struct ListServices {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
-    status: Option<StatusName>,
+    #[serde(default)]
+    #[schemars(schema_with = "statuses")]
+    status: Option<Status>,
     /// One of its tags.
     tag: Option<String>,
     /// Whether it needs a GPU.
@@ -32,39 +34,15 @@ impl Filter {
     pub(super) fn picks(&self, view: &ServiceView) -> bool {
         let Self { status, tag, gpu, name_contains } = self;
         let name = || view.name().as_str().to_lowercase();
-        status.is_none_or(|status| Status::from(status) == view.status)
+        status.is_none_or(|status| status == view.status)
             && tag.as_ref().is_none_or(|tag| view.manifest.tags.contains(tag))
             && gpu.is_none_or(|gpu| view.manifest.gpu_required == gpu)
             && name_contains.as_ref().is_none_or(|part| name().contains(&part.to_lowercase()))
     }
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum StatusName {
-    Stopped,
-    Queued,
-    Starting,
-    Running,
-    Unhealthy,
-    Stopping,
-    Failed,
-    Unknown,
-}
-
-impl From<StatusName> for Status {
-    fn from(name: StatusName) -> Self {
-        match name {
-            StatusName::Stopped => Self::Stopped,
-            StatusName::Queued => Self::Queued,
-            StatusName::Starting => Self::Starting,
-            StatusName::Running => Self::Running,
-            StatusName::Unhealthy => Self::Unhealthy,
-            StatusName::Stopping => Self::Stopping,
-            StatusName::Failed => Self::Failed,
-            StatusName::Unknown => Self::Unknown,
-        }
-    }
+fn statuses(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": Status::ALL.map(Status::as_str)})
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -99,9 +99,9 @@ fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
 }
 
 fn status(value: &str) -> Result<Status, ApiError> {
-    let known = STATUSES.into_iter().find(|status| status.as_str() == value);
+    let known = Status::ALL.into_iter().find(|status| status.as_str() == value);
     known.ok_or_else(|| {
-        let words: Vec<_> = STATUSES.iter().map(|status| status.as_str()).collect();
+        let words: Vec<_> = Status::ALL.iter().map(|status| status.as_str()).collect();
         invalid("status", &format!("must be one of {}", words.join(", ")))
     })
 }
@@ -109,17 +109,6 @@ fn status(value: &str) -> Result<Status, ApiError> {
 fn invalid(name: &str, must: &str) -> ApiError {
     ApiError::Invalid(vec![FieldError::query(name, must)])
 }
-
-const STATUSES: [Status; 8] = [
-    Status::Stopped,
-    Status::Queued,
-    Status::Starting,
-    Status::Running,
-    Status::Unhealthy,
-    Status::Stopping,
-    Status::Failed,
-    Status::Unknown,
-];
 
 #[cfg(test)]
 mod tests {
