@@ -7,6 +7,8 @@
 //! It is the client that asks its user. One that answers for them is not kept from it: what no
 //! assistant may stop is `protected`, and a server whose clients are not trusted is read-only.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nanny_lib::ServiceName;
@@ -27,6 +29,39 @@ use crate::error::quoted;
 pub(crate) struct Seal {
     codec: RequestStateCodec,
     lasts: Duration,
+    answered: Mutex<Answered>,
+}
+
+/// What is sealed.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    /// Which question it was.
+    number: u64,
+    price: Price,
+}
+
+/// Which questions were answered: an answer counts once.
+#[derive(Debug, Default)]
+struct Answered {
+    /// How many were asked.
+    asked: u64,
+    /// Of the last [`REMEMBERED`] that were asked. Older ones are not valid any more.
+    numbers: HashSet<u64>,
+}
+
+impl Answered {
+    fn ask(&mut self) -> u64 {
+        let number = self.asked;
+        self.asked += 1;
+        let oldest = self.asked.saturating_sub(REMEMBERED);
+        self.numbers.retain(|number| *number >= oldest);
+        number
+    }
+
+    /// Whether this is the first answer to a question that is remembered.
+    fn take(&mut self, number: u64) -> bool {
+        number >= self.asked.saturating_sub(REMEMBERED) && self.numbers.insert(number)
+    }
 }
 
 /// What a question is about.
@@ -119,7 +154,7 @@ impl Seal {
         let mut key = [0; 2 * RequestStateCodec::MIN_KEY_LENGTH];
         getrandom::fill(&mut key).expect("the system has random numbers");
         let codec = RequestStateCodec::try_new(key).expect("the key is long enough");
-        Self { codec, lasts: ANSWER_LIMIT }
+        Self { codec, lasts: ANSWER_LIMIT, answered: Mutex::default() }
     }
 
     /// The question, as the answer to a call.
@@ -127,29 +162,42 @@ impl Seal {
         &self,
         question: Question<'_>,
     ) -> Result<InputRequiredResult, ErrorData> {
-        let note = question.price;
+        let note = Note { number: self.answered().ask(), price: question.price.clone() };
         let context = context(question.service);
         let options = SealOptions::new().associated_data(&context).ttl(self.lasts);
-        let note = self.codec.seal_json_with(note, &options);
+        let note = self.codec.seal_json_with(&note, &options);
         let note = note.map_err(|_| ErrorData::internal_error("internal error", None))?;
         let ask = InputRequest::Elicitation(ElicitRequest::new(form(question)?));
         let requests = InputRequests::from([(KEY.to_owned(), ask)]);
         Ok(InputRequiredResult::new(Some(requests), Some(note)))
     }
 
-    /// What a question about a start of `service` was about, by the note that came back.
+    /// What a question about a start of `service` was about, by the note that came back with `said`.
     ///
     /// # Errors
     ///
-    /// The note is not ours, is about something else, or is too old.
-    pub(crate) fn open(&self, service: &str, note: &str) -> Result<Price, ErrorData> {
-        let opened = self.codec.open_json_with::<Price>(note, &context(service));
-        opened.map_err(|error| {
+    /// The note is not ours, is about something else, is too old, or its question was answered before.
+    pub(crate) fn open(&self, service: &str, note: &str, said: Answer) -> Result<Price, ErrorData> {
+        let opened = self.codec.open_json_with::<Note>(note, &context(service));
+        let Note { number, price } = opened.map_err(|error| {
             tracing::debug!(%error, "a request state was refused");
-            let message = "the requestState is not valid here, or no more; call again without it";
-            ErrorData::invalid_params(message, None)
-        })
+            no_more()
+        })?;
+        if said == Answer::None || self.answered().take(number) {
+            return Ok(price);
+        }
+        tracing::debug!(number, "a question was answered again");
+        Err(no_more())
     }
+
+    fn answered(&self) -> MutexGuard<'_, Answered> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn no_more() -> ErrorData {
+    let message = "the requestState is not valid here, or no more; call again without it";
+    ErrorData::invalid_params(message, None)
 }
 
 /// The user's answer among those that came with a call.
@@ -223,6 +271,8 @@ fn read(result: &ElicitResult) -> Answer {
 
 /// For how long an answer is waited for.
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+/// How many questions may be open at once; whoever asks more often than that is asked anew.
+const REMEMBERED: u64 = 1024;
 const KEY: &str = "confirm_evict";
 const FIELD: &str = "confirm";
 
@@ -246,9 +296,9 @@ mod tests {
     fn a_note_is_read_back_by_the_one_who_sealed_it_and_for_the_same_service() {
         let (ours, other) = (Seal::new(), Seal::new());
         let note = note(&ours);
-        assert_eq!(ours.open("b", &note).unwrap(), price());
-        assert!(ours.open("c", &note).is_err());
-        assert!(other.open("b", &note).is_err());
+        assert_eq!(ours.open("b", &note, Answer::Yes).unwrap(), price());
+        assert!(ours.open("c", &note, Answer::None).is_err());
+        assert!(other.open("b", &note, Answer::None).is_err());
     }
 
     #[test]
@@ -259,7 +309,7 @@ mod tests {
             let mut changed = note.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
-            let opened = seal.open("b", &changed);
+            let opened = seal.open("b", &changed, Answer::None);
             // The last digit of a part has bits that mean nothing.
             assert!(opened.is_err() || opened.is_ok_and(|opened| opened == price()), "{at}");
         }
@@ -270,8 +320,34 @@ mod tests {
         let seal = Seal { lasts: Duration::ZERO, ..Seal::new() };
         let note = note(&seal);
         tokio::time::sleep(Duration::from_millis(5)).await;
-        let error = seal.open("b", &note).unwrap_err();
+        let error = seal.open("b", &note, Answer::Yes).unwrap_err();
         assert_eq!(error.code, rmcp::model::ErrorCode::INVALID_PARAMS);
+    }
+
+    #[test]
+    fn a_question_is_answered_once() {
+        for said in [Answer::Yes, Answer::No] {
+            let seal = Seal::new();
+            let (first, second) = (note(&seal), note(&seal));
+            seal.open("b", &first, Answer::None).unwrap();
+            seal.open("b", &first, said).unwrap();
+            for again in [Answer::Yes, Answer::No] {
+                seal.open("b", &first, again).unwrap_err();
+            }
+            seal.open("b", &second, said).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_question_before_very_many_others_is_asked_anew() {
+        let seal = Seal::new();
+        let (first, second) = (note(&seal), note(&seal));
+        for _ in 1..REMEMBERED {
+            note(&seal);
+        }
+        seal.open("b", &first, Answer::Yes).unwrap_err();
+        seal.open("b", &second, Answer::Yes).unwrap();
+        seal.open("b", &second, Answer::Yes).unwrap_err();
     }
 
     #[test]

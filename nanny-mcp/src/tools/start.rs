@@ -140,8 +140,9 @@ impl<'a> Call<'a> {
     /// What the user agreed to, if this call brings the answer to a question.
     fn answered(&self, request: &CallToolRequestParams) -> Result<Option<Price>, Failure> {
         let Some(note) = &request.request_state else { return Ok(None) };
-        let asked = self.shared.tools.seal.open(self.name, note)?;
-        match confirm::answer(request.input_responses.as_ref())? {
+        let said = confirm::answer(request.input_responses.as_ref())?;
+        let asked = self.shared.tools.seal.open(self.name, note, said)?;
+        match said {
             Said::Yes => Ok(Some(asked)),
             Said::No => Err(self.declined(&asked)),
             Said::None => Ok(None),

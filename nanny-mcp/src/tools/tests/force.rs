@@ -173,6 +173,20 @@ async fn who_has_it_when_the_user_answers_is_asked_about_in_the_old_era_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_answer_stops_them_once() {
+    let house = house(Force::Always).await;
+    let guest = house.guest(Era::New, Person::who_says(true)).await;
+    let state = question(&guest, "b").await.request_state.unwrap();
+    let call = || guest.call_once(retry("b", &state, true));
+    assert!(matches!(call().await.unwrap(), CallToolResponse::Complete(_)));
+    house.nanny().stop("b", StopOptions::default()).await.unwrap();
+    house.start("a").await;
+    let error = call().await.unwrap_err().to_string();
+    assert!(error.contains("-32602") && error.contains("requestState"), "{error}");
+    assert_eq!(house.engine.running(), ["a-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_needs_the_note_that_came_with_its_question() {
     let house = house(Force::Ask).await;
     let guest = house.guest(Era::New, Person::who_says(true)).await;
