@@ -6,6 +6,7 @@
 //! client, should it come back, is told that its session is gone and begins another. One that is in use
 //! makes way for nobody: whoever comes then is refused.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -93,6 +94,8 @@ impl SessionManager for Sessions {
         self.end_idle().await;
         while self.uses.count() >= self.limit {
             let Some(id) = self.uses.take_idle(Duration::ZERO) else {
+                // Nobody notes it where the manager is used without the endpoint.
+                let _ = TURNED_AWAY.try_with(|turned_away| turned_away.set(true));
                 return Err(SessionError::TooMany(self.limit));
             };
             tracing::info!(limit = self.limit, "too many sessions: the one idle for longest ends");
@@ -160,6 +163,18 @@ impl SessionManager for Sessions {
         }
         Ok(held(self.sessions.resume(id, last_event_id).await?, using))
     }
+}
+
+tokio::task_local! {
+    /// Whether the request that is being answered was turned away for want of room.
+    static TURNED_AWAY: Cell<bool>;
+}
+
+/// What the library answers, and whether it was to turn somebody away because all sessions are in use:
+/// it calls that an error of its own, as it does all that a session manager refuses.
+pub(crate) async fn noting_refusal<T>(answer: impl Future<Output = T>) -> (T, bool) {
+    let noted = async { (answer.await, TURNED_AWAY.with(Cell::get)) };
+    TURNED_AWAY.scope(Cell::new(false), noted).await
 }
 
 /// Why there is no such session.

@@ -208,7 +208,10 @@ async fn if_all_are_listened_to_none_makes_way() {
     }
     let message = initialize().to_string();
     let refused = endpoint.send(Method::POST, &[], message).await;
-    assert!(refused.status().is_server_error(), "{}", refused.status());
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    let words = refused.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&words).contains("all 2 sessions are in use"), "{words:?}");
     for (_, session) in &streams {
         assert!(endpoint.is_there(session).await);
     }
@@ -264,6 +267,18 @@ async fn a_body_beyond_a_mebibyte_is_refused() {
     large["params"]["clientInfo"]["name"] = json!("x".repeat(1024 * 1024));
     let answer = endpoint.send(Method::POST, &[], large.to_string()).await;
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_no_message_is_a_bad_request() {
+    let endpoint = Endpoint::new(|_| {}).await;
+    for body in ["", "{", "[]", "7", r#"{"jsonrpc": "1.0"}"#] {
+        let answer = endpoint.send(Method::POST, &[], body.to_owned()).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{body}");
+        let answer = answer.into_body().collect().await.unwrap().to_bytes();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&Value::Null, &json!(-32700)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

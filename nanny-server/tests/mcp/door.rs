@@ -89,8 +89,7 @@ fn g9_what_is_no_message_is_refused_and_harms_nobody() {
     ];
     let post = |body: &str| daemon.ask("POST /mcp", &headers, body).status;
     for body in ["", "hello", "{", "[]", "{}", "7", r#"{"jsonrpc": "1.0"}"#, &"[".repeat(9999)] {
-        let status = post(body);
-        assert!((400..500).contains(&status), "{status}: {body:.20}");
+        assert_eq!(post(body), 400, "{body:.20}");
     }
     let big =
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","x":"{}"}}"#, "a".repeat(1 << 20));
