@@ -1,15 +1,16 @@
 //! The GPUs, as last seen: who uses them, what is being handed back, and who waits for that.
 
+mod device;
 mod gate;
 mod shown;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use self::device::{Device, HandedBack, Live, NOISE_MIB, Settled};
 pub(super) use self::gate::Lack;
-use self::shown::who;
 use super::engines::Engine;
-use super::service::{Down, ServiceState, Work};
+use super::service::{Down, Work};
 use super::world::{Out, Timer, World};
 use super::{Effect, Now};
 use crate::gpu::{
@@ -18,10 +19,6 @@ use crate::gpu::{
 use crate::name::{GpuId, ServiceName};
 use crate::nanny::Change;
 use crate::project::{PlacedGpu, labels};
-
-/// Memory of which nobody knows whose it is goes up and down by so much, in MiB.
-const NOISE_MIB: u64 = 64;
-type Services = BTreeMap<ServiceName, Box<ServiceState>>;
 
 /// What the world knows of the machine's GPUs.
 #[derive(Debug, Default)]
@@ -43,38 +40,6 @@ pub(super) struct Gpus {
     releases: Vec<Release>,
 }
 
-/// A GPU, as last seen.
-#[derive(Debug)]
-struct Device {
-    reading: GpuReading,
-    /// What services use of it, in MiB.
-    users: BTreeMap<ServiceName, u64>,
-    /// Whose its processes are, by their numbers, as far as they are, or were, a service's.
-    owners: BTreeMap<u32, Owner>,
-    /// Memory in use by nobody we know, in MiB, when nothing was being handed back.
-    foreign_mib: u64,
-    /// Memory that a service had, and that was not free again in time.
-    held: Option<String>,
-}
-
-/// Whose a process is, and what it was last seen to use, in MiB.
-#[derive(Debug)]
-struct Owner {
-    service: ServiceName,
-    used_mib: u64,
-}
-
-/// A service that may use a GPU now.
-#[derive(Debug)]
-struct Live<'a> {
-    name: &'a ServiceName,
-    phase: ClaimPhase,
-    /// What it is charged there, in MiB; 0 if it does not say and was never seen to use any.
-    charge_mib: u64,
-    /// A part of it ended just now, and may be handing back memory that was never seen to be its.
-    hands_back: bool,
-}
-
 /// Memory that a service had, and that is not known to be free again yet.
 #[derive(Debug)]
 struct Release {
@@ -84,108 +49,6 @@ struct Release {
     from: u64,
     /// After that, it is not expected any more.
     until: Duration,
-}
-
-impl Device {
-    fn new(reading: GpuReading) -> Self {
-        Self {
-            reading,
-            users: BTreeMap::new(),
-            owners: BTreeMap::new(),
-            foreign_mib: 0,
-            held: None,
-        }
-    }
-
-    /// Nobody says any more what is in use.
-    fn forget_use(&mut self) {
-        self.reading.used_mib = None;
-        self.reading.processes = None;
-        self.users.clear();
-    }
-
-    fn processes(&self) -> &[GpuProcess] {
-        self.reading.processes.as_deref().unwrap_or_default()
-    }
-
-    /// Whether all use of memory can be told apart by who uses it.
-    fn tells_users(&self) -> bool {
-        let processes = self.reading.processes.as_ref();
-        processes.is_some_and(|all| all.iter().all(|process| process.used_mib.is_some()))
-    }
-
-    /// Processes that are nobody's we know, and never were.
-    fn others(&self) -> impl Iterator<Item = &GpuProcess> {
-        self.processes().iter().filter(|process| !self.owners.contains_key(&process.pid))
-    }
-
-    /// Memory that nobody has, in MiB; `None` if it is not measured.
-    fn free_mib(&self) -> Option<u64> {
-        Some(self.reading.total_mib?.saturating_sub(self.reading.used_mib?))
-    }
-
-    /// What services use, in MiB; where that cannot be told, what they are charged.
-    fn used_by_services(&self, live: &[Live<'_>]) -> u64 {
-        if self.tells_users() {
-            return self.users.values().fold(0, |sum, mib| sum.saturating_add(*mib));
-        }
-        live.iter().fold(0, |sum: u64, service| sum.saturating_add(service.charge_mib))
-    }
-
-    /// Whether one of those who may be here may use more or less than is known: it comes, goes, or
-    /// was not seen to use anything; or nobody sees what it uses, and it does not say.
-    fn may_be_misjudged(&self, live: &[Live<'_>]) -> bool {
-        live.iter().any(|service| {
-            let is_known = if self.tells_users() {
-                service.phase == ClaimPhase::Running && self.users.contains_key(service.name)
-            } else {
-                service.charge_mib > 0
-            };
-            service.hands_back || !is_known
-        })
-    }
-
-    /// Notes that memory which `service` had is not free again, and says so for a person.
-    fn hold(&mut self, service: &ServiceName, left_mib: u64) -> String {
-        let users: Vec<_> = self.processes().iter().map(who).collect();
-        let users = if users.is_empty() {
-            "no process is seen to have it".to_owned()
-        } else {
-            format!("on the GPU are {}", users.join(", "))
-        };
-        let reason = format!("{left_mib} MiB that '{service}' had are not free again; {users}");
-        self.held = Some(reason.clone());
-        reason
-    }
-
-    /// Notes whose the processes are, and answers the services that have left memory behind: a
-    /// process ends before its memory is free, and before its container is seen to end. What once was
-    /// a service's stays its own to the end.
-    fn attribute(
-        &mut self,
-        owner: impl Fn(&GpuProcess) -> Option<ServiceName>,
-    ) -> BTreeSet<ServiceName> {
-        let Some(processes) = self.reading.processes.take() else {
-            self.users.clear();
-            return BTreeSet::new();
-        };
-        let mut left = std::mem::take(&mut self.owners);
-        self.users.clear();
-        for process in &processes {
-            let (pid, used_mib) = (process.pid, process.used_mib.unwrap_or(0));
-            let before = left.remove(&pid);
-            if let Some(service) = owner(process) {
-                let used = self.users.entry(service.clone()).or_default();
-                *used = used.saturating_add(used_mib);
-                self.owners.insert(pid, Owner { service, used_mib });
-            } else if let Some(before) = before {
-                self.owners.insert(pid, before);
-            }
-        }
-        self.reading.processes = Some(processes);
-        let left = left.into_values().filter(|owner| owner.used_mib > NOISE_MIB);
-        left.map(|owner| owner.service).collect()
-    }
 }
 
 impl World {
@@ -322,69 +185,61 @@ impl World {
         its.find_map(|(engine, container)| engine.containers.owner(&container.id).cloned())
     }
 
-    /// Notes what is in use by nobody we know. While memory is being handed back, that is what it
-    /// was before, and who is seen to be new.
+    /// Notes what is in use by nobody we know, and what has become of what was being handed back.
     fn settle_foreign(&mut self, issued: u64, now: Now, out: &mut Out) {
-        let Gpus { devices, releases, .. } = &mut self.gpus;
-        for device in devices.iter_mut() {
-            let id = device.reading.id.clone();
-            let Some(used) = device.reading.used_mib else {
-                // Nothing will be heard of what was handed back there.
-                releases.retain(|release| release.gpu != id);
+        for index in 0..self.gpus.devices.len() {
+            let live = self.live_on(&self.gpus.devices[index].reading.id, now);
+            let device = &mut self.gpus.devices[index];
+            let gpu = device.reading.id.clone();
+            let mut here =
+                self.gpus.releases.iter().filter(|release| release.gpu == gpu).peekable();
+            let Some(first) = here.peek() else {
+                device.settle(&live, HandedBack::Nothing);
                 continue;
             };
-            let live = self
-                .ledger
-                .iter()
-                .filter(|(_, claim)| claim.phase != ClaimPhase::Reserved && claim.may_be_on(&id));
-            let live = live.map(|(name, claim)| {
-                let charges = charges(&self.services, name, claim);
-                let charge_mib = charge_on(&self.services, name, &charges, &id);
-                let left = self.services.get(name).and_then(|service| service.left_gpu);
-                let limit = self.settings.gpu.release_limit;
-                let hands_back = left.is_some_and(|at| now.mono < at.saturating_add(limit));
-                Live { name, phase: claim.phase, charge_mib, hands_back }
-            });
-            let live: Vec<_> = live.collect();
-            let unknown = used.saturating_sub(device.used_by_services(&live));
-            let listed = device.others().filter_map(|process| process.used_mib);
-            let listed = listed.fold(0, u64::saturating_add).min(unknown);
-            let (mine, others): (Vec<_>, Vec<_>) =
-                std::mem::take(releases).into_iter().partition(|release| release.gpu == id);
-            *releases = others;
-            if mine.is_empty() && device.may_be_misjudged(&live) {
-                // It may yet turn out to be theirs.
-                device.foreign_mib = device.foreign_mib.min(unknown).max(listed);
-                continue;
+            let service = first.service.clone();
+            let mut all_heard = true;
+            let mut is_late = true;
+            for release in here {
+                all_heard &= release.from <= issued;
+                is_late &= release.until <= now.mono;
             }
-            if mine.is_empty() {
-                // What cannot be told apart was foreign when nobody else was there.
-                let guessed = !device.tells_users() && !live.is_empty();
-                let least = if guessed { device.foreign_mib.min(used) } else { 0 };
-                device.foreign_mib = unknown.max(least);
-                if unknown <= listed.saturating_add(NOISE_MIB) {
-                    device.held = None;
-                }
-                continue;
-            }
-            device.foreign_mib = device.foreign_mib.min(unknown).max(listed);
-            let left = unknown - device.foreign_mib;
-            let heard = mine.iter().all(|release| release.from <= issued);
-            if heard && left <= NOISE_MIB {
-                continue;
-            }
-            match mine.iter().find(|release| release.until > now.mono) {
-                None if heard => {
-                    // It is not coming back: from now on it is like anybody else's.
-                    let service = mine[0].service.clone();
-                    device.foreign_mib = unknown;
-                    let reason = device.hold(&service, left);
-                    let gpu = id;
+            let handed_back = match (all_heard, is_late) {
+                (false, _) => HandedBack::Unseen,
+                (true, false) => HandedBack::Expected,
+                (true, true) => HandedBack::Late,
+            };
+            match device.settle(&live, handed_back) {
+                Settled::No => continue,
+                Settled::Yes => {}
+                // It is not coming back: from now on it is like anybody else's.
+                Settled::Without { mib } => {
+                    let reason = device.hold(&service, mib);
+                    let gpu = gpu.clone();
                     out.push(Effect::Announce(Change::GpuMemoryHeld { gpu, service, reason }));
                 }
-                _ => releases.extend(mine),
             }
+            self.gpus.releases.retain(|release| release.gpu != gpu);
         }
+    }
+
+    /// Those who may use a GPU now.
+    fn live_on(&self, gpu: &GpuId, now: Now) -> Vec<Live> {
+        let here = self
+            .ledger
+            .iter()
+            .filter(|(_, claim)| claim.phase != ClaimPhase::Reserved && claim.may_be_on(gpu));
+        let live = here.map(|(name, claim)| {
+            let left = self.services.get(name).and_then(|service| service.left_gpu);
+            let limit = self.settings.gpu.release_limit;
+            Live {
+                name: name.clone(),
+                phase: claim.phase,
+                charge_mib: self.charge_of(name, claim, gpu),
+                hands_back: left.is_some_and(|at| now.mono < at.saturating_add(limit)),
+            }
+        });
+        live.collect()
     }
 
     /// Notes what claims are seen to use: the most of it is what they are charged.
@@ -489,44 +344,36 @@ impl World {
         running.find_map(labels::placement_of).unwrap_or_default()
     }
 
-    /// What a claim is charged, where it is known to be.
+    /// What a claim is charged, where it is known to be. Of one that was placed by other hands, what
+    /// it declares counts where it was seen: it may not have taken all of that yet. One that is to
+    /// move is charged where it goes, too.
     pub(super) fn charges_of(&self, name: &ServiceName, claim: &Claim) -> Placement {
-        charges(&self.services, name, claim)
+        let mut charges = claim.charges();
+        let coming = match self.services.get(name).map(|service| &service.work) {
+            Some(Work::Up(up) | Work::Down(Down { then: Some(up), .. })) => up.moves_to.as_ref(),
+            Some(Work::None | Work::Down(_)) | None => None,
+        };
+        for (gpu, mib) in coming.iter().flat_map(|placement| &placement.mib) {
+            let charge = charges.mib.entry(gpu.clone()).or_default();
+            *charge = (*mib).max(*charge);
+        }
+        if claim.placement.is_anywhere() {
+            let declared_mib = self.declared(name);
+            charges.mib.values_mut().for_each(|mib| *mib = declared_mib.max(*mib));
+        }
+        charges
     }
 
+    /// What a claim comes to on one GPU.
     fn charge_of(&self, name: &ServiceName, claim: &Claim, gpu: &GpuId) -> u64 {
-        charge_on(&self.services, name, &self.charges_of(name, claim), gpu)
+        let charges = self.charges_of(name, claim);
+        if charges.is_anywhere() {
+            return self.declared(name);
+        }
+        charges.mib.get(gpu).copied().unwrap_or(0)
     }
-}
 
-fn declared(services: &Services, name: &ServiceName) -> u64 {
-    services.get(name).map_or(0, |service| service.wanted.manifest.vram_mib())
-}
-
-/// What a claim is charged, where it is known to be. Of one that was placed by other hands, what it
-/// declares counts where it was seen: it may not have taken all of that yet.
-/// One that is to move is charged where it goes, too.
-fn charges(services: &Services, name: &ServiceName, claim: &Claim) -> Placement {
-    let mut charges = claim.charges();
-    let coming = match services.get(name).map(|service| &service.work) {
-        Some(Work::Up(up) | Work::Down(Down { then: Some(up), .. })) => up.moves_to.as_ref(),
-        Some(Work::None | Work::Down(_)) | None => None,
-    };
-    for (gpu, mib) in coming.iter().flat_map(|placement| &placement.mib) {
-        let charge = charges.mib.entry(gpu.clone()).or_default();
-        *charge = (*mib).max(*charge);
+    fn declared(&self, name: &ServiceName) -> u64 {
+        self.services.get(name).map_or(0, |service| service.wanted.manifest.vram_mib())
     }
-    if claim.placement.is_anywhere() {
-        let declared_mib = declared(services, name);
-        charges.mib.values_mut().for_each(|mib| *mib = declared_mib.max(*mib));
-    }
-    charges
-}
-
-/// What `charges` come to on one GPU.
-fn charge_on(services: &Services, name: &ServiceName, charges: &Placement, gpu: &GpuId) -> u64 {
-    if charges.is_anywhere() {
-        return declared(services, name);
-    }
-    charges.mib.get(gpu).copied().unwrap_or(0)
 }
