@@ -11,7 +11,8 @@ async function work() {
     const told = await assistant.watch('service://status/slow');
     const { outcome, message, waited_ms } = await assistant.ok('start_service', { name: 'slow' });
     console.log(outcome, waited_ms, message);
-    assert.equal(outcome, 'starting');
+    // Who comes second may find its container running, and not ready.
+    assert(['starting', 'already_running'].includes(outcome), outcome);
     assert.match(message, /get_service_status/);
     let status;
     do {

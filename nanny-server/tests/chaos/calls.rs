@@ -7,9 +7,8 @@ use nanny_testkit::proxy::{Fault, Requests};
 use serde_json::json;
 
 use crate::house::{IDLE, until, web};
-use crate::site::{Site, struck};
+use crate::site::{FORCE, Site, struck};
 
-const FORCE: &str = r#"{"force": true}"#;
 const REMOVE: &str = r#"{"remove": true}"#;
 
 fn site() -> Option<Site> {
@@ -80,6 +79,12 @@ pub(crate) fn b9_a_start_that_comes_late_is_stopped_again() {
     let hits = site.proxy.once(Requests::new("POST", "/containers/*/start"), late);
     let answer = site.house.start("gpu", r#"{"timeout": 1}"#).expect(504);
     assert_eq!(answer["code"], "start_timeout");
+    // What comes before it may take longer than the client waits.
+    let requests = || site.proxy.requests().into_iter();
+    until(
+        || requests().any(|request| request.ends_with("/start")).then_some(()),
+        || "it is never asked to start".to_owned(),
+    );
     assert_eq!(hits.count(), 0, "it is on its way");
     assert_eq!(site.house.start("rival", "").expect(409)["conflicts"], json!(["gpu"]));
     // It ends as it was last told to, though it runs in between.
@@ -102,7 +107,7 @@ pub(crate) fn b9_a_create_that_comes_after_it_was_given_up_makes_no_second() {
     drop(client);
     struck(&hits, 1);
     assert_eq!((site.containers("gpu"), site.runs("gpu")), (1, true));
-    site.house.start("rival", FORCE).expect(200);
+    site.takes_over("rival");
     site.ends_with(&["rival"]);
 }
 
@@ -123,7 +128,7 @@ pub(crate) fn b17_what_replaces_a_container_is_followed() {
         assert_eq!(site.house.holder(), "gpu");
     }
     // What it is told now, it does to the new one.
-    site.house.start("rival", FORCE).expect(200);
+    site.takes_over("rival");
     assert!(!site.runs("gpu"));
     site.ends_with(&["rival"]);
 }
@@ -132,7 +137,7 @@ pub(crate) fn c4_a_holder_that_dies_in_a_swap_is_released_once() {
     let Some(site) = site() else { return };
     for (old, new) in [("gpu", "rival"), ("rival", "gpu"), ("gpu", "rival")] {
         site.runs_now(old);
-        let late = Fault::Late(Duration::from_secs(1));
+        let late = Fault::Late(Duration::from_secs(5));
         let id = site.inspect(old)["Id"].as_str().expect("it has one").to_owned();
         let stop = format!("POST /containers/{id}/stop");
         let hits = site.proxy.once(Requests::new("POST", "/containers/*/stop"), late);

@@ -7,9 +7,8 @@ use nanny_testkit::proxy::{Fault, Requests};
 use serde_json::{Value, json};
 
 use crate::house::{IDLE, web};
-use crate::site::{Site, for_a_while, struck};
+use crate::site::{FORCE, Site, for_a_while, struck};
 
-const FORCE: &str = r#"{"force": true}"#;
 /// Longer than any test: what is held so long is never delivered.
 const FOR_EVER: Duration = Duration::from_secs(600);
 

@@ -7,9 +7,7 @@ use nanny_testkit::proxy::{Fault, Line, Requests};
 use serde_json::{Value, json};
 
 use crate::house::{IDLE, until, web};
-use crate::site::{Site, answered, for_a_while, struck};
-
-const FORCE: &str = r#"{"force": true}"#;
+use crate::site::{FORCE, Site, answered, for_a_while, struck};
 
 #[track_caller]
 fn is_refused(site: &Site, request: &str, body: &str) {
@@ -58,7 +56,7 @@ pub(crate) fn b1_an_engine_that_is_killed_in_a_swap_leaves_one() {
         // Who has it now depends on the moment. It is one, and the other can have it.
         let up: Vec<_> = swap.into_iter().filter(|service| site.runs(service)).collect();
         assert!(up.len() <= 1, "{up:?} after {path}");
-        site.house.start(new, FORCE).expect(200);
+        site.takes_over(new);
         assert!(!site.runs(old), "after {path}");
         site.ends_with(&[new, "plain"]);
         swap.reverse();
@@ -107,7 +105,7 @@ pub(crate) fn b4_a_frozen_engine_is_unknown_and_freezes_nobody_else() {
     let Some(site) = Site::with_three(Survival::End) else { return };
     let descriptors = site.descriptors();
     site.engine.signal("STOP").expect("it runs");
-    let now = site.house.sees("gpu", |now| now["status"] == "unknown");
+    let now = site.house.until("gpu", |now| now["status"] == "unknown");
     assert_eq!((&now["is_running"], &now["holds_gpu"]), (&json!(true), &json!(true)), "{now}");
     for _ in 0..100 {
         site.house.get("/services");
@@ -124,7 +122,7 @@ pub(crate) fn b4_a_frozen_engine_is_unknown_and_freezes_nobody_else() {
     assert!(site.descriptors() <= most, "{} of {descriptors}", site.descriptors());
     site.engine.signal("CONT").expect("it runs");
     site.sees("gpu", true);
-    site.house.start("rival", FORCE).expect(200);
+    site.takes_over("rival");
     site.ends_with(&["rival", "plain"]);
     assert!(site.descriptors() <= most, "{} of {descriptors}", site.descriptors());
 }
@@ -136,7 +134,7 @@ pub(crate) fn b5_a_containerd_that_is_killed_wedges_nothing() {
     let answer = site.house.start("rival", FORCE);
     assert!(matches!(answer.status, 200 | 500 | 503 | 504), "{answer:?}");
     site.settles();
-    site.house.start("rival", FORCE).expect(200);
+    site.takes_over("rival");
     assert!(site.runs("rival") && !site.runs("gpu"));
     assert_eq!(site.house.holder(), "rival");
     site.ends_with(&["rival", "plain"]);
@@ -158,9 +156,9 @@ pub(crate) fn b19_after_a_clean_restart_there_is_one() {
     site.runs_now("plain");
     // The nanny's own, with policies that the engine has not been told of, one by one.
     for (service, _) in policies {
-        site.house.start(service, FORCE).expect(200);
+        site.takes_over(service);
     }
-    site.house.start("unless", FORCE).expect(200);
+    site.takes_over("unless");
     site.restart_engine("TERM");
     site.house.until("unless", |now| now["status"] == "running" && now["stale_since"].is_null());
     site.ends_with(&["unless", "plain"]);
@@ -173,7 +171,7 @@ pub(crate) fn b19_after_a_clean_restart_there_is_one() {
     let up: Vec<_> =
         policies.iter().filter(|(service, _)| site.runs(service)).map(|(name, _)| *name).collect();
     assert!(up.len() <= 1, "{up:?}");
-    site.house.start("always", FORCE).expect(200);
+    site.takes_over("always");
     site.ends_with(&["always", "plain"]);
 }
 
@@ -201,6 +199,6 @@ pub(crate) fn c3_an_engine_that_dies_in_a_rollback_wedges_nothing() {
     site.settles();
     assert!(!site.runs("broken"));
     // Whether it was brought back or not, the GPU is not stuck.
-    site.house.start("rival", FORCE).expect(200);
+    site.takes_over("rival");
     site.ends_with(&["rival", "plain"]);
 }

@@ -14,6 +14,9 @@ use serde_json::Value;
 use crate::engine;
 use crate::house::{GPU, House, IDLE, pause, until, web};
 
+/// A start that takes the GPU from whoever holds it.
+pub(crate) const FORCE: &str = r#"{"force": true}"#;
+
 /// Ends in this order: the nanny, the witness, the proxy, the engine.
 pub(crate) struct Site {
     pub(crate) house: House,
@@ -75,6 +78,14 @@ impl Site {
         let answer = self.house.start(service, "");
         assert!(matches!(answer.status, 200 | 503), "{answer:?}");
         self.house.until(service, |now| now["status"] == "running");
+    }
+
+    /// Has a service take the GPU from whoever holds it, of an engine that may be found to be out of
+    /// reach as above.
+    #[track_caller]
+    pub(crate) fn takes_over(&self, service: &str) {
+        let asked = || Some(self.house.start(service, FORCE)).filter(|a| a.status != 503);
+        until(asked, || format!("the engine never answers for '{service}'")).expect(200);
     }
 
     /// Kills the nanny, which nobody starts again.
@@ -172,9 +183,19 @@ impl Site {
     /// Something that listens inside, on `port` of the engine's loopback, and never says anything.
     pub(crate) fn silent_listener(&self, port: u16) -> Inside {
         let mut command = self.engine.inside("busybox");
-        let port = port.to_string();
-        command.args(["nc", "-ll", "-p", &port, "-e", "sleep", "600"]);
-        Inside(command.spawn().expect("there is a busybox"))
+        command.args(["nc", "-ll", "-p", &port.to_string(), "-e", "sleep", "600"]);
+        let listener = Inside(command.spawn().expect("there is a busybox"));
+        let (address, listening) = (format!(":{port:04X} "), " 0A ");
+        let listens = || {
+            let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+            let read = self.engine.inside("cat").args(tables).output().expect("there is a cat");
+            let found = String::from_utf8_lossy(&read.stdout)
+                .lines()
+                .any(|line| line.contains(&address) && line.contains(listening));
+            found.then_some(())
+        };
+        until(listens, || format!("nobody listens on {port} inside"));
+        listener
     }
 
     /// Ends the engine with `signal`, starts it again, and waits until it answers.

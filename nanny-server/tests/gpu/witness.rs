@@ -28,14 +28,18 @@ impl Witness {
         let told = Arc::clone(&ends);
         let watching = thread::spawn(move || {
             let mut seen = Seen { looks: 0, most_mib: vec![0; totals.len()] };
-            while !told.load(Ordering::Relaxed) {
+            loop {
+                // What was there when the end was asked for is seen, too.
+                let is_last = told.load(Ordering::Relaxed);
                 for (index, most) in seen.most_mib.iter_mut().enumerate() {
                     *most = driver.taken_mib(index).expect("the script is whole").max(*most);
                 }
                 seen.looks += 1;
+                if is_last {
+                    return seen;
+                }
                 pause();
             }
-            seen
         });
         Self { ends, watching: Some(watching) }
     }

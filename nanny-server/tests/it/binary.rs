@@ -4,7 +4,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::Value;
 
@@ -39,7 +40,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 /// A server that runs, killed at the latest when dropped.
 pub(crate) struct Running {
     pub(crate) child: Child,
-    log: BufReader<ChildStderr>,
+    /// Its lines. They are read all the time: it would wait for who does not.
+    log: Receiver<String>,
     pub(crate) address: String,
 }
 
@@ -56,10 +58,11 @@ impl Running {
     /// The server that a command comes to be.
     pub(crate) fn of(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("the binary was built");
-        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let (tell, log) = channel();
+        std::thread::spawn(move || lines.all(|line| tell.send(line.expect("UTF-8")).is_ok()));
         let address = loop {
-            let mut line = String::new();
-            assert_ne!(log.read_line(&mut line).expect("UTF-8"), 0, "it ended before it served");
+            let line = log.recv().expect("it ended before it served");
             let entry: Value = serde_json::from_str(&line).expect("log lines are JSON");
             if let Some(address) = entry["fields"]["listen"].as_str() {
                 break address.to_owned();
@@ -75,17 +78,14 @@ impl Running {
     }
 
     fn wait_for_log(&mut self, text: &str) {
-        let mut line = String::new();
-        while !line.contains(text) {
-            line.clear();
-            assert_ne!(self.log.read_line(&mut line).expect("UTF-8"), 0, "it ended without {text}");
-        }
+        let found = self.log.iter().any(|line| line.contains(text));
+        assert!(found, "it ended without {text}");
     }
 
     /// The exit code, and the rest of the log.
     pub(crate) fn wait(&mut self) -> (Option<i32>, String) {
-        let mut log = String::new();
-        self.log.read_to_string(&mut log).expect("UTF-8");
+        let log: Vec<_> = self.log.iter().collect();
+        let log = log.join("\n");
         (self.child.wait().expect("it is our child").code(), log)
     }
 
@@ -152,8 +152,10 @@ fn a6_a_second_signal_ends_it_at_once() {
     let half =
         format!("POST /rediscover HTTP/1.1\r\nhost: {address}\r\ncontent-length: 9\r\n\r\n{{");
     stream.write_all(half.as_bytes()).unwrap();
-    // One more round trip, so that the half request is under way.
-    running.get("/health", "");
+    // So that the half request is under way, whichever thread has it.
+    for _ in 0..3 {
+        running.get("/health", "");
+    }
     running.signal("TERM");
     running.wait_for_log("shutting down");
     running.signal("INT");

@@ -165,7 +165,7 @@ fn the_service_manager_is_told_when_it_serves_and_when_it_ends() {
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
     let mut running = Running::start(house.path(), |command| {
-        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000000");
     });
     let address = running.address.clone();
     assert_eq!(heard(), format!("READY=1\nSTATUS=serving on {address}\n"));

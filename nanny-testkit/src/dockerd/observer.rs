@@ -65,10 +65,10 @@ impl Observer {
     }
 
     /// Says that somebody else is about to start a project: until it is down again, and for the
-    /// next 20 s, it is none of those of which there may be one.
+    /// next minute, it is none of those of which there may be one.
     pub fn by_hand(&self, project: &str) {
         let mut notes = lock(&self.notes);
-        notes.by_hand.insert(project.to_owned(), Instant::now() + Duration::from_secs(20));
+        notes.by_hand.insert(project.to_owned(), Instant::now() + Duration::from_secs(60));
     }
 
     /// The last look, if the engine has answered at all.
