@@ -9,6 +9,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -181,6 +183,25 @@ impl JournalStore for StateDir {
 }
 
 const LOCK: &str = "lock";
+/// How often, and after what pause, a lock is asked for that somebody has.
+const TRIES: usize = 25;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Whoever was begun by a nanny that has just been killed has its lock until it becomes a program of
+/// its own.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is asked for before anything runs, or on a thread"
+)]
+fn try_for_a_while(lock: &File) -> Result<(), TryLockError> {
+    for _ in 1..TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    lock.try_lock()
+}
 
 /// Makes the directory if it is not there, and locks it.
 fn lock(directory: &Path) -> io::Result<File> {
@@ -193,7 +214,7 @@ fn lock(directory: &Path) -> io::Result<File> {
     let path = directory.join(LOCK);
     let mut lock =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    match lock.try_lock() {
+    match try_for_a_while(&lock) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
@@ -374,6 +395,19 @@ mod tests {
         assert_eq!(state.read(), running("b"));
         let error = StateDir::open(&path).unwrap_err().to_string();
         assert!(error.contains("another nanny"), "{error}");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "so that it is asked for in vain before")]
+    fn a_lock_that_is_let_go_of_in_a_moment_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let holder = lock(root.path()).unwrap();
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| StateDir::open(root.path()).map(drop));
+            thread::sleep(5 * PAUSE);
+            drop(holder);
+            waits.join().unwrap().unwrap();
+        });
     }
 
     #[test]
