@@ -177,7 +177,7 @@ fn b9_what_comes_late_comes_though_its_client_has_gone() {
 #[test]
 fn a_reply_that_is_held_comes_in_the_end() {
     let house = House::new();
-    let held = house.proxy.once(Requests::any(), Fault::HoldReply(Duration::from_secs(1)));
+    let held = house.proxy.once(Requests::any(), Fault::HoldReply(Duration::from_secs(5)));
     let mut client = house.client();
     client.send("/a", "").unwrap();
     until(|| held.count() == 1);

@@ -102,7 +102,7 @@ async fn everything(bench: Bench) -> Outcome {
          df /scratch | tail -1; cat /proc/sys/net/core/somaxconn /etc/resolv.conf \
          /sys/class/net/eth0/address; \
          touch /ro/x 2>/dev/null || echo read-only; df /dev/shm | tail -1; hostname; pwd; id -u; \
-         ls /dev/null2; sleep 1",
+         ls /dev/null2; sleep 5",
     );
     let bind =
         |source: &std::path::Path, create| MountKind::bind(source.display().to_string(), create);
@@ -219,6 +219,14 @@ async fn restarting(bench: Bench) -> Outcome {
         } else {
             bench.docker.stop(&id, GRACE).await?;
         }
+        // A run that began beside it may have to end first.
+        let ended = async {
+            while bench.state(&id).await? != ContainerState::Exited {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Outcome::Ok(())
+        };
+        tokio::time::timeout(Duration::from_secs(20), ended).await??;
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(bench.state(&id).await?, ContainerState::Exited);
     }

@@ -11,7 +11,6 @@ use nanny_lib::backend::{
     ContainerBackend as _, ContainerSpec, ContainerState, ErrorKind, EventKind, LogOptions,
     NetworkAttachment, PullProgress, Selector,
 };
-use tokio::time::Instant;
 
 use self::fake::{Answer, Fake, json};
 
@@ -53,10 +52,8 @@ async fn b1_the_version_is_negotiated_again_after_an_outage() {
 #[tokio::test]
 async fn b4_an_engine_that_hangs_is_a_timeout() {
     let engine = Fake::new(|_| Answer::Hangs).up();
-    let began = Instant::now();
     let error = engine.backend().list(&Selector::All).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert!(began.elapsed() < Duration::from_secs(7));
 }
 
 #[tokio::test]

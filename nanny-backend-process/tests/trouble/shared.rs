@@ -35,6 +35,7 @@ pub(crate) async fn two_backends_start_one_process() {
         for started in join_all((0..6).map(|n| hands[n % 2].start(&id))).await {
             started.unwrap();
         }
+        house.starts(&id).await;
         assert_eq!(leaders(&id).len(), 1);
         hands[1].kill(&id).await.unwrap();
         assert_eq!(leaders(&id).len(), 0);
@@ -43,8 +44,11 @@ pub(crate) async fn two_backends_start_one_process() {
 
 pub(crate) async fn a_start_is_seen_by_others_before_its_shim_is_there() {
     let this = std::env::current_exe().unwrap();
+    let gates = tempfile::tempdir().unwrap();
+    let gate = gates.path().join("open");
     let house = House::with(|config| {
-        let slow = "sleep 1; exec \"$0\" process-shim \"$@\"";
+        let wait = format!("while ! test -e '{}'; do sleep 0.05; done", gate.display());
+        let slow = format!("{wait}; exec \"$0\" process-shim \"$@\"");
         config.program = "/bin/sh".into();
         config.arguments = vec!["-c".into(), slow.into(), this.into()];
     });
@@ -63,11 +67,14 @@ pub(crate) async fn a_start_is_seen_by_others_before_its_shim_is_there() {
         let waits = async {
             assert_eq!(seen.await, ContainerState::Restarting);
             assert_eq!(leaders(&id).len(), 0);
+            fs::write(&gate, "").unwrap();
             others[1].start(&id).await.unwrap();
         };
         let (started, ()) = tokio::join!(house.backend.start(&id), waits);
         started.unwrap();
+        house.starts(&id).await;
         assert_eq!(leaders(&id).len(), 1);
+        fs::remove_file(&gate).unwrap();
         others[1].stop(&id, None).await.unwrap();
     }
 }

@@ -1,12 +1,12 @@
 //! Processes that leave the group, and those that do not leave at all.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nanny_lib::backend::{ContainerBackend as _, ContainerState, ErrorKind, Selector};
 
-use crate::house::{House, leaders, not_tested, processes_with, until};
+use crate::house::{House, leaders, not_tested, processes_with, say, until};
 
 /// Runs away in every way there is: into a session of its own, to another parent, without the
 /// environment; and does not listen.
@@ -60,8 +60,8 @@ pub(crate) async fn what_a_program_leaves_behind_ends_with_it() {
 pub(crate) async fn a_group_has_its_grace_to_the_end() {
     let house = House::new();
     // The first process obeys at once, and its child wants to finish something.
-    let script = "sh -c 'trap \"sleep 0.3; echo finished; exit\" TERM; while :; do sleep 0.05; done' & \
-                  sleep 0.1; echo ready; wait";
+    let script = "sh -c 'trap \"sleep 0.3; echo finished; exit\" TERM; echo ready; \
+                  while :; do sleep 0.05; done' & wait";
     let id = house.started("a", script).await;
     house.logged(&id, |line| line == "ready").await;
     house.backend.stop(&id, Some(Duration::from_secs(20))).await.unwrap();
@@ -78,6 +78,11 @@ impl Ice {
         let path = PathBuf::from(format!("/sys/fs/cgroup/freezer/nanny-{}", unique()));
         match fs::create_dir(&path) {
             Ok(()) => Some(Self(path)),
+            // The one hierarchy of today lets kills through to who is frozen: none is out of reach.
+            Err(_) if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() => {
+                say("*** NOT TESTED: this kernel can kill whoever is frozen ***");
+                None
+            }
             Err(error) => {
                 not_tested(&format!("no process can be frozen: {}: {error}", path.display()));
                 None
@@ -131,6 +136,6 @@ pub(crate) async fn what_cannot_be_killed_holds_until_it_has_ended() {
     let exit = house.ended(&id).await.exit.unwrap();
     assert_eq!(exit.code, Some(137));
     house.backend.stop(&id, None).await.unwrap();
-    house.backend.start(&id).await.unwrap();
+    house.starts(&id).await;
     assert_eq!(leaders(&id).len(), 1);
 }

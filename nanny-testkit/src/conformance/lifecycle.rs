@@ -231,7 +231,8 @@ async fn b6_start_during_a_stop_by_other_hands_is_not_swallowed(context: Arc<Con
 async fn start_during_a_stop(context: &Context, stopper: Arc<dyn ContainerBackend>) -> Outcome {
     let id = context.started(Program::IgnoresStop).await?;
     let (stopped, started) = tokio::join!(stopper.stop(&id, Some(GRACE)), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // The engine may be slow to begin with it.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
         context.backend.start(&id).await
     });
     stopped?;
