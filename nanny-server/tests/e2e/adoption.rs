@@ -115,6 +115,7 @@ fn a13_without_its_notes_a_nanny_believes_the_engine() {
 #[test]
 fn what_ended_while_nobody_looked_is_seen_by_the_next_nanny() {
     let Some(mut house) = house() else { return };
+    house.notes("gpu", "running");
     house.end_with("KILL");
     engine::docker(&["stop", &house.container("gpu")]);
     house.open();

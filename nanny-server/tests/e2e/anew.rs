@@ -121,6 +121,7 @@ fn a3_killed_while_it_makes_a_container_anew_it_ends_with_one() {
             || (engine::containers(&house.project("web")).len() == 2).then_some(()),
             || "no other container is made".to_owned(),
         );
+        house.notes("web", "starting");
         house.end_with("KILL");
         drop(client);
         house.open();

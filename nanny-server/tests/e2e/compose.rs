@@ -59,6 +59,7 @@ fn every_command_of_compose_works_on_what_we_start() {
     }
     let Some(house) = House::with("", &web(SERVING, "ports: ['127.0.0.1::8000']")) else { return };
     house.started("web");
+    house.says("web", "web-1  | up\n");
     let (home, container) = (house.home("web"), house.container("web"));
     let compose = |arguments: &[&str]| engine::compose(&home, arguments);
     let (project, id) = (house.project("web"), engine::id(&container));

@@ -158,6 +158,7 @@ fn a13_a14_a_journal_of_another_time_is_no_trouble() {
     let Some(mut house) = two() else { return };
     house.open();
     house.started("a");
+    house.notes("a", "running");
     let a = house.project("a");
     let file = house.state().join("journal.json");
     let mut later: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();

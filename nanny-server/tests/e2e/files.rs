@@ -28,7 +28,10 @@ fn h9_what_runs_without_its_directory_keeps_the_gpu_and_can_be_stopped() {
     house.started("web");
     std::fs::remove_dir_all(house.home("web")).unwrap();
     let found = house.ask("POST", "/rediscover", "").expect(200);
-    assert_eq!(found["removed"], json!(["web"]), "{found}");
+    assert_eq!(found["services_discovered"], 1, "{found}");
+    // Whoever watches the files may have been faster.
+    let removed = &found["removed"];
+    assert!(removed == &json!(["web"]) || removed == &json!([]), "{found}");
     assert!(engine::runs(&house.container("web")));
     assert_eq!(house.get("/services")["gpu_service_running"], "web");
     let refused = house.ask("POST", "/services/other/start", "").expect(409);

@@ -432,6 +432,15 @@ impl House {
         self.within(DEADLINE, service, wanted)
     }
 
+    /// Waits until the journal has this word for a service: it is written after the answer, on a
+    /// disk that may be slow.
+    #[track_caller]
+    pub(crate) fn notes(&self, service: &str, entry: &str) {
+        let read = || fs::read_to_string(self.state().join("journal.json")).unwrap_or_default();
+        let line = format!("\"{}\": \"{entry}\"", self.project(service));
+        until(|| read().contains(&line).then_some(()), || format!("{line} is not in {}", read()));
+    }
+
     /// Waits until what somebody did by hand is seen (L1).
     #[track_caller]
     pub(crate) fn sees(&self, service: &str, wanted: impl Fn(&Value) -> bool) -> Value {

@@ -80,9 +80,10 @@ fn b17_what_compose_makes_anew_is_another_container_of_the_same_service() {
         let now = engine::id(&container);
         assert_ne!(now, before);
         let seen = house.sees("web", |seen| {
-            seen["status"] == "running" && seen["containers"][0]["id"] == now.as_str()
+            // Both may be there for a moment.
+            let is_one = seen["containers"].as_array().is_some_and(|all| all.len() == 1);
+            seen["status"] == "running" && is_one && seen["containers"][0]["id"] == now.as_str()
         });
-        assert_eq!(seen["containers"].as_array().map(Vec::len), Some(1), "{seen}");
         assert_eq!((house.holder(), &seen["holds_gpu"]), (json!("web"), &json!(true)));
         house.says("web", &format!("web-1  | up {}\n", &now[..12]));
         before = now;

@@ -24,7 +24,7 @@ pub(crate) fn two(database: &str) -> String {
     volumes: ['data:/data']
     healthcheck:
       test: test -e /ready
-      interval: 200ms
+      interval: 500ms
       retries: 1000
 volumes:
   data:

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use crate::engine;
 use crate::house::{GPU, House, IDLE, web};
@@ -20,7 +21,9 @@ fn j4_it_needs_no_root_but_the_group_of_the_engines_socket() {
     let home = house.directory().to_owned();
     fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).unwrap();
     house.program = home.join("nanny");
-    fs::copy(env!("CARGO_BIN_EXE_nanny"), &house.program).unwrap();
+    // By another process: whatever is begun here meanwhile would hold it open for writing.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_nanny")).arg(&house.program).status();
+    assert!(copied.unwrap().success());
     fs::create_dir(home.join("state")).unwrap();
     chown(home.join("state"), Some(NOBODY), None).unwrap();
     let group = fs::metadata(engine::socket()).unwrap().gid();
@@ -29,6 +32,7 @@ fn j4_it_needs_no_root_but_the_group_of_the_engines_socket() {
     });
     house.started("web");
     assert!(engine::runs(&house.container("web")));
+    house.notes("web", "running");
     assert_eq!(fs::metadata(home.join("state/journal.json")).unwrap().uid(), NOBODY);
     house.stop("web", r#"{"remove": true}"#).expect(200);
     assert_eq!(house.end_with("TERM"), Some(0));

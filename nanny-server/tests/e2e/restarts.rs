@@ -8,11 +8,12 @@ use crate::engine;
 use crate::house::{GPU, House, STUBBORN, pause, until, web};
 
 /// Crashes when it is told to by `crash`.
-const FRAGILE: &str = "rm -f /crash; echo up; until test -e /crash; do sleep 0.1; done; exit 7";
+const FRAGILE: &str = "rm -f /begun; echo up; touch /begun; \
+                       until test -e /crash; do sleep 0.1; done; rm /begun /crash; exit 7";
 
 fn crash(container: &str) -> Value {
     let started = engine::inspect(container)["State"]["StartedAt"].clone();
-    engine::execute(container, "touch /crash");
+    engine::execute(container, "until test -e /begun; do sleep 0.1; done; touch /crash");
     started
 }
 

@@ -30,6 +30,7 @@ fn begin_pull(house: &mut House) -> (Registry, TcpStream) {
     let start = house.begin_start("big", "");
     registry.is_asked();
     house.becomes("big", "starting");
+    house.notes("big", "starting");
     (registry, start)
 }
 

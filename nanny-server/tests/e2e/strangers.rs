@@ -89,6 +89,7 @@ fn two_nannies_on_one_engine_leave_each_other_alone() {
     other.started("web");
     assert_eq!(other.start("rival", r#"{"force": true}"#).expect(200)["stopped"], json!(["web"]));
     assert_eq!(one.get("/services")["total"], 2);
+    other.notes("rival", "running");
     other.stop("rival", r#"{"remove": true}"#).expect(200);
     other.end_with("KILL");
     other.open();

@@ -74,6 +74,7 @@ pub(crate) fn l4_a_polite_end_leaves_services_running(kind: &'static dyn Kind) {
 
 pub(crate) fn what_ended_while_nobody_looked_is_seen_by_the_next_nanny(kind: &'static dyn Kind) {
     let mut stage = three(kind);
+    stage.notes("gpu", "running");
     stage.end_with("KILL");
     kind.stop_by_hand(&stage, "gpu");
     stage.open();

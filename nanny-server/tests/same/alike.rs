@@ -146,7 +146,9 @@ impl Session {
             let checks = containers.iter().any(|container| container["health"] == "starting");
             // What is to end has ended, and what is to be healthy is.
             let ends = service == "failing" && now["is_running"] == true;
-            !busy && !checks && !ends && (now["is_running"] == false || now["ready"] == true)
+            // What has nothing to ask is ready before it was asked.
+            let is_well = now["ready"] == true && now["health"].is_object();
+            !busy && !checks && !ends && (now["is_running"] == false || is_well)
         };
         let now = self.stage.until(service, is_over);
         if now["is_running"] == true {

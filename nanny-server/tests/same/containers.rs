@@ -29,7 +29,7 @@ impl Containers {
         Self { name, trouble: OnceLock::new() }
     }
 
-    fn command(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
         let output = Command::new(self.name).args(arguments).output();
         output.unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }

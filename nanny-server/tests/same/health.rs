@@ -16,7 +16,7 @@ fn stage(kind: &'static dyn Kind, more: &str, first: &str) -> Stage {
 }
 
 /// Answers 404 until it is healthy.
-const LATE: &str = "(sleep 3; echo fine > www/health) &";
+const LATE: &str = "(sleep 8; echo fine > www/health) &";
 
 pub(crate) fn d1_what_gets_healthy_late_is_unhealthy_until_then(kind: &'static dyn Kind) {
     let stage = stage(kind, "health_timeout: 1\nhealth: {interval: 1}\n", LATE);

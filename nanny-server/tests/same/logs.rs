@@ -8,7 +8,7 @@ use crate::stage::Stage;
 
 pub(crate) fn a_log_has_both_streams_and_a_tail_and_outlives_its_process(kind: &'static dyn Kind) {
     // The two streams are two pipes: lines of one moment may come in any order.
-    let script = "for n in 1 2 3 4; do echo out $n; sleep 0.2; echo err $n >&2; sleep 0.2; done; \
+    let script = "for n in 1 2 3 4; do echo out $n; sleep 0.5; echo err $n >&2; sleep 0.5; done; \
                   printf 'bad \\377 tab \\t\\n'; exec sleep 86400";
     let stage = Stage::with(kind, &[("web", Program::new(script))]);
     let before = Timestamp::now();

@@ -134,7 +134,11 @@ pub(crate) fn c2_a_storm_over_all_engines_and_kills_never_has_two() {
             #[expect(clippy::disallowed_methods, reason = "the storm has a limit")]
             let began = Instant::now();
             let mut kills = 0;
-            while began.elapsed() < STORM {
+            // As long as that, and on a slow machine until each of them has run.
+            let ran = |stage: &House| runs(stage).into_iter().collect::<BTreeSet<_>>().len();
+            while began.elapsed() < STORM
+                || (began.elapsed() < 4 * STORM && ran(&stage) < SERVICES.len())
+            {
                 // In the midst of swaps of any age.
                 for _ in 0..30 + kills * 7 % 40 {
                     pause();
@@ -180,9 +184,16 @@ fn two_by_engines(
     exclusive: impl Fn(&str) -> bool,
     over: &AtomicBool,
 ) -> Option<[BTreeSet<(String, String)>; 3]> {
+    // Which run of it: a container keeps its identifier when it is started again.
+    let run = |engine: &Containers, (name, id): (String, String)| {
+        let since = engine.command(&["inspect", "--format", "{{.State.StartedAt}}", &id]);
+        let since = String::from_utf8_lossy(&since.stdout).trim().to_owned();
+        (!since.is_empty()).then(|| (name, format!("{id} {since}")))
+    };
     let look = |engine: &Containers| -> BTreeSet<_> {
         let project = |name: &str| name.trim_end_matches("-web-1").to_owned();
-        engine.up().into_iter().filter(|(name, _)| exclusive(&project(name))).collect()
+        let up = engine.up().into_iter().filter(|(name, _)| exclusive(&project(name)));
+        up.filter_map(|found| run(engine, found)).collect()
     };
     while !over.load(Ordering::Relaxed) {
         let (before, between, after) = (look(&DOCKER), look(&PODMAN), look(&DOCKER));

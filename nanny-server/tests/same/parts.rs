@@ -75,7 +75,7 @@ pub(crate) fn parts_start_when_what_they_need_is_there_and_stop_with_it(
         assert_eq!(answer["status"], "running");
     });
     assert!(is_up(&stage, "web"));
-    let now = stage.status("web");
+    let now = stage.until("web", |now| now["ready"] == true);
     let parts: Vec<_> = now["containers"].as_array().expect("a list").iter().collect();
     let part = |name: &str| -> &Value {
         parts.iter().find(|part| part["part"] == name).unwrap_or_else(|| panic!("no '{name}'"))
