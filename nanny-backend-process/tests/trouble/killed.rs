@@ -8,7 +8,7 @@ use nanny_backend_process::{ProcessBackend, ProcessConfig};
 use nanny_lib::backend::{ContainerBackend as _, ContainerState, ErrorKind, Selector};
 use rustix::process::Signal;
 
-use crate::house::{House, kill, leaders, processes_with, send, shims, spec, until};
+use crate::house::{House, kill, leaders, processes_with, send, shims, until};
 
 /// A nanny in a process of its own, which does what nannies do until it is killed.
 pub(crate) struct Owner(PathBuf);
