@@ -251,6 +251,28 @@ impl World {
         self.advance(name, now, out);
     }
 
+    /// What a restart by us has started may have ended before it counted as running: that is one
+    /// more exit, to be answered like those before. Answers whether it was that.
+    pub(super) fn restart_ended(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
+        let Some(service) = self.services.get(name) else { return false };
+        let Work::Up(up) = &service.work else { return false };
+        if !up.waiters.is_empty() || up.part_of.is_some() || !service.calls.is_empty() {
+            return false;
+        }
+        let progress = &up.progress;
+        let ended = self.containers_in_play(name).into_iter().find(|container| {
+            progress.as_is.contains(&container.id)
+                && progress.started.contains(&container.id)
+                && container.exit.is_some()
+                && !container.state.holds()
+        });
+        let Some(ended) = ended.cloned() else { return false };
+        self.set_work(name, Work::None);
+        self.on_exit(name, Some(&ended), false, now, out);
+        self.advance(name, now, out);
+        true
+    }
+
     /// Leave to start beside those who hold a GPU now, strangers aside, who were there before.
     pub(super) fn readmit(&mut self, name: &ServiceName) -> Result<(), Error> {
         match self.admit(name, StartOptions::forced())? {

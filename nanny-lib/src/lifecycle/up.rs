@@ -84,7 +84,11 @@ impl World {
             // A call of what went before may still end something.
             Plan::Done if !self.services[name].calls.is_empty() => {}
             Plan::Done => self.finish_up(name, now, out),
-            Plan::Stuck { reason } => self.fail_up(name, reason, None, now, out),
+            Plan::Stuck { reason } => {
+                if !self.restart_ended(name, now, out) {
+                    self.fail_up(name, reason, None, now, out);
+                }
+            }
         }
         self.check_images(name, now);
     }

@@ -196,6 +196,19 @@ async fn d10_a_crash_loop_ends_failed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d10_a_restart_that_ends_at_once_is_one_of_so_many() {
+    let house = House::new([restarting("a", RestartPolicy::Always), gpu("b")]).await;
+    house.start("a").await;
+    house.engine.exits_after("a-main-1", Duration::ZERO, 1);
+    house.engine.exit("a-main-1", 1);
+    house.until("a", Status::Failed).await;
+    let error = house.nanny.snapshot().services["a"].error.clone().unwrap();
+    assert!(error.contains("too often"), "{error}");
+    assert_eq!(house.engine.runs("a-main-1"), 6);
+    house.start("b").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_without_a_policy_is_a_failure_and_frees_the_gpu() {
     let house = House::new([gpu("a"), gpu("b")]).await;
     house.start("a").await;
