@@ -8,7 +8,7 @@ use super::service::ServiceState;
 use super::world::{Out, Timer, World};
 use super::{Answer, Effect, Now, RequestId};
 use crate::gpu::{ClaimPhase, Placement};
-use crate::manifest::{Discovery, Severity};
+use crate::manifest::{Discovery, Service, Severity};
 use crate::name::ServiceName;
 use crate::nanny::{Change, Rediscovered};
 
@@ -37,6 +37,30 @@ impl World {
         }
     }
 
+    /// Takes in services that nobody knew before their manifests became unreadable, as those whose
+    /// manifests are gone: for as long as something of them runs. Answers which.
+    fn take_for_gone(&mut self, unreadable: Vec<Service>) -> Vec<ServiceName> {
+        let mut taken = Vec::new();
+        for service in unreadable {
+            let name = service.manifest.name.clone();
+            let is_known = self.services.iter().any(|(known, state)| {
+                *known == name || (!state.gone && state.wanted.origin == service.origin)
+            });
+            let runs = || {
+                let mut containers =
+                    self.engines.iter().flat_map(|engine| engine.containers.iter());
+                containers.any(|found| found.state.holds() && service.project.owns(found))
+            };
+            if is_known || (self.has_looked_around() && !runs()) {
+                continue;
+            }
+            let state = ServiceState { gone: true, ..ServiceState::new(service) };
+            self.services.insert(name.clone(), Box::new(state));
+            taken.push(name);
+        }
+        taken
+    }
+
     /// Asks the sources, unless they were asked since the time was set.
     pub(super) fn discover_if_due(&mut self, now: Now, out: &mut Out) {
         if self.discovery.next <= now.mono {
@@ -51,7 +75,7 @@ impl World {
     }
 
     pub(super) fn on_discovered(&mut self, discovery: Discovery, now: Now, out: &mut Out) {
-        let Discovery { services, problems } = discovery;
+        let Discovery { services, problems, unreadable } = discovery;
         let broken: BTreeSet<PathBuf> = problems
             .iter()
             .filter(|problem| problem.severity == Severity::Error)
@@ -95,9 +119,17 @@ impl World {
             report.added.push(name.clone());
             self.services.insert(name, Box::new(ServiceState::new(service)));
         }
+        let lost = self.take_for_gone(unreadable);
         self.claim_what_is_recorded(&report.added);
+        self.claim_what_is_recorded(&lost);
         for name in &report.changed {
             self.place(name);
+        }
+        if !lost.is_empty() {
+            self.reassign_all();
+        }
+        for name in &lost {
+            self.advance(name, now, out);
         }
         self.problems = problems.clone().into();
         let gone = self.services.iter().filter(|(_, service)| service.gone);
@@ -105,7 +137,9 @@ impl World {
         for name in &gone {
             self.drop_if_gone(name, now, out);
         }
-        if !report.added.is_empty() || !report.changed.is_empty() || !report.removed.is_empty() {
+        let differs =
+            !report.added.is_empty() || !report.changed.is_empty() || !report.removed.is_empty();
+        if differs {
             self.reassign_all();
             out.push(Effect::Announce(Change::Discovered {
                 added: report.added.clone(),

@@ -125,10 +125,12 @@ impl ManifestSource for DirectorySource {
         let names = listed.iter().filter_map(|path| path.file_name().map(ToOwned::to_owned));
         let mut problems = Vec::new();
         let mut manifests = Vec::new();
+        let mut unreadable = Vec::new();
         let mut files = Vec::new();
         for found in self.scan(names.collect()).await {
             problems.extend(found.problems);
             manifests.extend(found.manifest);
+            unreadable.extend(found.unreadable);
             files.extend(found.files);
         }
         let places = tokio::task::spawn_blocking(move || Places::new(files));
@@ -143,7 +145,8 @@ impl ManifestSource for DirectorySource {
         let manifests = twins::refuse_same_name(manifests, &mut problems);
         let manifests = twins::refuse_same_project(manifests, &mut problems);
         problems.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
-        Discovery::new(manifests.into_iter().filter_map(|found| found.service).collect(), problems)
+        let services = manifests.into_iter().filter_map(|found| found.service).collect();
+        Discovery { unreadable, ..Discovery::new(services, problems) }
     }
 
     fn watch(&self) -> BoxStream<'static, Changed> {

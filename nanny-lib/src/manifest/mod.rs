@@ -65,13 +65,16 @@ pub struct Discovery {
     pub services: Vec<Service>,
     /// What is wrong, and where.
     pub problems: Vec<Problem>,
+    /// Services whose manifests cannot be read, as far as anything is known of them. What runs of
+    /// one is shown, holds its GPU and can be stopped; if nothing does, it is not there.
+    pub unreadable: Vec<Service>,
 }
 
 impl Discovery {
     /// These services, and these problems.
     #[must_use]
     pub fn new(services: Vec<Service>, problems: Vec<Problem>) -> Self {
-        Self { services, problems }
+        Self { services, problems, unreadable: Vec::new() }
     }
 }
 

@@ -93,6 +93,25 @@ pub(super) fn parse(text: &str, origin: &Path, file: &Path) -> Result<Parsed, Ve
     Ok(Parsed { manifest, name_at, files, problems: report.problems })
 }
 
+/// As much as can be made out of a manifest with faults, to know by what runs of it: its name, and
+/// whether it needs a GPU. Whoever does not even know that takes it to need one.
+pub(super) fn salvage(text: Option<&str>, origin: &Path) -> Option<Manifest> {
+    let nowhere = Path::new("");
+    let line = |key: &str| {
+        let is_it = |line: &&str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
+        text?.lines().find(is_it)
+    };
+    let read = |lines: &[&str]| parse(&lines.join("\n"), origin, nowhere).ok();
+    let name: Vec<_> = line("name").into_iter().collect();
+    let mut manifest = read(&[&name[..], &["version: unknown"]].concat())?.manifest;
+    manifest.gpu_required = match (text, line("gpu_required")) {
+        (Some(_), None) => false,
+        (_, Some(line)) => read(&[line]).is_none_or(|read| read.manifest.gpu_required),
+        (None, None) => true,
+    };
+    Some(manifest)
+}
+
 fn service_name(
     fields: &mut Fields<'_>,
     origin: &Path,

@@ -84,6 +84,47 @@ pub(crate) fn what_ended_while_nobody_looked_is_seen_by_the_next_nanny(kind: &'s
     stage.ends_with(&["rival", "plain"]);
 }
 
+pub(crate) fn h8_what_runs_is_not_lost_because_its_manifest_is_unreadable(kind: &'static dyn Kind) {
+    let mut stage = three(kind);
+    let run = |stage: &Stage, service: &str| format!("{:?}", stage.run(service));
+    let before = ["gpu", "plain"].map(|service| run(&stage, service));
+    let good = ["gpu", "plain"].map(|service| {
+        let file = stage.home(service).join("service.yaml");
+        std::fs::read_to_string(file).expect("it has a manifest")
+    });
+    let break_both = |stage: &Stage| {
+        for (service, good) in ["gpu", "plain"].into_iter().zip(&good) {
+            stage.write(service, "service.yaml", &format!("{good}tags: [\n"));
+        }
+    };
+    assert_eq!(stage.end_with("TERM"), Some(0));
+    break_both(&stage);
+    stage.open();
+    for (service, holds_gpu) in [("gpu", true), ("plain", false)] {
+        let now = stage.until(service, |now| now["is_running"] == true);
+        let error = now["error"].as_str().expect("what is wrong");
+        assert!(error.contains("service.yaml:") && error.contains("tags"), "{now}");
+        assert_eq!(now["holds_gpu"], holds_gpu, "{now}");
+    }
+    assert_eq!(stage.start("rival", "").expect(409)["conflicts"], json!(["gpu"]));
+    assert_eq!(["gpu", "plain"].map(|service| run(&stage, service)), before);
+    stage.stop("plain", "").expect(200);
+    stage.ends_with(&["gpu"]);
+    stage.ask("GET", "/services/plain", "").expect(404);
+
+    // Once it can be read again, it is what it was.
+    stage.write("gpu", "service.yaml", &good[0]);
+    let now = stage.until("gpu", |now| now["error"].is_null());
+    assert_eq!((&now["status"], &now["holds_gpu"]), (&json!("running"), &json!(true)), "{now}");
+    assert_eq!(run(&stage, "gpu"), before[0]);
+
+    stage.end_with("KILL");
+    break_both(&stage);
+    stage.open();
+    assert_eq!(stage.start("rival", FORCE).expect(200)["stopped"], json!(["gpu"]));
+    stage.ends_with(&["rival"]);
+}
+
 pub(crate) fn a3_who_is_killed_in_a_swap_leaves_one_or_none(kind: &'static dyn Kind) {
     let mut stage = three(kind);
     // Killed as soon as the old one is down, which is before the new one is up, or just after.

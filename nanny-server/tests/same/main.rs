@@ -79,6 +79,7 @@ const OF_CONTAINERS: &[Scenario<fn(&'static Containers)>] = scenarios![
 const OF_ALL: &[Scenario<OnAny>] = scenarios![
     adoption::a1_who_is_killed_finds_everything_as_it_was,
     adoption::a3_who_is_killed_in_a_swap_leaves_one_or_none,
+    adoption::h8_what_runs_is_not_lost_because_its_manifest_is_unreadable,
     adoption::l4_a_polite_end_leaves_services_running,
     adoption::what_ended_while_nobody_looked_is_seen_by_the_next_nanny,
     control::a_service_is_started_and_stopped_and_started_again,

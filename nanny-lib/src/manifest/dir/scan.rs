@@ -14,7 +14,7 @@ use super::{Paths, Settings};
 use crate::manifest::parse::{self, MAX_BYTES};
 use crate::manifest::{Problem, Service, Severity};
 use crate::name::ServiceName;
-use crate::project::labels;
+use crate::project::{Project, labels};
 
 /// What a manifest may be called; the first that is there counts.
 pub(super) const MANIFEST_NAMES: &[&str] = &["service.yaml", "service.yml"];
@@ -26,6 +26,8 @@ pub(super) const COMPOSE_NAMES: &[&str] =
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) manifest: Option<FoundManifest>,
+    /// What is known of one that could not be read.
+    pub(super) unreadable: Option<Service>,
     pub(super) problems: Vec<Problem>,
     /// Files that were read or looked for.
     pub(super) files: Vec<PathBuf>,
@@ -76,12 +78,14 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
         Ok(text) => text,
         Err(Unreadable { at, message }) => {
             found.problems.push(Problem::new(&origin, &manifest_file, at, message));
+            found.unreadable = unreadable(None, &origin, &absolute, &found.problems);
             return found;
         }
     };
     let parsed = match parse::parse(&text, &origin, &manifest_file) {
         Ok(parsed) => parsed,
         Err(problems) => {
+            found.unreadable = unreadable(Some(&text), &origin, &absolute, &problems);
             found.problems = problems;
             return found;
         }
@@ -115,6 +119,21 @@ pub(super) fn read(paths: &Paths, directory: &OsStr, settings: &Settings) -> Fou
     });
     found.manifest = Some(FoundManifest { name, name_at, origin, file, service });
     found
+}
+
+/// A service by which what was started of it is known again: by its name and its directory.
+fn unreadable(
+    text: Option<&str>,
+    origin: &Path,
+    absolute: &Path,
+    problems: &[Problem],
+) -> Option<Service> {
+    let manifest = parse::salvage(text, origin)?;
+    let mut project = Project::new(manifest.name.as_str());
+    let home = absolute.to_string_lossy().into_owned();
+    project.selector.insert(labels::ORIGIN.to_owned(), home);
+    let fault = problems.iter().find(|problem| problem.severity == Severity::Error)?;
+    Some(Service::new(manifest, project, origin).as_unusable(fault.to_string()))
 }
 
 /// Whether there is anything at `path`, even if it cannot be read: then the reading says why.

@@ -314,6 +314,29 @@ fn faults_name_line_column_field_and_cure() {
 }
 
 #[test]
+fn of_a_manifest_with_faults_its_name_and_its_need_of_a_gpu_are_known() {
+    let known = |text: Option<&str>| {
+        let manifest = salvage(text, Path::new("services/chat")).expect("it has a name");
+        (manifest.name.to_string(), manifest.gpu_required)
+    };
+    for (text, name, gpu) in [
+        ("name: talk\ngpu_required: true\ntags: [\n", "talk", true),
+        ("tags: [\ngpu_required: yes\nname: 'talk'", "talk", true),
+        ("name: talk\nvram_gb: lots\ngpu_required: false", "talk", false),
+        ("command: [sleep\n", "chat", false),
+        ("name: talk\n  gpu_required: true\n: :", "talk", false),
+        ("gpu_required: perhaps\n", "chat", true),
+        ("gpu_required: [\n", "chat", true),
+        ("", "chat", false),
+    ] {
+        assert_eq!(known(Some(text)), (name.to_owned(), gpu), "{text}");
+    }
+    assert_eq!(known(None), ("chat".to_owned(), true));
+    assert!(salvage(Some("name: a/b\n"), Path::new("services/chat")).is_none());
+    assert!(salvage(None, Path::new("services/-")).is_none());
+}
+
+#[test]
 fn all_faults_are_found_at_once() {
     let found = messages("name: a/b\nvram_gb: x\npinned: 3");
     assert_eq!(found.len(), 3, "{found:?}");
