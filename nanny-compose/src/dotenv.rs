@@ -33,9 +33,9 @@ pub enum DotenvErrorKind {
     /// A quote without its end.
     #[error("the value of {0} has a quote that is not closed")]
     Unterminated(String),
-    /// A variable marked with `?` has no value; with what the author says about it.
-    #[error(transparent)]
-    Required(InterpolateError),
+    /// A value's variables cannot be replaced: the variable's name, and why.
+    #[error("the value of {0}: {1}")]
+    Value(String, InterpolateError),
     /// The values, with the variables in them replaced, are far longer than any container wants.
     #[error("the values up to here have more than {MAX_LENGTH} bytes; make them shorter")]
     TooLong,
@@ -51,9 +51,6 @@ const MAX_LENGTH: usize = 8 << 20;
 pub struct Variables {
     /// The variables by name.
     pub values: BTreeMap<String, String>,
-    /// Line and name of those with a `$` that cannot be interpolated, such as `${id -u}`: like
-    /// Compose, we then take the whole value as it is written.
-    pub literal: Vec<(usize, String)>,
 }
 
 impl fmt::Debug for Variables {
@@ -216,16 +213,8 @@ impl<'a> Parser<'a> {
         let known = |wanted: &str| {
             (self.lookup)(wanted).or_else(|| self.variables.values.get(wanted).cloned())
         };
-        match interpolate(value, &known) {
-            Ok(done) => Ok(done.text),
-            Err(missing @ InterpolateError::Required { .. }) => {
-                Err(DotenvErrorKind::Required(missing))
-            }
-            Err(_) => {
-                self.variables.literal.push((self.line, name.to_owned()));
-                Ok(value.to_owned())
-            }
-        }
+        let done = interpolate(value, &known);
+        done.map(|done| done.text).map_err(|error| DotenvErrorKind::Value(name.to_owned(), error))
     }
 
     fn advance(&mut self, bytes: usize) {
@@ -320,10 +309,10 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_interpolated_is_taken_as_it_is() {
-        let read = parse("A=1\nUSERID=${id -u}\n", &ambient).expect("the text is sound");
-        assert_eq!(read.values["USERID"], "${id -u}");
-        assert_eq!(read.literal, [(2, "USERID".to_owned())]);
+    fn a_dollar_that_begins_no_variable_is_itself_and_an_unsound_brace_an_error() {
+        assert_eq!(value("USERID=$(id -u) $\n"), "$(id -u) $");
+        let error = parse("A=1\nUSERID=${id -u}\n", &ambient).expect_err("no name has a space");
+        assert!(error.to_string().starts_with("line 2: the value of USERID: "), "{error}");
     }
 
     #[test]

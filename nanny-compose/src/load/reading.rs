@@ -151,7 +151,7 @@ impl<'a> Reading<'a> {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// The variables of a file, after reporting what is wrong or odd about them.
+    /// The variables of a file, after reporting what is wrong about them.
     pub(super) fn checked(
         &self,
         path: &Path,
@@ -159,15 +159,7 @@ impl<'a> Reading<'a> {
     ) -> BTreeMap<String, String> {
         let place = |line, message| Problem { line, column: 1, ..Problem::of_file(path, message) };
         match variables {
-            Ok(variables) => {
-                for (line, name) in variables.literal {
-                    let message = format!(
-                        "the value of {name} holds a '$' that begins no variable; taken as it is"
-                    );
-                    self.warnings.borrow_mut().push(place(line, brief(message)));
-                }
-                variables.values
-            }
+            Ok(variables) => variables.values,
             Err(error) => {
                 self.report(place(error.line, error.kind.to_string()));
                 BTreeMap::new()
