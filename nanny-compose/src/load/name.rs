@@ -37,14 +37,17 @@ pub(super) fn of_project(
         return name.to_owned();
     }
     let documents = files.iter().rev().flat_map(|documents| documents.iter().rev());
-    for document in documents {
-        // What is no text or cannot be interpolated is reported with the rest of the tree.
-        let name = At::root(document, sink).field("name").and_then(|at| at.node.as_str());
-        let name = name.and_then(|text| interpolate(text, &|name| reading.variable(name)).ok());
-        let name = name.map(|done| normalize_project_name(&done.text)).unwrap_or_default();
-        if !name.is_empty() {
-            return name;
+    let mut names = documents.filter_map(|document| At::root(document, sink).field("name"));
+    let said = |at: &At<'_>| at.node.as_str().is_some_and(|text| !text.is_empty());
+    if let Some(at) = names.find(said) {
+        // What cannot be interpolated is reported with the rest of the tree.
+        let text = at.node.as_str().unwrap_or_default();
+        let done = interpolate(text, &|name| reading.variable(name)).ok();
+        let name = done.as_ref().map(|done| normalize_project_name(&done.text));
+        if name.as_ref().is_some_and(String::is_empty) {
+            at.problem(format!("yields no project name, which {RULE}"));
         }
+        return name.unwrap_or_default();
     }
     let directory = dir.file_name().unwrap_or_default().to_string_lossy();
     let name = normalize_project_name(&directory);
