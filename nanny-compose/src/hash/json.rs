@@ -33,11 +33,23 @@ impl Writer {
             self.key(&entry.key.text, &mut list);
             match field {
                 Some(field) => self.value(field.shape, &entry.value, list.out),
-                None => self.any(&entry.value, list.out),
+                None => self.note(&entry.value, list.out),
             }
         }
         list.close('}');
         out
+    }
+
+    /// A note of the author, in which Compose takes an empty list for nothing, and a date for a
+    /// time.
+    fn note(self, node: &Node, out: &mut String) {
+        match &node.value {
+            Value::Sequence(items) if items.is_empty() => out.push_str("null"),
+            Value::Sequence(items) => self.list(items, |node, out| self.note(node, out), out),
+            Value::Mapping(_) => self.map(node, |node, out| self.note(node, out), out),
+            Value::Date(text) => self.text(&go_time(text), out),
+            _ => self.any(node, out),
+        }
     }
 
     /// A canonical mapping.
@@ -265,6 +277,27 @@ fn push_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
+/// A date of YAML, with or without a time after it, as Go prints it: `2001-02-03T00:00:00Z`.
+fn go_time(text: &str) -> String {
+    let date_end = text.find(['T', 't', ' ']).unwrap_or(text.len());
+    let (date, time) = text.split_at(date_end);
+    let time = time.trim_start_matches(['T', 't', ' ']);
+    let clock_end = time.find(|c: char| !c.is_ascii_digit() && !matches!(c, ':' | '.'));
+    let (clock, zone) = time.split_at(clock_end.unwrap_or(time.len()));
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, ""));
+    let two = |part: &str| format!("{part:0>2}");
+    let date = date.split('-').map(two).collect::<Vec<_>>().join("-");
+    let clock = clock.split(':').map(two).collect::<Vec<_>>().join(":");
+    let clock = if time.is_empty() { "00:00:00" } else { &clock };
+    let fraction = fraction.trim_end_matches('0');
+    let dot = if fraction.is_empty() { "" } else { "." };
+    let zone = match zone.trim_start() {
+        "" | "+00:00" | "-00:00" => "Z",
+        zone => zone,
+    };
+    format!("{date}T{clock}{dot}{fraction}{zone}")
+}
+
 /// A duration as Go prints it: `1m30s`, `1.5s`, `200ms`, `0s`.
 pub(crate) fn go_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
@@ -329,6 +362,19 @@ mod tests {
         }
         assert_eq!(go_duration(Duration::from_nanos(1_500)), "1.5µs");
         assert_eq!(go_duration(Duration::from_nanos(7)), "7ns");
+    }
+
+    #[test]
+    fn times_print_as_go_prints_them() {
+        for (text, expected) in [
+            ("2001-02-03", "2001-02-03T00:00:00Z"),
+            ("2001-2-3", "2001-02-03T00:00:00Z"),
+            ("2001-02-03t4:5:6.50-05:30", "2001-02-03T04:05:06.5-05:30"),
+            ("2001-02-03T04:05:06+00:00", "2001-02-03T04:05:06Z"),
+            ("2001-02-03 04:05:06.123456789", "2001-02-03T04:05:06.123456789Z"),
+        ] {
+            assert_eq!(go_time(text), expected);
+        }
     }
 
     #[test]

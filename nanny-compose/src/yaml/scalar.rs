@@ -86,12 +86,30 @@ fn is_date(text: &str) -> bool {
     year_fits && number(month, 1..=12) && number(day, 1..=31) && (time.is_empty() || is_time(time))
 }
 
+/// A time with its zone after a `T`, or without one after a space.
 fn is_time(text: &str) -> bool {
-    let Some(clock) = text.strip_prefix(['T', 't', ' ']) else {
+    let clock = match text.strip_prefix(['T', 't']) {
+        Some(zoned) => zoned.strip_suffix('Z').or_else(|| without_offset(zoned)),
+        None => text.strip_prefix(' '),
+    };
+    let Some((clock, fraction)) = clock.map(|it| it.split_once('.').unwrap_or((it, "0"))) else {
         return false;
     };
-    let fields = clock.split(':').count();
-    fields >= 3 && clock.bytes().all(|byte| byte.is_ascii_digit() || b":.+-Zz ".contains(&byte))
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let fits = |(part, end): (&str, u32)| {
+        part.len() <= 2 && digits(part) && part.parse().is_ok_and(|number: u32| number < end)
+    };
+    clock.split(':').count() == 3
+        && clock.split(':').zip([24, 60, 60]).all(fits)
+        && digits(fraction)
+}
+
+/// What stands before an offset such as `+02:00`.
+fn without_offset(text: &str) -> Option<&str> {
+    let (clock, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
+    let (hours, minutes) = offset.strip_prefix(['+', '-'])?.split_once(':')?;
+    let two_digits = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+    (two_digits(hours) && two_digits(minutes)).then_some(clock)
 }
 
 /// A float as Go's `%v` prints it: the shortest digits that read back the same, with an exponent
@@ -147,6 +165,11 @@ mod tests {
     fn dates_are_told_apart() {
         assert!(matches!(resolve("2024-01-31"), Value::Date(_)));
         assert!(matches!(resolve("2024-1-3T10:20:30Z"), Value::Date(_)));
+        assert!(matches!(resolve("2024-1-3t1:2:3.5-05:30"), Value::Date(_)));
+        assert!(matches!(resolve("2024-1-3 10:20:30.25"), Value::Date(_)));
+        assert!(matches!(resolve("2024-1-3 10:20:30 +02:00"), Value::String(_)));
+        assert!(matches!(resolve("2024-1-3T10:20:30"), Value::String(_)));
+        assert!(matches!(resolve("2024-1-3 25:20:30"), Value::String(_)));
         assert!(matches!(resolve("2024-13-01"), Value::String(_)));
         assert!(matches!(resolve("2024-01-31-x"), Value::String(_)));
     }

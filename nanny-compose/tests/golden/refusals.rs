@@ -38,7 +38,9 @@ const LAXER: &[(&str, &str)] = &[
     ("ours/more: a config of an included file's variable", "Compose resolves it twice, and trips"),
     ("ours/more: names that begin like extensions", "Compose takes such a network for a note"),
     ("ours/merge: build, map over map", "two ssh lists have an obvious sum"),
+    ("ours/merge: a note becomes another kind of note", "notes are the author's"),
     ("ours/merge: gpus", "'all' after a list has an obvious meaning"),
+    ("ours/yaml: a line of a tab", "such a line is empty, which libyaml does not know"),
     ("ours/reset: a list", "'!reset,' is YAML, which libyaml does not know"),
     ("ours/yaml: JSON", r"'\/' is JSON, and so YAML, which libyaml does not know"),
     (
