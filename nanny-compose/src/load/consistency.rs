@@ -251,11 +251,10 @@ fn targets(service: &At<'_>) {
 
 /// One container of a service is what a nanny runs, or none.
 fn one_container(service: &At<'_>) {
-    for key in ["scale", "deploy.replicas"] {
-        let Some(at) = service.at(key) else { continue };
-        if !matches!(at.node.value, Value::Int(0 | 1)) {
-            at.problem("more than one container of a service is not supported; write 0 or 1, or run this project with docker compose");
-        }
+    // Where both are said, they say the same.
+    let said = service.at("scale").or_else(|| service.at("deploy.replicas"));
+    if let Some(at) = said.filter(|at| !matches!(at.node.value, Value::Int(0 | 1))) {
+        at.problem("more than one container of a service is not supported; write 0 or 1, or run this project with docker compose");
     }
 }
 

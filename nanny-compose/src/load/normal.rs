@@ -117,6 +117,7 @@ impl Normal<'_> {
         for request in items_mut(service, "gpus") {
             default_count(request);
         }
+        scale_to_replicas(service);
         let devices = service.as_mapping_mut().and_then(|service| service.get_mut("deploy"));
         let devices = devices.and_then(|deploy| child_mut(deploy, "resources"));
         if let Some(reservations) =
@@ -290,6 +291,14 @@ fn implied_dependencies(service: &mut Node) {
         if dependency.at("required").is_none() {
             set(dependency, "required", Value::Bool(true));
         }
+    }
+}
+
+/// Compose says a scale again where a swarm would look for it.
+fn scale_to_replicas(service: &mut Node) {
+    let Some(scale) = service.at("scale").cloned() else { return };
+    if let Some(deploy) = child_mut(service, "deploy") {
+        set(deploy, "replicas", scale.value);
     }
 }
 
