@@ -90,11 +90,26 @@ impl<'a> Consistency<'a> {
             }
             let contexts = build.field("additional_contexts").map(|at| at.entries());
             for (_, context) in contexts.unwrap_or_default() {
-                let service = context.node.as_str().and_then(|text| text.strip_prefix("service:"));
-                if let Some(name) = service.filter(|name| !is_defined("services", name)) {
-                    undefined(&context, "service", "services", name);
+                let name = context.node.as_str().and_then(|text| text.strip_prefix("service:"));
+                if let Some(name) = name {
+                    self.built(&context, name);
                 }
             }
+        }
+    }
+
+    /// A context that is what another service's `build` makes.
+    fn built(&self, context: &At<'a>, name: &str) {
+        let shown = shown(context, name);
+        match self.service(name) {
+            None => undefined(context, "service", "services", name),
+            Some(_) if !self.active.contains(name) => context
+                .problem(format!("the service{shown} is not active; select one of its profiles")),
+            Some(other) if other.field("build").is_none() => context.problem(format!(
+                "the service{shown} has no 'build' whose result this could be; \
+                 write 'docker-image://' and its image"
+            )),
+            Some(_) => {}
         }
     }
 

@@ -135,9 +135,8 @@ impl Normal<'_> {
         if build.at("context").is_none() {
             set(build, "context", Value::String(self.dir.to_string_lossy().into_owned()));
         }
-        let is_named = |key| text(build, key).is_some_and(|text| !text.is_empty());
         // One that is empty stays so: the builder knows the usual name.
-        if build.at("dockerfile").is_none() && !is_named("dockerfile_inline") {
+        if build.at("dockerfile").is_none() && build.at("dockerfile_inline").is_none() {
             set(build, "dockerfile", Value::String("Dockerfile".to_owned()));
         }
         if let Some(args) = child_mut(build, "args").and_then(Node::as_mapping_mut) {

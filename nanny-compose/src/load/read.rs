@@ -73,7 +73,7 @@ impl Reader<'_> {
             Shape::PathOrUrl => {
                 let text = at.string()?;
                 let is_path = !text.is_empty() && !is_remote(&text);
-                Value::String(if is_path { self.path(&text, at)? } else { text })
+                Value::String(if is_path { self.host_path(&text, at)? } else { text })
             }
             Shape::ContextRef => return self.contexts(at),
             Shape::Anything => return Some(at.node.clone()),
@@ -199,6 +199,11 @@ impl Reader<'_> {
 
     /// A host path as an absolute one: relative ones start at the directory, `~` at home.
     pub(super) fn path(&self, text: &str, at: &At<'_>) -> Option<String> {
+        if is_windows(text) { Some(text.to_owned()) } else { self.host_path(text, at) }
+    }
+
+    /// The same where Compose knows no drives of Windows.
+    fn host_path(&self, text: &str, at: &At<'_>) -> Option<String> {
         let path = match text.strip_prefix('~') {
             Some(rest) => {
                 let Some(home) = self.home else {
@@ -208,18 +213,26 @@ impl Reader<'_> {
                 home.join(rest.trim_start_matches('/'))
             }
             // Compose leaves an absolute path as it is written.
-            None if text.starts_with('/') || is_windows(text) => return Some(text.to_owned()),
+            None if text.starts_with('/') => return Some(text.to_owned()),
             None => self.dir.join(text),
         };
         Some(scalars::clean(&path).to_string_lossy().into_owned())
     }
 
     fn contexts(&self, at: &At<'_>) -> Option<Node> {
+        let lines = if at.node.as_sequence().is_some() { at.items()? } else { Vec::new() };
+        for line in lines {
+            if line.node.as_str().is_some_and(|text| !text.contains('=')) {
+                line.problem(format!("{} has no value; write 'name=context'", line.shown()));
+                return None;
+            }
+        }
         let mut node = pairs(at, false)?;
         for (_, value) in node.as_mapping_mut()?.values_mut() {
             let text = value.as_str()?.to_owned();
-            if !is_remote(&text) && !text.starts_with("service:") && !text.contains("://") {
-                *value = value.with(Value::String(self.path(&text, at)?));
+            let is_path = !text.is_empty() && !is_remote(&text) && !text.contains("://");
+            if is_path && !text.starts_with("service:") {
+                *value = value.with(Value::String(self.host_path(&text, at)?));
             }
         }
         Some(node)
