@@ -162,6 +162,9 @@ impl Reader<'_> {
 
     fn short(&self, short: Short, long: &'static Shape, at: &At<'_>) -> Option<Node> {
         if short == Short::Ulimit && at.node.as_mapping().is_none() {
+            if matches!(at.node.value, Value::Float(_)) {
+                return at.wrong_kind("a whole number");
+            }
             // Stays a number: Compose writes it back as one.
             return self.untagged(&LIMIT, at);
         }
@@ -358,7 +361,7 @@ fn whole_number(at: &At<'_>, whole: Whole) -> Option<Value> {
     let value = match &at.node.value {
         Value::Int(value) => Some(*value),
         #[expect(clippy::cast_possible_truncation, reason = "the fraction is to be cut off")]
-        Value::Float(value) if whole.cuts => Some(*value as i128),
+        Value::Float(value) if whole.cuts || value.fract() == 0.0 => Some(*value as i128),
         Value::String(text) if whole.reads => text.strip_prefix('+').unwrap_or(text).parse().ok(),
         _ => None,
     };

@@ -1,6 +1,8 @@
 //! `deploy` of a service, and the devices it reserves.
 
-use super::{ALL_TEXTS, Field, Json, List, Object, SWARM, Shape, Size, UNIQUE_TEXTS, WHOLE};
+use super::{
+    ALL_TEXTS, ANY_WHOLE, Field, Json, List, Object, SWARM, Shape, Size, UNIQUE_TEXTS, WHOLE, Whole,
+};
 
 pub(super) static DEPLOY: Object = Object::new(&[
     Field::new("mode", &Shape::Text).ignored(SWARM),
@@ -15,7 +17,7 @@ pub(super) static DEPLOY: Object = Object::new(&[
 ]);
 
 static UPDATE: Object = Object::new(&[
-    Field::new("parallelism", &WHOLE).if_present(),
+    Field::new("parallelism", &Shape::Whole(Whole { min: 0, ..ANY_WHOLE })).if_present(),
     Field::new("delay", &Shape::Duration),
     Field::new("failure_action", &Shape::Text),
     Field::new("monitor", &Shape::Duration),
