@@ -64,6 +64,9 @@ impl Normal<'_> {
         }
         for (_, secret) in entries("secrets") {
             one_source(&secret, &["file", "environment"]);
+            if let Some(nothing) = secret.field("environment").filter(|at| is_empty(at.node)) {
+                nothing.problem("must name a variable");
+            }
         }
         for (_, config) in entries("configs") {
             one_source(&config, &["file", "environment", "content"]);
@@ -266,7 +269,10 @@ fn implied_dependencies(service: &mut Node) {
         implied.extend(other.map(|name| (mode.with(Value::Null), name.to_owned())));
     }
     for link in service.at("links").and_then(Node::as_sequence).unwrap_or_default() {
-        let name = link.as_str().and_then(|text| text.split(':').next());
+        let name = link.as_str().map(|text| match text.split_once(':') {
+            Some((name, alias)) if !alias.contains(':') => name,
+            _ => text,
+        });
         implied.extend(name.map(|name| (link.with(Value::Null), name.to_owned())));
     }
     for (place, name) in implied {

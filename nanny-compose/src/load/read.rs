@@ -464,6 +464,10 @@ fn pairs(at: &At<'_>, may_be_null: bool) -> Option<Node> {
             value.problem_at_key(NOTE);
             continue;
         }
+        if key.text.is_empty() {
+            value.problem_at_key(NAMELESS);
+            continue;
+        }
         let node = match &value.node.value {
             _ if value.node.tag.as_deref() == Some(RESET) => {
                 Node { tag: value.node.tag.clone(), ..value.node.with(Value::Null) }
@@ -494,6 +498,8 @@ fn is_note(key: &Key) -> bool {
 const NOTE: &str = "a name that begins with 'x-' is not supported in a mapping, where Compose \
                     takes it for a note; write a list of KEY=value, or another name";
 
+const NAMELESS: &str = "a key must not be empty; give it a name";
+
 fn is_scalar(shape: &Shape) -> bool {
     matches!(shape, Shape::Text | Shape::Loose(_) | Shape::Short(Short::Ulimit, _))
 }
@@ -504,7 +510,10 @@ fn hosts(at: &At<'_>) -> Option<Node> {
     if at.node.as_sequence().is_some() {
         for item in at.items()? {
             let Some(line) = item.string() else { continue };
-            if let Some(end) = line.find('=').or_else(|| line.find(':')) {
+            let end = line.find('=').or_else(|| line.find(':'));
+            if end == Some(0) {
+                item.problem("the host has no name; write 'host:address'");
+            } else if let Some(end) = end {
                 let (host, addresses) = line.split_at(end + 1);
                 let each = addresses.split(',').map(|address| format!("{host}{address}"));
                 lines.extend(each.map(|line| item.node.with(Value::String(line))));
@@ -520,6 +529,10 @@ fn hosts(at: &At<'_>) -> Option<Node> {
     let mut entries = at.entries();
     entries.sort_by(|(a, _), (b, _)| a.text.cmp(&b.text));
     for (key, value) in entries {
+        if key.text.is_empty() {
+            value.problem_at_key(NAMELESS);
+            continue;
+        }
         let addresses = match value.node.as_sequence() {
             Some(_) => value.items()?,
             None => vec![value],

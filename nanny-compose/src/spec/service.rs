@@ -292,7 +292,7 @@ static WATCH: Object = Object::new(&[
     Field::new("exec", &Shape::Object(&HOOK)).json(Json::Always("{\"command\":null}")),
     Field::new("include", &ANY_TEXTS),
     Field::new("ignore", &ANY_TEXTS),
-    Field::new("initial_sync", &Shape::Flag),
+    Field::new("initial_sync", &Shape::PlainFlag),
 ])
 .requiring(&["path", "action"]);
 
@@ -302,7 +302,8 @@ static HOOK: Object = Object::new(&[
     Field::new("privileged", &Shape::Flag),
     Field::new("working_dir", &Shape::Text),
     Field::new("environment", &Shape::Variables),
-]);
+])
+.requiring(&["command"]);
 
 static ANY_TEXTS: Shape = Shape::List(&List::of(&Shape::Text).or_single());
 
