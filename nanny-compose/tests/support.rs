@@ -36,6 +36,7 @@ fn page(rows: &[Row]) -> String {
          from `nanny_compose::spec`: `NANNY_WRITE_DOCS=1 cargo test -p nanny-compose --test \
          support`.\n"
     );
+    page.push_str(VALUES);
     let is_exception = |row: &&Row| row.support != Support::Supported;
     table(&mut page, "What is refused or ignored", rows.iter().filter(is_exception));
     let mut sections: Vec<&str> = rows.iter().map(|row| section(&row.path)).collect();
@@ -49,6 +50,24 @@ fn page(rows: &[Row]) -> String {
     }
     page
 }
+
+/// What no row of the table can say.
+const VALUES: &str = "
+## Values that are refused
+
+Compose reads these, and then the engine refuses them, or they come to mean nothing:
+
+- a `scale` or `deploy.replicas` above 1, and mounts of type `image`, `npipe` or `cluster`
+- a `restart` or a condition of `deploy.restart_policy` that no engine knows
+- a `container_name` that no engine takes, and 0 as a port of a container
+- a size that is a fraction or beyond 2^53 bytes where it would be taken for no limit, a number \
+  beyond 2^63, and a duration or a file mode below 0
+- a path of Windows, for which Compose also takes a volume's name of one letter
+- a line without a name in an `env_file` or `.env`
+- a name that begins with `x-` in a mapping such as `environment` (in a list it may)
+- YAML's `!!binary`, and an anchor of another document
+- `!reset` on a single host of `extra_hosts`
+";
 
 fn section(path: &str) -> &str {
     path.split('.').next().unwrap_or(path)
