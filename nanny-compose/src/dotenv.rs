@@ -69,9 +69,9 @@ pub fn parse(
     text: &str,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Variables, DotenvError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let variables = Variables::default();
-    let mut parser = Parser { rest: &text, line: 1, variables, length: 0, lookup };
+    let mut parser = Parser { rest: text, line: 1, variables, length: 0, lookup };
     while parser.skip_to_statement() {
         let line = parser.line;
         parser.statement().map_err(|kind| DotenvError { line, kind })?;
