@@ -43,32 +43,46 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         return Some(Duration::ZERO);
     }
     let mut rest = text.strip_prefix('+').unwrap_or(text);
-    let mut nanos = 0.0;
+    let mut nanos = 0u64;
     while !rest.is_empty() {
         let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at(number_end);
         let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_end);
-        nanos += number.parse::<f64>().ok()? * nanos_of(unit)?;
+        nanos = nanos.checked_add(nanos_in(number, nanos_of(unit)?)?)?;
         rest = after;
     }
-    let sound = !text.is_empty() && nanos < MAX_BYTES * 1024.0;
-    sound.then(|| Duration::from_nanos(whole(nanos.round())))
+    let sound = !text.is_empty() && i64::try_from(nanos).is_ok();
+    sound.then(|| Duration::from_nanos(nanos))
 }
 
-fn nanos_of(unit: &str) -> Option<f64> {
+/// So many units; of a fraction, what is less than a nanosecond is dropped.
+fn nanos_in(number: &str, unit: u64) -> Option<u64> {
+    let (integer, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u64>().ok() };
+    if integer.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    // As many digits as a float tells apart.
+    let fraction = fraction.get(..15).unwrap_or(fraction);
+    let scale = 10u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let part = u128::from(digits(fraction)?) * u128::from(unit) / u128::from(scale);
+    digits(integer)?.checked_mul(unit)?.checked_add(u64::try_from(part).ok()?)
+}
+
+fn nanos_of(unit: &str) -> Option<u64> {
     let seconds = match unit {
-        "ns" => return Some(1.0),
-        "us" | "µs" | "μs" => return Some(1e3),
-        "ms" => return Some(1e6),
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "d" => 86_400.0,
-        "w" => 604_800.0,
+        "ns" => return Some(1),
+        "us" | "µs" | "μs" => return Some(1_000),
+        "ms" => return Some(1_000_000),
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 604_800,
         _ => return None,
     };
-    Some(seconds * 1e9)
+    Some(seconds * 1_000_000_000)
 }
 
 /// A path without `.` and `..`, judged by its text alone.
