@@ -43,6 +43,9 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         return Some(Duration::ZERO);
     }
     let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest.is_empty() {
+        return None;
+    }
     let mut nanos = 0u64;
     while !rest.is_empty() {
         let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -52,8 +55,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         nanos = nanos.checked_add(nanos_in(number, nanos_of(unit)?)?)?;
         rest = after;
     }
-    let sound = !text.is_empty() && i64::try_from(nanos).is_ok();
-    sound.then(|| Duration::from_nanos(nanos))
+    i64::try_from(nanos).is_ok().then(|| Duration::from_nanos(nanos))
 }
 
 /// So many units; of a fraction, what is less than a nanosecond is dropped.
@@ -146,6 +148,7 @@ mod tests {
             ("30", None),
             ("", None),
             ("s", None),
+            ("+", None),
             ("-5s", None),
             ("5 s", None),
         ] {
