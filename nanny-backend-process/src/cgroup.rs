@@ -20,6 +20,8 @@ pub(crate) struct Group {
 
 const TOP: &str = "/sys/fs/cgroup";
 const OURS: &str = "nanny";
+/// What limits swap, in each kind of hierarchy.
+const SWAP: [&str; 2] = ["memory.swap.max", "memory.memsw.limit_in_bytes"];
 const PERIOD_MICROSECONDS: u64 = 100_000;
 
 impl Group {
@@ -51,7 +53,14 @@ impl Group {
                 "memory",
                 &[("memory.max", bytes.to_string()), ("memory.swap.max", "0".to_owned())],
             ),
-            (Some(bytes), false) => set("memory", &[("memory.limit_in_bytes", bytes.to_string())]),
+            // This order: with swap it is never less than without.
+            (Some(bytes), false) => set(
+                "memory",
+                &[
+                    ("memory.limit_in_bytes", bytes.to_string()),
+                    ("memory.memsw.limit_in_bytes", bytes.to_string()),
+                ],
+            ),
             (None, _) => {}
         }
         match (nano_cpus, is_unified) {
@@ -94,13 +103,11 @@ impl Group {
                 .map_err(|error| say(directory, error))?;
         }
         for (file, value) in &self.settings {
-            match fs::write(file, value) {
-                // A kernel that keeps no account of swap limits it in no other way, either.
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound
-                        && file.ends_with("memory.swap.max") => {}
-                written => written.map_err(|error| say(file, error))?,
+            // A kernel that keeps no account of swap limits it in no other way, either.
+            if SWAP.iter().any(|swap| file.ends_with(swap)) && !file.exists() {
+                continue;
             }
+            fs::write(file, value).map_err(|error| say(file, error))?;
         }
         for directory in &self.directories {
             let file = directory.join("cgroup.procs");
@@ -185,6 +192,26 @@ mod tests {
         assert_eq!(read("nanny/x/cpu.max"), "150000 100000");
         fs::write(top.path().join("nanny/x/memory.events"), "oom 1\noom_kill 2\n").unwrap();
         assert_eq!(group.memory_kills(), 2);
+    }
+
+    #[test]
+    fn swap_is_limited_where_the_kernel_keeps_an_account_of_it() {
+        let top = tempfile::tempdir().unwrap();
+        let enter = |wanted: &str| {
+            let group = Group::beneath(top.path(), "x", &bounds()).unwrap();
+            group.enter().unwrap();
+            let there = top.path().join(wanted);
+            assert!(!there.exists());
+            fs::write(&there, "").unwrap();
+            group.enter().unwrap();
+            fs::read_to_string(&there).unwrap()
+        };
+        for controller in ["memory", "cpu", "pids"] {
+            fs::create_dir_all(top.path().join(controller)).unwrap();
+        }
+        assert_eq!(enter("memory/nanny/x/memory.memsw.limit_in_bytes"), (1 << 20).to_string());
+        fs::write(top.path().join("cgroup.controllers"), "cpu memory pids").unwrap();
+        assert_eq!(enter("nanny/x/memory.swap.max"), "0");
     }
 
     #[test]

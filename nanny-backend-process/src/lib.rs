@@ -50,8 +50,9 @@
 //! - Those GPUs that were asked for, by `CUDA_VISIBLE_DEVICES`, or `ROCR_VISIBLE_DEVICES` if it was
 //!   placed on AMD's. It can look past that: nothing but its good will keeps it from the others. If its
 //!   manifest alone names them, it is not started where there is no NVIDIA driver.
-//! - Limits on memory, processors and processes where control groups can be made, which takes root; where
-//!   they cannot, a spec that asks for one is refused. Ulimits, and `oom_score_adj`.
+//! - Limits on memory (swap included, where the kernel keeps an account of it), processors and processes
+//!   where control groups can be made, which takes root; where they cannot, a spec that asks for one is
+//!   refused. Ulimits, and `oom_score_adj`.
 //! - A log of 20 MiB, of which the older half is thrown away whenever it is full. On a full disk, lines are
 //!   dropped, the process goes on, and the log says how many are missing once there is room.
 //!

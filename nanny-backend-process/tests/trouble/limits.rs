@@ -1,5 +1,6 @@
 //! How much of the machine a process may use.
 
+use std::fs;
 use std::path::PathBuf;
 
 use nanny_lib::ContainerId;
@@ -35,6 +36,29 @@ pub(crate) async fn too_much_memory_ends_it_and_that_is_told() {
     house.backend.start(&id).await.unwrap();
     let exit = house.ended(&id).await.exit.unwrap();
     assert_eq!((exit.code, exit.out_of_memory), (Some(137), false));
+}
+
+pub(crate) async fn a_limit_on_memory_holds_for_swap_too() {
+    let house = House::new();
+    let mut wanted = spec("a", "while :; do sleep 0.1; done");
+    wanted.limits.memory = 16 << 20;
+    let Some(id) = created(&house, &wanted).await else { return };
+    house.backend.start(&id).await.unwrap();
+    let read = |path: &str| {
+        let path = path.replace("ID", id.as_str());
+        fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+    };
+    let limit = (16 << 20).to_string();
+    let both = read("/sys/fs/cgroup/memory/nanny/ID/memory.memsw.limit_in_bytes");
+    let swap = read("/sys/fs/cgroup/nanny/ID/memory.swap.max");
+    match (both, swap) {
+        (None, None) => not_tested("this kernel keeps no account of swap"),
+        (both, swap) => {
+            assert_eq!(both.unwrap_or_else(|| limit.clone()), limit);
+            assert_eq!(swap.unwrap_or_else(|| "0".to_owned()), "0");
+        }
+    }
+    house.backend.kill(&id).await.unwrap();
 }
 
 pub(crate) async fn other_limits_are_kept() {

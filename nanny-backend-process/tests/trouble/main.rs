@@ -52,6 +52,7 @@ fn main() -> ExitCode {
             every_process_of_a_run_descends_from_those_that_are_told;
         disk: h11_a_full_disk_stops_no_process_and_the_log_says_what_it_lacks;
         limits: too_much_memory_ends_it_and_that_is_told,
+            a_limit_on_memory_holds_for_swap_too,
             other_limits_are_kept,
             a_shim_that_is_killed_leaves_no_control_group;
         logs: a_follower_gets_every_line_across_rotations,
