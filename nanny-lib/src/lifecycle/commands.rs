@@ -207,7 +207,8 @@ impl World {
         if options.recreate {
             progress.replace = self.services[name].containers.keys().cloned().collect();
         }
-        let containers = self.containers_in_play(name);
+        let mut containers = self.containers_in_play(name);
+        containers.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         let placement = match &verdict {
             Verdict::Admit { placement } | Verdict::Evict { placement, .. } => placement.clone(),
             _ => Placement::default(),

@@ -1,12 +1,13 @@
 //! Who gets the GPU.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nanny_lib::backend::{BackendError, ContainerBackend as _, ErrorKind, MemoryBackend};
 use nanny_lib::gpu::Placement;
 use nanny_lib::{Error, StartOptions, Status, StopOptions, Verdict};
 
-use crate::house::{House, cpu, gpu, gpu_with, name};
+use crate::house::{House, cpu, gpu, gpu_with, name, web_and_db};
 
 #[tokio::test(start_paused = true)]
 async fn a_second_gpu_service_is_refused_and_the_holder_is_named() {
@@ -200,6 +201,25 @@ async fn a_plan_says_what_a_start_would_do_and_does_nothing() {
     let plan = house.nanny.plan("a", StartOptions::default()).await.unwrap();
     assert_eq!(plan.verdict, Verdict::AlreadyRunning);
     assert_eq!(house.engine.running(), ["a-main-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_lists_what_has_drifted_by_name_whatever_the_engine_calls_it() {
+    let hashed = |hash: &str| {
+        let mut service = web_and_db("a");
+        for part in Arc::make_mut(&mut service.project).parts.values_mut() {
+            part.spec.labels.insert(nanny_lib::project::labels::SPEC_HASH.into(), hash.into());
+        }
+        service
+    };
+    let engine = MemoryBackend::new();
+    let before = hashed("old").project;
+    for part in ["web", "db"] {
+        engine.create(&before.parts[part].spec).await.unwrap();
+    }
+    let house = House::on(engine, [hashed("new")]).await;
+    let plan = house.nanny.plan("a", StartOptions::default()).await.unwrap();
+    assert_eq!(plan.drift, ["a-db-1", "a-web-1"]);
 }
 
 #[tokio::test(start_paused = true)]
