@@ -27,7 +27,7 @@ use crate::networks::PodmanNetworks;
 use crate::starts::FailedStarts;
 use crate::stops::Stops;
 use crate::volumes::PodmanVolumes;
-use crate::{cdi, events, gateway, limits, logs};
+use crate::{cdi, events, gateway, limits, logs, remains};
 
 /// Containers of a Podman.
 ///
@@ -56,7 +56,7 @@ const UPLOAD: Duration = Duration::from_secs(30);
 /// So often a copy is tried.
 const MOST_COPIES: u32 = 5;
 /// Between two looks at something that is on its way.
-const SOON: Duration = Duration::from_millis(100);
+pub(crate) const SOON: Duration = Duration::from_millis(100);
 
 impl PodmanBackend {
     /// A backend on the engine that `config` describes. Does not touch the engine: it may be down.
@@ -164,6 +164,10 @@ impl PodmanBackend {
         put().await
     }
 
+    async fn create_now(&self, spec: &ContainerSpec, body: Vec<u8>) -> Result<Created> {
+        self.connection.post("create", &spec.name, CREATE, "/containers/create", body).await
+    }
+
     async fn start_now(&self, id: &ContainerId) -> Result<()> {
         self.connection
             .ask("start", id, START, |podman| async move {
@@ -214,9 +218,15 @@ impl ContainerBackend for PodmanBackend {
             }
             make_sources(spec).await?;
         }
-        let path = "/containers/create";
-        let created: Created =
-            self.connection.post("create", &spec.name, CREATE, path, body).await?;
+        let created = match self.create_now(spec, body.clone()).await {
+            Err(error)
+                if error.kind() == ErrorKind::Conflict
+                    && remains::clear(&self.connection, &spec.name).await? =>
+            {
+                self.create_now(spec, body).await?
+            }
+            created => created?,
+        };
         for warning in created.warnings.unwrap_or_default() {
             tracing::warn!(container = spec.name, warning, "the engine warns about a container");
         }

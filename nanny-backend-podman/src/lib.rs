@@ -47,6 +47,9 @@
 //! # Where Podman differs
 //!
 //! - It answers 500 to nearly everything, so errors are told apart by their texts, in `error.rs`.
+//! - A create that was cut off, by the end of its service, may leave files that keep the name taken though
+//!   no list has it. A create under that name waits 10 s, in case somebody is still at work on it, and
+//!   takes them away.
 //! - It forgets why a start failed. This backend remembers, for as long as it lives.
 //! - It tells nobody that a stop was asked for. Those of this backend are told; a stop by other hands
 //!   shows as an exit, unless a list met it on its way.
@@ -87,9 +90,16 @@
 //!   always without root, it is unsupported: Podman itself gives the host the name
 //!   `host.containers.internal`. Podman's own network must be called `podman` for it.
 //! - Memory in statistics includes the page cache.
+//! - Where control groups are v1, it does not tell that a container ran out of memory: that one was
+//!   killed, and exits with 137.
+//! - A secret or config with an owner of its own is its owner's. On Docker, it is given to whoever the
+//!   container runs as, if its file says who that is.
+//! - Every container has `container=podman` and `TERM=xterm` in its environment.
 //! - Unsupported by name: `domainname`, `links`, ranges of host ports, seccomp profiles, volume
 //!   subpaths and labels, `gw_priority`, link-local addresses and reserved ones, driver options of an
-//!   attachment, `start_interval`, networks without IPv4.
+//!   attachment, `start_interval`, networks without IPv4, options of logs but `max-size`, `max-file`,
+//!   `tag` and `path`. On most file systems, so is a volume with a `size` among its options, also if it is
+//!   a `tmpfs`. A `tmpfs` that says whose it is, by `uid`, is invalid.
 //! - No TLS, and no `ssh://`: forward the socket.
 //!
 //! The client underneath hands request bodies, environment values included, to the `log` crate
@@ -110,6 +120,7 @@ mod limits;
 mod listing;
 mod logs;
 mod networks;
+mod remains;
 mod starts;
 mod stops;
 mod volumes;

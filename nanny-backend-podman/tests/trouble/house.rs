@@ -74,6 +74,22 @@ impl House {
         id
     }
 
+    /// Leaves what is left where the service is killed between a container's files and its entry in
+    /// the database.
+    pub(crate) fn cut_off_creates(&mut self, names: &[&str]) {
+        for name in names {
+            let create = ["create", "--network", "none", "--name", name, IMAGE, "sh"];
+            self.engine.podman(&create).expect("it is created");
+        }
+        self.engine.end("KILL").expect("it runs");
+        // Its folder is in a namespace of its own.
+        let database = self.engine.folder().join("home/root/libpod/bolt_state.db");
+        let removed = self.engine.inside("rm").arg(database).status();
+        assert!(removed.expect("there is an rm").success());
+        self.engine.boot().expect("it can be started again");
+        self.engine.wait().expect("it answers");
+    }
+
     /// How often it was checked.
     pub(crate) fn checks_of(&self, id: &ContainerId) -> usize {
         let script = "while read -r _; do echo; done </tmp/checks";

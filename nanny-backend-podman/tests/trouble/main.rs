@@ -67,6 +67,24 @@ async fn b1_a_killed_service_is_an_outage_of_which_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn b1_a_create_that_was_cut_off_does_not_keep_its_name() {
+    let Some(mut house) = House::new() else { return };
+    house.cut_off_creates(&["web", "other"]);
+    let podman = house.backend();
+    assert_eq!(podman.list(&Selector::All).await.unwrap(), []);
+    let id = podman.create(&house.spec("web")).await.unwrap();
+    podman.start(&id).await.unwrap();
+    assert_eq!(podman.inspect(&id).await.unwrap().state, ContainerState::Running);
+    // What nobody asks for is nobody's business.
+    let left = house.engine.podman(&["ps", "--external", "--format", "{{.Names}}"]).unwrap();
+    assert_eq!(left.lines().filter(|name| *name == "other").count(), 1, "{left}");
+    // A container that has the name keeps it.
+    let error = podman.create(&house.spec("web")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(podman.inspect(&id).await.unwrap().state, ContainerState::Running);
+}
+
+#[tokio::test]
 async fn b4_a_frozen_service_is_a_timeout_and_thaws() {
     let Some(house) = House::new() else { return };
     let podman = house.backend();
