@@ -114,6 +114,12 @@ const KNOWN: &[(&str, ErrorKind)] = &[
     ("no matching entries in passwd file", ErrorKind::Invalid),
 ];
 
+/// Whether it may be asked for again at once: while Podman looked which addresses are free, one of the
+/// machine's interfaces went.
+pub(crate) fn is_passing(error: &BackendError) -> bool {
+    error.message().contains("no such network interface")
+}
+
 fn kind_of(status: u16, message: &str) -> ErrorKind {
     match status {
         400 => ErrorKind::Invalid,
@@ -196,6 +202,13 @@ mod tests {
         let cure =
             "`nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` describes what there is";
         assert_eq!(error.message(), format!("{words}; {cure}"));
+    }
+
+    #[test]
+    fn an_interface_that_went_meanwhile_is_no_answer() {
+        let words = "route ip+net: no such network interface";
+        assert!(is_passing(&said("create network", "x", 500, words)));
+        assert!(!is_passing(&said("create network", "x", 404, "no such network")));
     }
 
     #[test]

@@ -12,14 +12,18 @@ use nanny_lib::backend::{
 };
 use podman_api::models::{LeaseRange, Network, Subnet};
 use podman_api::opts::{NetworkCreateOpts, NetworkListFilter, NetworkListOpts};
+use tokio::time::sleep;
 
-use crate::backend::LOOK;
+use crate::backend::{LOOK, SOON};
 use crate::connection::Connection;
+use crate::error::is_passing;
 
 #[derive(Debug, Clone)]
 pub(crate) struct PodmanNetworks(pub(crate) Arc<Connection>);
 
 const CHANGE: Duration = Duration::from_secs(30);
+/// So often a create is tried.
+const MOST_CREATES: u32 = 10;
 
 #[async_trait]
 impl Networks for PodmanNetworks {
@@ -37,12 +41,19 @@ impl Networks for PodmanNetworks {
     }
 
     async fn create(&self, spec: &NetworkSpec) -> Result<()> {
-        let options = to_options(spec)?;
-        self.0
-            .ask("create network", &spec.name, CHANGE, |podman| async move {
-                podman.networks().create(&options).await.map(|_| ())
+        let options = &to_options(spec)?;
+        let create = || {
+            self.0.ask("create network", &spec.name, CHANGE, |podman| async move {
+                podman.networks().create(options).await.map(|_| ())
             })
-            .await
+        };
+        for _ in 1..MOST_CREATES {
+            match create().await {
+                Err(error) if is_passing(&error) => sleep(SOON).await,
+                created => return created,
+            }
+        }
+        create().await
     }
 
     async fn remove(&self, id: &str) -> Result<()> {
@@ -184,10 +195,44 @@ fn ends(range: &str) -> Option<(IpAddr, IpAddr)> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
     use nanny_lib::backend::Labels;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::config::PodmanConfig;
+
+    // Podman 4.3.1, on a machine whose other containers come and go.
+    #[tokio::test]
+    async fn a_network_is_made_though_an_interface_goes_meanwhile() {
+        const FAILED: &str = r#"{"cause":"no such network interface","message":"route ip+net: no such network interface","response":500}"#;
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("podman.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let engine = thread::spawn(move || {
+            for (status, body) in [(500, FAILED), (500, FAILED), (200, r#"{"name":"x"}"#)] {
+                let (mut client, _) = listener.accept().unwrap();
+                let mut request = String::new();
+                while !request.ends_with('}') {
+                    let mut piece = [0; 4096];
+                    let read = client.read(&mut piece).unwrap();
+                    request += str::from_utf8(&piece[..read]).unwrap();
+                }
+                assert!(request.contains("/networks/create"), "{request}");
+                let length = body.len();
+                let head = format!("content-length: {length}\r\nconnection: close\r\n\r\n");
+                write!(client, "HTTP/1.1 {status} So\r\n{head}{body}").unwrap();
+            }
+        });
+        let config = PodmanConfig::new(format!("unix://{}", socket.display()));
+        let networks = PodmanNetworks(Arc::new(Connection::new(&config).unwrap()));
+        let spec = NetworkSpec { name: "x".to_owned(), ..NetworkSpec::default() };
+        networks.create(&spec).await.unwrap();
+        engine.join().unwrap();
+    }
 
     fn body(spec: &NetworkSpec) -> Value {
         serde_json::from_str(&to_options(spec).unwrap().serialize().unwrap()).unwrap()
