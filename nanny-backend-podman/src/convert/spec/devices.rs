@@ -51,17 +51,19 @@ const CAPABILITIES: &[&str] = &[
 fn request(convert: &Convert<'_>, gpu: &GpuDevices) -> Result<Vec<String>> {
     let GpuDevices { driver, count, device_ids, capabilities, options } = gpu;
     let fail = |kind, message: String| Err(convert.fail(kind, message));
+    let lacks =
+        |what: String| fail(ErrorKind::Unsupported, format!("{what}: Podman has no such thing"));
     // Without either, it would start without a GPU.
     if count.is_none_or(|count| count == 0) == device_ids.is_empty() {
         let message = "a GPU request names either a count or devices".to_owned();
         return fail(ErrorKind::Invalid, message);
     }
     if let Some(option) = options.keys().next() {
-        return fail(ErrorKind::Unsupported, format!("GPU option {option:?}"));
+        return lacks(format!("GPU option {option:?}"));
     }
     let unknown = capabilities.iter().find(|name| !CAPABILITIES.contains(&name.as_str()));
     if let Some(unknown) = unknown {
-        return fail(ErrorKind::Unsupported, format!("device capability {unknown:?}"));
+        return lacks(format!("device capability {unknown:?}"));
     }
     let kind = match driver.as_str() {
         "" | "nvidia" => "nvidia.com/gpu",
