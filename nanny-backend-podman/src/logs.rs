@@ -34,7 +34,8 @@ async fn open(
     options: LogOptions,
 ) -> Result<Option<BoxStream<'static, Result<LogLine>>>> {
     let container = inspect(connection, "logs", id).await?;
-    if !container.ever_ran() {
+    let wants_nothing = options.tail == Some(0) && !options.follow;
+    if wants_nothing || !container.ever_ran() {
         return Ok(None);
     }
     let question = Question { connection, id, terminal: container.has_terminal() };
