@@ -154,18 +154,6 @@ impl Connection {
         within(limit, operation, &subject.to_string(), asked).await
     }
 
-    /// Removes something, and takes the engine's word for it.
-    pub(crate) async fn delete(
-        &self,
-        operation: &'static str,
-        subject: impl fmt::Display,
-        limit: Duration,
-        path: &str,
-    ) -> Result<()> {
-        let sent = async { self.send(Method::DELETE, path, Payload::None).await?.whole().await };
-        within(limit, operation, &subject.to_string(), sent).await.map(|_| ())
-    }
-
     /// Uploads an archive to where nothing is answered but yes or no.
     pub(crate) async fn put(
         &self,

@@ -94,6 +94,7 @@
 //!   killed, and exits with 137.
 //! - A secret or config with an owner of its own is its owner's. On Docker, it is given to whoever the
 //!   container runs as, if its file says who that is.
+//! - A container without a network has no `/etc/resolv.conf`, whatever `dns` says.
 //! - Every container has `container=podman` and `TERM=xterm` in its environment.
 //! - Unsupported by name: `domainname`, `links`, ranges of host ports, seccomp profiles, volume
 //!   subpaths and labels, `gw_priority`, link-local addresses and reserved ones, driver options of an

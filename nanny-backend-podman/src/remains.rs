@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{ErrorKind, Result};
+use podman_api::opts::ContainerDeleteOpts;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
@@ -30,8 +31,13 @@ pub(crate) async fn clear(connection: &Connection, name: &str) -> Result<bool> {
         }
     }
     tracing::warn!(container = name, %id, "removing what is left of a create that was cut off");
-    let path = format!("/containers/{id}?force=true");
-    match connection.delete("create", name, REMOVE, &path).await {
+    let options = ContainerDeleteOpts::builder().force(true).volumes(false).timeout(0).build();
+    let removed = connection
+        .ask("create", name, REMOVE, |podman| async move {
+            podman.containers().get(id.as_str()).delete(&options).await
+        })
+        .await;
+    match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(true),
     }
