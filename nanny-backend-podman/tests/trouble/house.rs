@@ -1,6 +1,8 @@
 //! A Podman of our own, with an image.
 
+use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -88,6 +90,24 @@ impl House {
         assert!(removed.expect("there is an rm").success());
         self.engine.boot().expect("it can be started again");
         self.engine.wait().expect("it answers");
+    }
+
+    /// Stops the service, and returns once none of its threads can answer any more.
+    pub(crate) async fn freeze(&self) {
+        self.engine.signal("STOP").expect("it runs");
+        let threads = format!("/proc/{}/task", self.engine.pid().expect("it runs"));
+        let is_stopped = |thread: &Path| {
+            let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        for _ in 0..400 {
+            let mut threads = fs::read_dir(&threads).expect("it is there").flatten();
+            if threads.all(|thread| is_stopped(&thread.path())) {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        panic!("it goes on");
     }
 
     /// How often it was checked.

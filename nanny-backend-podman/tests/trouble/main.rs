@@ -89,7 +89,7 @@ async fn b4_a_frozen_service_is_a_timeout_and_thaws() {
     let Some(house) = House::new() else { return };
     let podman = house.backend();
     let id = house.sleeping(&podman, "frozen").await;
-    house.engine.signal("STOP").unwrap();
+    house.freeze().await;
     let (listed, pinged) = tokio::join!(podman.list(&Selector::All), podman.ping());
     house.engine.signal("CONT").unwrap();
     for error in [listed.map(drop).unwrap_err(), pinged.unwrap_err()] {
