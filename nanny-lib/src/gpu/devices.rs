@@ -1,5 +1,7 @@
 //! Which GPUs a request may have at all.
 
+use std::cmp::Reverse;
+
 use super::{GpuDevice, GpuRequest, GpuSnapshot, Refusal};
 
 /// The devices that are in order and that the request allows, in the order of the snapshot.
@@ -39,4 +41,11 @@ pub(super) fn allowed<'a>(
 /// How many devices a request wants.
 pub(super) fn wanted(request: &GpuRequest) -> usize {
     usize::try_from(request.count.max(1)).unwrap_or(usize::MAX)
+}
+
+/// The most that as many devices as a request wants could give each, of what each could give, in MiB.
+pub(super) fn most_of_each(request: &GpuRequest, mib: impl Iterator<Item = u64>) -> u64 {
+    let mut mib: Vec<_> = mib.collect();
+    mib.sort_unstable_by_key(|mib| Reverse(*mib));
+    mib.get(wanted(request) - 1).copied().unwrap_or(0)
 }

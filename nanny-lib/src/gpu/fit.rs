@@ -1,6 +1,6 @@
 //! As many services at once as fit into the memory of each GPU.
 
-use super::devices::{allowed, wanted};
+use super::devices::{allowed, most_of_each, wanted};
 use super::eviction::{Eviction, EvictionOrder, make_room, service_of};
 use super::{Decision, GpuDevice, GpuPolicy, GpuRequest, GpuSnapshot, Holder, Placement, Refusal};
 
@@ -72,11 +72,11 @@ impl Fit {
         let place = |gone: &[&Holder]| self.place(&devices, room, gone);
         make_room(request, snapshot, self.eviction, &[], place).unwrap_or_else(|| {
             let all: Vec<_> = snapshot.holders.iter().collect();
-            let largest = devices.iter().map(|device| room.free_mib(device, &all)).max();
+            let free = devices.iter().map(|device| room.free_mib(device, &all));
             let reason = Refusal::NeverFits {
                 need_mib: request.vram_mib.max(1),
                 count: request.count,
-                largest_mib: largest.unwrap_or(0),
+                largest_mib: most_of_each(request, free),
             };
             Decision::Refuse { reason }
         })

@@ -293,16 +293,13 @@ pub enum Refusal {
     #[error("{0}")]
     NoGpu(String),
     /// It fits on no GPU, even if all services made way.
-    #[error(
-        "it needs {need_mib} MiB on each of {count} GPU(s), and not so many have that much even \
-         with every other service stopped; the most that one has is {largest_mib} MiB"
-    )]
+    #[error("{}", never_fits(*need_mib, *count, *largest_mib))]
     NeverFits {
         /// What it needs on each GPU, in MiB.
         need_mib: u64,
         /// How many GPUs it needs.
         count: u32,
-        /// The most that a GPU could give, in MiB.
+        /// The most that each of so many GPUs could give, in MiB.
         largest_mib: u64,
     },
     /// Somebody pinned is in the way.
@@ -311,6 +308,19 @@ pub enum Refusal {
     /// Another reason, for a person.
     #[error("{0}")]
     Other(String),
+}
+
+fn never_fits(need_mib: u64, count: u32, largest_mib: u64) -> String {
+    if count <= 1 {
+        return format!(
+            "it needs {need_mib} MiB on one GPU, and even with every other service stopped none \
+             has more than {largest_mib} MiB for it"
+        );
+    }
+    format!(
+        "it needs {need_mib} MiB on each of {count} GPUs, and even with every other service stopped \
+         no {count} have more than {largest_mib} MiB each for it"
+    )
 }
 
 /// Which GPUs a service gets, and what it is charged on each, in MiB. Empty: whichever its Compose

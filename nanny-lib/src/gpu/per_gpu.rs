@@ -1,6 +1,6 @@
 //! One GPU service at a time on each GPU.
 
-use super::devices::{allowed, wanted};
+use super::devices::{allowed, most_of_each, wanted};
 use super::eviction::{Eviction, make_room, service_of};
 use super::{Decision, GpuDevice, GpuPolicy, GpuRequest, GpuSnapshot, Holder, Placement, Refusal};
 
@@ -57,7 +57,8 @@ fn large_enough<'a>(
 }
 
 fn too_small(request: &GpuRequest, devices: &[&GpuDevice]) -> Refusal {
-    let largest_mib = devices.iter().filter_map(|device| device.capacity_mib).max().unwrap_or(0);
+    let capacities = devices.iter().map(|device| device.capacity_mib.unwrap_or(u64::MAX));
+    let largest_mib = most_of_each(request, capacities);
     Refusal::NeverFits { need_mib: request.vram_mib, count: request.count, largest_mib }
 }
 

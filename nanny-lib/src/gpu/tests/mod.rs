@@ -130,12 +130,18 @@ fn judge_refusal(
         Refusal::NeverFits { need_mib, count, largest_mib } => {
             let most = case.eligible().into_iter().map(|device| match case.rule {
                 Rule::Memory | Rule::Ledger => case.left(device, case.services()).max(0),
-                _ => device.capacity_mib.map_or(0, i128::from),
+                _ => device.capacity_mib.map_or(i128::MAX, i128::from),
             });
+            // As many as are asked for have that much, and fewer have more.
+            let most: Vec<_> = most.collect();
+            let largest = i128::from(*largest_mib);
+            let have =
+                |enough: &dyn Fn(i128) -> bool| most.iter().filter(|mib| enough(**mib)).count();
             !are_too_few
                 && !case.any_helps(waited_for)
                 && (*need_mib, *count) == (request.vram_mib.max(1), request.count)
-                && i128::from(*largest_mib) == most.max().unwrap_or(0)
+                && have(&|mib| mib >= largest) >= request.count as usize
+                && have(&|mib| mib > largest) < request.count as usize
         }
         Refusal::Pinned(who) => {
             let is_pinned = |holder: &Holder| holder.who == *who && holder.pinned;
