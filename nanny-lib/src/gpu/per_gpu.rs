@@ -6,8 +6,8 @@ use super::{Decision, GpuDevice, GpuPolicy, GpuRequest, GpuSnapshot, Holder, Pla
 
 /// One GPU service at a time on each GPU; a service that asks for several gets several of its own.
 ///
-/// A GPU whose memory is less than what the service declares is not given to it; beyond that memory
-/// is not asked about. Whoever may be anywhere is in the way on every GPU. Services stay where they
+/// A GPU whose memory is less than what the service declares is not given to it, and one where others
+/// leave less than that only if there is no other; beyond that memory is not asked about. Whoever may be anywhere is in the way on every GPU. Services stay where they
 /// were if they can. A request with `force` evicts those that have not been used for longest, as few
 /// as it takes, and never a pinned one; containers of other hands are never stopped, and where
 /// nothing else is left a forced start goes on beside them.
@@ -74,11 +74,16 @@ fn place(
     };
     let is_free = |device: &&&GpuDevice| on(device).iter().all(|holder| gone.contains(holder));
     let mut free: Vec<_> = devices.iter().filter(is_free).collect();
-    // Away from those that stay although they count as gone, and where it was before.
+    // Away from those that stay although they count as gone, where it fits beside what others use,
+    // and where it was before.
     let strangers = |device: &GpuDevice| {
         on(device).iter().filter(|holder| service_of(holder).is_none()).count()
     };
-    free.sort_by_key(|device| (strangers(device), !request.previous.contains(&device.id)));
+    let is_short =
+        |device: &GpuDevice| device.chargeable_mib().is_some_and(|mib| mib < request.vram_mib);
+    free.sort_by_key(|device| {
+        (strangers(device), is_short(device), !request.previous.contains(&device.id))
+    });
     let chosen = free.iter().map(|device| device.id.clone()).take(wanted(request));
     let placement = Placement::on(chosen, request.vram_mib);
     (placement.mib.len() == wanted(request)).then_some(placement)
@@ -207,6 +212,23 @@ mod tests {
         assert_eq!(decide(&forced(1), &[&one, &two]), admit(&["1"]));
         let pinned = Holder { pinned: true, ..a };
         assert_eq!(decide(&forced(1), &[&pinned, &stranger(&["0", "1"])]), admit(&["1"]));
+    }
+
+    #[test]
+    fn a_gpu_that_others_have_filled_is_given_out_last() {
+        let mut devices = ["0", "1"].map(|gpu| GpuDevice::new(GpuId::new(gpu), 24));
+        devices[0].foreign_mib = 17;
+        let asked = |request: &GpuRequest, holders: &[&Holder]| {
+            let holders = holders.iter().copied().cloned().collect();
+            let snapshot = GpuSnapshot::new(holders).with_devices(devices.to_vec());
+            ExclusivePerGpu.decide(request, &snapshot)
+        };
+        let was_there = GpuRequest { previous: vec![GpuId::new("0")], ..request(1) };
+        assert_eq!(asked(&was_there, &[]), admit(&["1"]), "not even where it was");
+        assert_eq!(asked(&request(1), &[&service("b", &["1"])]), admit(&["0"]), "nowhere else");
+        let small = GpuRequest { vram_mib: 7, ..was_there };
+        let placement = Placement::on([GpuId::new("0")], 7);
+        assert_eq!(asked(&small, &[]), Decision::Admit { placement }, "it fits");
     }
 
     #[test]

@@ -168,12 +168,18 @@ impl Case<'_> {
             let strangers = self.holders().filter(|(_, holder)| {
                 matches!(holder.who, HolderName::Foreign(_)) && charge(holder, device).is_some()
             });
+            let is_filled = device.capacity_mib.is_some_and(|capacity| {
+                let taken = i128::from(device.headroom_mib) + i128::from(device.foreign_mib);
+                (i128::from(capacity) - taken).max(0) < i128::from(self.request.vram_mib)
+            });
             match self.rule {
                 Rule::Memory | Rule::Ledger => {
                     let left = self.left(device, gone);
-                    (0, strayed, if spread { -left } else { left })
+                    (0, false, strayed, if spread { -left } else { left })
                 }
-                Rule::Alone | Rule::AloneBesideStrangers => (strangers.count(), strayed, 0),
+                Rule::Alone | Rule::AloneBesideStrangers => {
+                    (strangers.count(), is_filled, strayed, 0)
+                }
             }
         };
         let fitting = self.eligible().into_iter().filter(|device| self.fits(device, gone));
