@@ -129,19 +129,30 @@ fn no_room(holders: &[String], account: &Account) -> String {
         held => {
             let held = held.map_or_else(String::new, |held| format!("{held}; "));
             let free = free.join(", ");
-            match account.need_mib {
-                0 => format!(
-                    "{held}it declares no vram_gb and so needs a GPU of its own, and free are {free}"
-                ),
-                need => format!("{held}{need} MiB are needed, and free are {free}"),
-            }
+            let need = match (account.need_mib, account.count) {
+                (0, 0 | 1) => "it declares no vram_gb and so needs a GPU of its own".to_owned(),
+                (0, count) => {
+                    format!("it declares no vram_gb and so needs {count} GPUs of its own")
+                }
+                (need, 0 | 1) => format!("{need} MiB are needed"),
+                (need, count) => format!("{need} MiB are needed on each of {count} GPUs"),
+            };
+            format!("{held}{need}, and free are {free}")
         }
     }
 }
 
 /// Who else is on the GPUs, if that may be why.
 fn strangers(account: &Account) -> String {
-    let others: Vec<_> = account.devices.iter().flat_map(others_on).collect();
+    let of = |device: &DeviceAccount| {
+        let mut others = others_on(device);
+        if others.is_empty() && account.by_memory && device.foreign_mib > 0 {
+            let (mib, gpu) = (device.foreign_mib, &device.gpu);
+            others.push(format!("somebody who cannot be seen ({mib} MiB on {gpu})"));
+        }
+        others
+    };
+    let others: Vec<_> = account.devices.iter().flat_map(of).collect();
     if others.is_empty() { String::new() } else { format!("; in use by {}", others.join(", ")) }
 }
 

@@ -3,7 +3,7 @@
 use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use nanny_lib::gpu::Account;
+use nanny_lib::gpu::{Account, DeviceAccount, Refusal as GpuRefusal};
 use nanny_lib::{Error, ServiceName};
 use nanny_wire::gpu::{free, need, occupants};
 use nanny_wire::logs::LogsError;
@@ -170,26 +170,27 @@ impl ApiError {
                     Problem::new(S::NOT_FOUND, "service_not_found", error.to_string())
                 }
                 Error::GpuConflict { holders, account } => {
-                    let hint = if holders.is_empty() {
-                        WAIT_FOR_OTHERS
-                    } else {
-                        "Start with {\"force\": true} to stop what holds the GPU, or with \
-                         {\"queue\": true} to wait for it"
+                    let pinned = holders.iter().find(|holder| account.pinned.contains(holder));
+                    let hint = match pinned {
+                        Some(pinned) => format!(
+                            "'{pinned}' is pinned, and makes way for nobody: stop it yourself, or \
+                             start with {{\"queue\": true}} to wait for it"
+                        ),
+                        None if holders.is_empty() => WAIT_FOR_OTHERS.to_owned(),
+                        None => FORCE_OR_WAIT.to_owned(),
                     };
                     Problem::new(S::CONFLICT, "gpu_conflict", said(error))
                         .with("conflicts", holders.clone())
                         .with_sum(holders, account)
                         .with("hint", hint)
                 }
-                Error::GpuRefused { account, .. } => {
+                Error::GpuRefused { reason, account } => {
                     let refused = Problem::new(S::CONFLICT, "gpu_refused", said(error));
                     let refused = refused.with("conflicts", Vec::<String>::new());
                     let refused = refused.with_sum(&[], account);
-                    let has_others = account.devices.iter().any(|gpu| !gpu.others.is_empty());
-                    if account.by_memory && has_others {
-                        refused.with("hint", "What uses the GPU is no service: end it yourself")
-                    } else {
-                        refused
+                    match way_out(reason, account) {
+                        Some(hint) => refused.with("hint", hint),
+                        None => refused,
                     }
                 }
                 Error::GpuMemoryHeld { restored, .. } => {
@@ -341,8 +342,28 @@ fn chain(error: &ApiError) -> String {
     text
 }
 
+/// What may help where neither `force` nor waiting for services would.
+fn way_out(reason: &GpuRefusal, account: &Account) -> Option<String> {
+    let is_in_use = |gpu: &DeviceAccount| gpu.foreign_mib > 0 || !gpu.others.is_empty();
+    match reason {
+        GpuRefusal::Pinned(who) => Some(format!(
+            "'{who}' makes way for nobody: stop it yourself, or start with {{\"queue\": true}} and \
+             without force to wait for it"
+        )),
+        GpuRefusal::NeverFits { .. } if !account.could_fit() => Some(TOO_LARGE.to_owned()),
+        GpuRefusal::NeverFits { .. } if account.devices.iter().any(is_in_use) => {
+            Some(WAIT_FOR_OTHERS.to_owned())
+        }
+        _ => None,
+    }
+}
+
+const FORCE_OR_WAIT: &str = "Start with {\"force\": true} to stop what holds the GPU, or with \
+                             {\"queue\": true} to wait for it";
 const WAIT_FOR_OTHERS: &str = "What uses the GPU is no service: end it yourself, or start with \
                                {\"queue\": true} to wait until it has ended";
+const TOO_LARGE: &str = "The GPUs that it may have are too small: if it can do with less, lower \
+                         vram_gb or gpus.count in its manifest";
 const INTERNAL: &str = "Something went wrong inside the nanny; its log says what";
 
 #[cfg(test)]

@@ -144,6 +144,10 @@ impl GpuPolicy for LedgerOnly {
         false
     }
 
+    fn counts_memory(&self) -> bool {
+        true
+    }
+
     fn decide(&self, request: &GpuRequest, snapshot: &GpuSnapshot) -> Decision {
         self.fit.decide(request, snapshot, Others::Ignore)
     }

@@ -64,6 +64,12 @@ pub trait GpuPolicy: fmt::Debug + Send + Sync + 'static {
     /// that it does, and a start waits until the memory it needs is measured to be free.
     fn measures(&self) -> bool;
 
+    /// Whether memory decides, measured or only declared: what is said to people then has the sum.
+    /// Where nothing is [measured](Self::measures), that sum leaves out what others use.
+    fn counts_memory(&self) -> bool {
+        self.measures()
+    }
+
     /// Decides about one request.
     fn decide(&self, request: &GpuRequest, snapshot: &GpuSnapshot) -> Decision;
 }

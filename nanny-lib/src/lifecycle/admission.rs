@@ -110,9 +110,12 @@ impl World {
 
     /// The sum that an answer to a start rests on.
     pub(super) fn account(&self, name: &ServiceName, options: StartOptions) -> Account {
-        let (request, snapshot) = (self.gpu_request(name, options), self.gpu_snapshot(name));
-        let request = request.unwrap_or_else(|_| GpuRequest::new(name.clone()));
-        let mut account = Account::of(&*self.policy, &request, &snapshot);
+        let request = self.gpu_request(name, options);
+        let request = request.unwrap_or_else(|_| self.gpu_wish(name, options));
+        let mut account = Account::of(&*self.policy, &request, &self.gpu_snapshot(name));
+        if account.by_memory && !self.policy.measures() {
+            return account;
+        }
         for device in &mut account.devices {
             device.others = self.gpu_others(&device.gpu);
         }
@@ -125,19 +128,26 @@ impl World {
     ///
     /// Why the GPUs that its manifest names cannot be meant.
     fn gpu_request(&self, name: &ServiceName, options: StartOptions) -> Result<GpuRequest, String> {
+        let devices = &self.services[name].wanted.manifest.gpus.devices;
+        let mut request = self.gpu_wish(name, options);
+        let readings = self.gpu_readings();
+        if !devices.is_empty() && !readings.is_empty() {
+            request.only = Some(resolve(devices, &readings)?);
+        }
+        Ok(request)
+    }
+
+    /// The same, but for the GPUs that its manifest names.
+    fn gpu_wish(&self, name: &ServiceName, options: StartOptions) -> GpuRequest {
         let manifest = &self.services[name].wanted.manifest;
         let mut request = GpuRequest::new(name.clone());
         request.vram_mib = manifest.vram_mib().max(self.services[name].most_used_mib);
         request.count = manifest.gpus.count();
-        let readings = self.gpu_readings();
-        if !manifest.gpus.devices.is_empty() && !readings.is_empty() {
-            request.only = Some(resolve(&manifest.gpus.devices, &readings)?);
-        }
         let placed = self.containers_in_play(name).into_iter().find_map(labels::placement_of);
         request.previous = placed.iter().flat_map(Placement::devices).cloned().collect();
         request.priority = manifest.priority;
         request.force = options.force;
-        Ok(request)
+        request
     }
 
     /// What a policy may know when `requester` wants to start.
@@ -241,13 +251,7 @@ impl World {
 pub(super) fn room_may_come(error: &Error) -> bool {
     match error {
         Error::GpuConflict { .. } => true,
-        Error::GpuRefused { reason: Refusal::NeverFits { need_mib, count, .. }, account } => {
-            let could_be = account.devices.iter().filter(|device| {
-                let all = device.capacity_mib.unwrap_or(0).saturating_sub(device.headroom_mib);
-                all >= *need_mib
-            });
-            could_be.count() >= usize::try_from(*count).unwrap_or(usize::MAX)
-        }
+        Error::GpuRefused { reason: Refusal::NeverFits { .. }, account } => account.could_fit(),
         // One that is not in order may be again.
         Error::GpuRefused { reason: Refusal::NoGpu(_), account } => {
             account.devices.iter().any(|device| !device.is_usable)
