@@ -76,6 +76,7 @@ impl World {
             self.begin_up(name, up, None, now, out);
         }
         self.schedule(until, Timer::Queue);
+        let waiter = waiter.map(|waiter| Waiter { queues_until: Some(until), ..waiter });
         self.join(name, waiter, now, out);
         self.touch_queue();
     }
@@ -154,6 +155,7 @@ impl World {
         if self.queue.is_empty() {
             return;
         }
+        self.answer_the_impatient(now, out);
         // Each round takes one out of the queue.
         while self.serve_one(now, out) {
             self.touch_queue();
@@ -162,6 +164,24 @@ impl World {
             self.queue.iter().filter(|name| !self.is_queued(name)).cloned().collect();
         for name in &gone {
             self.queue.remove(name);
+        }
+    }
+
+    /// Answers callers who wanted to wait for a GPU for less than those who go on waiting with them.
+    fn answer_the_impatient(&mut self, now: Now, out: &mut Out) {
+        for name in self.queue.clone() {
+            let Some(Work::Up(up)) = self.services.get_mut(&name).map(|s| &mut s.work) else {
+                continue;
+            };
+            let Some(queued) = up.queued.as_ref().filter(|queued| queued.until > now.mono) else {
+                continue;
+            };
+            let is_over =
+                |waiter: &mut Waiter| waiter.queues_until.is_some_and(|at| at <= now.mono);
+            for waiter in up.waiters.extract_if(.., is_over) {
+                let error = queued.error.clone();
+                out.push(Effect::Reply(waiter.request, Answer::Started(Err(error))));
+            }
         }
     }
 

@@ -288,11 +288,19 @@ pub(super) struct Waiter {
     pub(super) timeout: Duration,
     /// When its patience ends, once that counts.
     pub(super) deadline: Option<Duration>,
+    /// Until when it waits for a GPU, if it does.
+    pub(super) queues_until: Option<Duration>,
 }
 
 impl Waiter {
     pub(super) fn new(request: RequestId, options: StartOptions) -> Self {
-        Self { request, wait: options.wait, timeout: options.timeout, deadline: None }
+        Self {
+            request,
+            wait: options.wait,
+            timeout: options.timeout,
+            deadline: None,
+            queues_until: None,
+        }
     }
 }
 

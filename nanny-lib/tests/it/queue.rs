@@ -89,7 +89,7 @@ async fn a_start_with_a_limit_on_whom_it_stops_does_not_wait_but_joins_one_who_d
         tokio::time::sleep(secs(1)).await;
         house.nanny.stop("a", StopOptions::default()).await
     };
-    let (joined, stopped) = tokio::join!(in_place_of_nobody(patient_one), stop_a);
+    let (joined, stopped) = tokio::join!(in_place_of_nobody(patient()), stop_a);
     stopped.unwrap();
     assert!(joined.unwrap().stopped.is_empty());
     waits.await.unwrap().unwrap();
@@ -154,6 +154,25 @@ async fn patience_in_the_queue_ends_with_the_conflict_and_changes_nothing() {
     house.nanny.stop("a", StopOptions::default()).await.unwrap();
     tokio::time::sleep(secs(120)).await;
     assert!(house.engine.running().is_empty(), "what gave up is not started later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_shorter_time_than_others_is_answered_before_them() {
+    let house = house([gpu("a"), gpu("b")]).await;
+    house.start("a").await;
+    let short = StartOptions::default().queued_for(secs(3));
+    let before = ask(&house, "b", short).await;
+    let long = ask(&house, "b", patient()).await;
+    let after = ask(&house, "b", short).await;
+    tokio::time::sleep(secs(4)).await;
+    for ended in [before, after] {
+        assert!(ended.is_finished(), "it still waits");
+        let error = ended.await.unwrap().unwrap_err();
+        assert!(matches!(error, Error::GpuConflict { .. }), "{error:?}");
+    }
+    assert_eq!(house.status("b"), Status::Queued);
+    house.nanny.stop("a", StopOptions::default()).await.unwrap();
+    long.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
