@@ -142,7 +142,8 @@ impl From<&GpuClaimView> for Claim {
 #[derive(Debug, Default, Serialize)]
 struct Totals {
     total_mib: u64,
-    used_mib: u64,
+    /// `None` if no GPU says what is used of it.
+    used_mib: Option<u64>,
     charged_mib: u64,
     free_mib: u64,
 }
@@ -152,9 +153,10 @@ impl Totals {
         let sum = |of: fn(&GpuView) -> Option<u64>| {
             now.gpus.iter().filter_map(|gpu| of(gpu)).fold(0, u64::saturating_add)
         };
+        let are_known = now.gpus.is_empty() || now.gpus.iter().any(|gpu| gpu.used_mib.is_some());
         Self {
             total_mib: sum(|gpu| gpu.total_mib),
-            used_mib: sum(|gpu| gpu.used_mib),
+            used_mib: are_known.then(|| sum(|gpu| gpu.used_mib)),
             charged_mib: sum(|gpu| Some(gpu.charged_mib)),
             free_mib: sum(|gpu| gpu.free_mib),
         }
