@@ -31,6 +31,12 @@ impl FixedInventory {
         });
         Ok(Self { total_mib: mib.collect::<Result<_, _>>()? })
     }
+
+    /// The memory of the largest, in MiB.
+    #[must_use]
+    pub fn largest_mib(&self) -> u64 {
+        self.total_mib.iter().copied().max().unwrap_or(0)
+    }
 }
 
 #[async_trait]

@@ -31,8 +31,16 @@ impl Cli {
     #[must_use]
     pub fn from_command_line() -> Self {
         let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
-        let matches = command(is_empty).get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        let mut command = command(is_empty);
+        let matches = command.get_matches_mut();
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        #[cfg(feature = "rest")]
+        if let Command::Serve(args) = &cli.command
+            && let Err(said) = args.gpus.check()
+        {
+            command.error(clap::error::ErrorKind::ArgumentConflict, said).exit()
+        }
+        cli
     }
 }
 

@@ -174,12 +174,33 @@ impl Declared {
 
 /// Flags that do not go together.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{flag} does nothing with --gpu-policy {policy}: leave it out, or choose fit or ledger-only"
-)]
-pub struct Useless {
-    flag: &'static str,
-    policy: PolicyName,
+#[non_exhaustive]
+pub enum Useless {
+    /// One does nothing.
+    #[error(
+        "{flag} does nothing with --gpu-policy {policy}: leave it out, or choose fit or ledger-only"
+    )]
+    Flag {
+        /// Which.
+        flag: &'static str,
+        /// The policy that does not ask for it.
+        policy: PolicyName,
+    },
+    /// There is nothing to give to anybody, and never will be.
+    #[error(
+        "with --gpu none, --gpu-policy {policy} has no GPU to give to anybody: say what there is \
+         (--gpu 24GiB), leave --gpu out to have the drivers asked, or choose exclusive or allow-all"
+    )]
+    NoGpus {
+        /// The policy that gives them out.
+        policy: PolicyName,
+    },
+    /// All memory of all declared GPUs is to be kept free.
+    #[error(
+        "--gpu-headroom keeps all memory of every GPU free: it must be less than the largest size in \
+         --gpu"
+    )]
+    AllKept,
 }
 
 impl GpuArgs {
@@ -294,7 +315,21 @@ impl GpuArgs {
         Fit::new().evicting(order).packing(packing).preempting(self.gpu_preempt)
     }
 
-    fn check(&self) -> Result<(), Useless> {
+    /// Whether all that was given does something with the policy.
+    pub(crate) fn check(&self) -> Result<(), Useless> {
+        #[cfg(feature = "gpu")]
+        match &self.gpu {
+            Some(Declared::Nothing) if self.gpu_policy.gives_out_gpus() => {
+                return Err(Useless::NoGpus { policy: self.gpu_policy });
+            }
+            Some(Declared::Gpus(declared))
+                if self.gpu_policy.gives_out_memory()
+                    && self.gpu_headroom.is_some_and(|kept| kept >= declared.largest_mib()) =>
+            {
+                return Err(Useless::AllKept);
+            }
+            Some(_) | None => {}
+        }
         if self.gpu_policy.gives_out_memory() {
             return Ok(());
         }
@@ -309,7 +344,7 @@ impl GpuArgs {
             ("--gpu-headroom", headroom),
         ];
         match given.into_iter().find(|(_, is_given)| *is_given) {
-            Some((flag, _)) => Err(Useless { flag, policy: self.gpu_policy }),
+            Some((flag, _)) => Err(Useless::Flag { flag, policy: self.gpu_policy }),
             None => Ok(()),
         }
     }
@@ -397,6 +432,20 @@ mod tests {
                 args(&format!("--gpu-policy {policy} {flag}")).unwrap().check().unwrap();
             }
         }
+    }
+
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn what_could_give_nothing_to_anybody_is_refused() {
+        let check = |line: &str| args(line).unwrap().check().map_err(|said| said.to_string());
+        for policy in ["exclusive-per-gpu", "fit", "ledger-only"] {
+            let said = check(&format!("--gpu-policy {policy} --gpu none")).unwrap_err();
+            assert!(said.contains(policy) && said.contains("--gpu 24GiB"), "{said}");
+        }
+        check("--gpu none").unwrap();
+        let kept = "--gpu-policy fit --gpu 24GiB,8GiB --gpu-headroom";
+        assert!(check(&format!("{kept} 24GiB")).unwrap_err().starts_with("--gpu-headroom"));
+        check(&format!("{kept} 23GiB")).unwrap();
     }
 
     #[cfg(feature = "gpu")]

@@ -32,12 +32,13 @@ fn declared_gpus_are_shared_by_what_services_declare() {
 #[test]
 fn flags_that_make_no_sense_are_refused_with_what_to_do() {
     for (flags, code, says) in [
-        (&["--gpu-pack", "spread"][..], 1, "choose fit or ledger-only"),
+        (&["--gpu-pack", "spread"][..], 2, "choose fit or ledger-only"),
         (
             &["--gpu-policy", "allow-all", "--gpu-headroom", "1GiB"],
-            1,
+            2,
             "--gpu-headroom does nothing",
         ),
+        (&["--gpu-policy", "fit", "--gpu", "none"], 2, "leave --gpu out"),
         (&["--gpu-policy", "best"], 2, "exclusive-per-gpu"),
         (&["--gpu", "24"], 2, "'24' has no unit"),
         (&["--gpu", "24GiB,x"], 2, "size 2"),
