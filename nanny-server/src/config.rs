@@ -37,8 +37,9 @@ impl Cli {
         #[cfg(feature = "rest")]
         if let Command::Serve(args) = &cli.command
             && let Err(said) = args.gpus.check()
+            && let Some(serve) = command.find_subcommand_mut("serve")
         {
-            command.error(clap::error::ErrorKind::ArgumentConflict, said).exit()
+            serve.error(clap::error::ErrorKind::ArgumentConflict, said).exit()
         }
         cli
     }

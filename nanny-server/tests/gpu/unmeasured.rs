@@ -20,6 +20,8 @@ fn declared_gpus_are_shared_by_what_services_declare() {
         stage.start("middle", "").expect(200);
         let refused = stage.start("large", "").expect(409);
         assert_eq!(refused["free"], json!({"declared:0": 5 * GIB}));
+        let sum = "6144 MiB are needed, and free are 5120 MiB on declared:0";
+        assert!(refused["detail"].as_str().unwrap().ends_with(sum), "{refused}");
         let gpu = stage.get("/gpus")["gpus"][0].clone();
         assert_eq!((&gpu["id"], &gpu["vendor"]), (&json!("declared:0"), &json!("declared")));
         assert_eq!((&gpu["total_mib"], &gpu["used_mib"]), (&json!(24 * GIB), &Value::Null));
