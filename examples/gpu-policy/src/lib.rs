@@ -85,6 +85,10 @@ impl<P: GpuPolicy> GpuPolicy for Quota<P> {
         self.inner.measures()
     }
 
+    fn counts_memory(&self) -> bool {
+        self.inner.counts_memory()
+    }
+
     fn decide(&self, request: &GpuRequest, snapshot: &GpuSnapshot) -> Decision {
         let Some(owner) = self.services.get(&request.service) else {
             return self.inner.decide(request, snapshot);
