@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use tracing::field::Field;
 use tracing_subscriber::field::MakeExt as _;
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError};
 use tracing_subscriber::fmt::format::{self, Writer};
 
 use crate::config::LogArgs;
@@ -60,6 +60,10 @@ pub fn start(args: &LogArgs, level: &str) -> Result<(), ParseError> {
 /// What is logged at `level`. The MCP library tells of every request's beginning and end; whoever wants
 /// that names it.
 fn filter(level: &str) -> Result<EnvFilter, ParseError> {
+    if !level.contains(['=', ',', '[']) {
+        // One word is a level, and no program that alone is to be heard.
+        level.parse::<LevelFilter>()?;
+    }
     if level.contains("rmcp") {
         return EnvFilter::try_new(level);
     }
@@ -98,6 +102,16 @@ mod tests {
         assert_eq!(filter("info").unwrap().to_string(), "rmcp=warn,info");
         assert_eq!(filter("rmcp=trace,info").unwrap().to_string(), "rmcp=trace,info");
         assert!(filter("rmcp=loud").is_err());
+    }
+
+    #[test]
+    fn one_word_is_a_level_or_an_error() {
+        for level in ["error", "WARN", "off", "3", "nanny_lib=debug", "nanny_lib=debug,info"] {
+            assert!(filter(level).is_ok(), "{level}");
+        }
+        for level in ["loud", "nanny_lib"] {
+            assert!(filter(level).is_err(), "{level}");
+        }
     }
 
     #[test]
