@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use nanny_lib::manifest::{DirectorySource, Discovery, ManifestSource, Problem, Severity};
+use nanny_lib::manifest::{DirectorySource, Discovery, ManifestSource, Problem, Service, Severity};
 
 use crate::config::{CheckArgs, Places};
 use crate::telemetry::plain;
@@ -15,9 +15,36 @@ pub async fn check(args: CheckArgs) -> ExitCode {
     if let Some(home) = args.home {
         source = source.home(home);
     }
-    let report = Report::new(source.discover().await);
-    print(&report.lines, &format!("{}: {}{}", root.display(), report.summary(), report.advice()));
-    if report.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut found = source.discover().await;
+    found.problems.extend(strange_backends(&found.services));
+    let report = Report::new(found);
+    let is_service = report.services == 0
+        && ["service.yaml", "service.yml"].iter().any(|name| root.join(name).exists());
+    let advice = if is_service { A_SERVICE } else { report.advice() };
+    print(&report.lines, &format!("{}: {}{advice}", root.display(), report.summary()));
+    if report.errors == 0 && !is_service { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+const A_SERVICE: &str = "\nthis is a service itself: name the directory that it is in";
+
+/// Manifests that name a backend which this nanny does not have, or which cannot run what it says.
+fn strange_backends(services: &[Service]) -> Vec<Problem> {
+    let strange = |service: &Service| {
+        let backend = service.manifest.backend.as_deref()?;
+        let has_containers = service.project.parts.values().any(|part| part.needs_image());
+        let message = match backend {
+            "process" => return None,
+            "docker" | "podman" if has_containers || service.unusable.is_some() => return None,
+            "docker" | "podman" => format!(
+                "'backend' is '{backend}', which runs containers, and there is no Compose file; \
+                 write one, or leave 'backend' out"
+            ),
+            _ => format!("'backend' is '{backend}'; there are docker, podman and process"),
+        };
+        let file = service.origin.join("service.yaml");
+        Some(Problem::new(&service.origin, file, (1, 1), message))
+    };
+    services.iter().filter_map(strange).collect()
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command's output")]
@@ -79,7 +106,40 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use nanny_lib::ServiceName;
+    use nanny_lib::backend::ContainerSpec;
+    use nanny_lib::manifest::Manifest;
+    use nanny_lib::project::Project;
+
     use super::*;
+
+    #[test]
+    fn a_backend_that_is_not_there_or_runs_something_else_is_an_error() {
+        let said = |backend: Option<&str>, image: Option<&str>| {
+            let name = ServiceName::new("chat").unwrap();
+            let mut manifest = Manifest::new(name);
+            manifest.backend = backend.map(str::to_owned);
+            let spec =
+                ContainerSpec { image: image.map(str::to_owned), ..ContainerSpec::default() };
+            let service = Service::new(manifest, Project::single("chat", spec), "services/chat");
+            strange_backends(&[service]).first().map(ToString::to_string)
+        };
+        for backend in [None, Some("process")] {
+            assert_eq!(said(backend, None), None);
+        }
+        for backend in [None, Some("docker"), Some("podman")] {
+            assert_eq!(said(backend, Some("chat:1")), None);
+        }
+        assert_eq!(
+            said(Some("dcoker"), Some("chat:1")).as_deref(),
+            Some(
+                "services/chat/service.yaml:1:1: 'backend' is 'dcoker'; there are docker, podman \
+                 and process"
+            )
+        );
+        let both = said(Some("docker"), None).unwrap();
+        assert!(both.contains("there is no Compose file; write one, or leave"), "{both}");
+    }
 
     #[test]
     fn problems_are_listed_by_place_and_counted_by_severity() {

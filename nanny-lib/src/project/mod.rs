@@ -237,7 +237,8 @@ impl Part {
     }
 
     /// Whether it runs an image, rather than a plain command.
-    pub(crate) fn needs_image(&self) -> bool {
+    #[must_use]
+    pub fn needs_image(&self) -> bool {
         self.spec.image.is_some() || self.build.is_some()
     }
 
