@@ -87,6 +87,15 @@ pub enum Error {
         /// What went wrong, for a person.
         reason: String,
     },
+    /// No engine that is configured runs the service: nothing but a change of its manifest, or of
+    /// what is configured, will help.
+    #[error("no engine can run '{name}': {reason}")]
+    NoEngine {
+        /// The service.
+        name: ServiceName,
+        /// What there is, and what to do, for a person.
+        reason: String,
+    },
     /// The service may be looked at only.
     #[error("'{name}' is not ours to start or stop: {reason}")]
     Protected {

@@ -199,6 +199,10 @@ impl ToolError {
             Error::EngineUnavailable { engine, .. } => new("ENGINE_UNAVAILABLE", MAY_HAVE_HAPPENED)
                 .retryable()
                 .with("engine", engine.as_str()),
+            Error::NoEngine { .. } => new(
+                "ENGINE_UNAVAILABLE",
+                "Nothing was done, and trying again does not help: tell the user what has to change.",
+            ),
             Error::Protected { name, .. } => new("PROTECTED", "Nobody can start or stop it here.")
                 .with("protected", name.as_str()),
             Error::Overloaded => new("RATE_LIMITED", "Try again in a second.").retryable(),

@@ -218,6 +218,10 @@ impl ApiError {
                     Problem::new(S::SERVICE_UNAVAILABLE, "engine_unavailable", said(error))
                         .header(RETRY_AFTER, "5")
                 }
+                // Nothing will help that is waited for.
+                Error::NoEngine { .. } => {
+                    Problem::new(S::SERVICE_UNAVAILABLE, "engine_unavailable", said(error))
+                }
                 Error::Overloaded => {
                     Problem::new(S::SERVICE_UNAVAILABLE, "overloaded", said(error))
                         .header(RETRY_AFTER, "1")
@@ -358,8 +362,8 @@ fn way_out(reason: &GpuRefusal, account: &Account) -> Option<String> {
     }
 }
 
-const FORCE_OR_WAIT: &str = "Start with {\"force\": true} to stop what holds the GPU, or with \
-                             {\"queue\": true} to wait for it";
+const FORCE_OR_WAIT: &str = "Start with {\"force\": true} to stop the services that hold the GPU \
+                             (containers of other hands stay), or with {\"queue\": true} to wait";
 const WAIT_FOR_OTHERS: &str = "What uses the GPU is no service: end it yourself, or start with \
                                {\"queue\": true} to wait until it has ended";
 const TOO_LARGE: &str = "The GPUs that it may have are too small: if it can do with less, lower \

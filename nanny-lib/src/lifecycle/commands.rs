@@ -235,12 +235,30 @@ impl World {
         match self.engine_of(service) {
             Some(engine) if self.engines[engine.0].is_up() => Ok(name.clone()),
             Some(engine) => Err(self.unavailable(engine)),
-            None => Err(Error::EngineUnavailable {
-                engine: service.wanted.manifest.backend.clone().unwrap_or_else(|| "any".to_owned()),
-                reason: "no such engine is configured, or none that can run this service; \
-                         configure one, or name another as 'backend' in its manifest"
-                    .to_owned(),
-            }),
+            None => {
+                let backend = service.wanted.manifest.backend.as_deref();
+                Err(Error::NoEngine { name: name.clone(), reason: self.why_no_engine(backend) })
+            }
+        }
+    }
+
+    /// Why no engine runs a service whose manifest names this one, if any.
+    fn why_no_engine(&self, backend: Option<&str>) -> String {
+        let known: Vec<_> = self.engines.iter().map(|engine| engine.info.name.as_str()).collect();
+        let there_is = match known[..] {
+            [] => "none is configured".to_owned(),
+            _ => format!("configured are {}", known.join(", ")),
+        };
+        match backend {
+            Some(backend) if !known.contains(&backend) => format!(
+                "its manifest says 'backend: {backend}', and {there_is}; mend the manifest, or \
+                 configure that one, too"
+            ),
+            Some(backend) => format!(
+                "its manifest says 'backend: {backend}', which does not run what it is; name \
+                 another, or leave 'backend' out"
+            ),
+            None => format!("{there_is}, and none of them runs what it is; configure another"),
         }
     }
 

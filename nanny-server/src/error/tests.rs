@@ -162,6 +162,11 @@ fn an_engine_out_of_reach_says_when_to_come_back() {
     let response = ApiError::from(error).into_response();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key(RETRY_AFTER));
+    let name = ServiceName::new("x").unwrap();
+    let error = Error::NoEngine { name, reason: "none is configured".into() };
+    let response = ApiError::from(error).into_response();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!response.headers().contains_key(RETRY_AFTER), "it would be in vain");
     let response = ApiError::from(Refusal::NoToken).into_response();
     assert_eq!(response.headers()[WWW_AUTHENTICATE], "Bearer");
 }
