@@ -49,6 +49,12 @@ pub(super) struct StartAnswer {
     pub(super) stopped: Vec<String>,
     /// How long this call waited.
     pub(super) waited_ms: u64,
+    /// Where its health is asked for, which is most often where it is reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) health_endpoint: Option<String>,
+    /// The ports that its manifest names, as HOST:CONTAINER.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) ports: Vec<String>,
     pub(super) service: ServiceStatus,
     #[serde(flatten)]
     pub(super) rest: Rest,

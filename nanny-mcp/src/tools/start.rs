@@ -121,8 +121,8 @@ impl<'a> Call<'a> {
     fn patient(&self) -> StartOptions {
         let mut options = self.unforced();
         if self.before.status == Status::Queued {
-            // Somebody else put it there, to stay for so long as they said: this joins them.
-            options.queue = Duration::from_millis(1);
+            // Somebody else put it there: this joins them, for as long as it waits.
+            options.queue = self.shared.config.start_wait.saturating_add(Duration::from_secs(1));
         }
         options
     }
@@ -343,6 +343,8 @@ impl<'a> Call<'a> {
             message: self.message(outcome, &view, &stopped, &phase(&view, agreed, &now).1),
             stopped: stopped.iter().map(ToString::to_string).collect(),
             waited_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            health_endpoint: view.manifest.health_endpoint.clone(),
+            ports: view.manifest.ports.clone(),
             service: status_of(&view, &now),
             rest: Rest::default(),
         };
