@@ -50,6 +50,20 @@ impl<'a> Report<'a> {
     }
 }
 
+/// What fields are called elsewhere, in small letters alone.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("gpu", "gpu_required"),
+    ("vram", "vram_gb"),
+    ("environment", "env"),
+    ("cmd", "command"),
+    ("cwd", "working_dir"),
+    ("workdir", "working_dir"),
+    ("healthcheck", "health_endpoint"),
+    ("healthurl", "health_endpoint"),
+    ("memory", "memory_limit"),
+    ("cpus", "cpu_limit"),
+];
+
 const MOST_OF_A_KIND: usize = 100;
 const LAST_OF_A_KIND: usize = MOST_OF_A_KIND - 1;
 
@@ -130,10 +144,17 @@ impl<'t> Fields<'t> {
         }
     }
 
+    /// The absent field that somebody who wrote `key` most likely meant.
     fn meant(&self, key: &str) -> Option<&'static str> {
         let plain = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
         let key = plain(key);
         let absent = |field: &&&str| self.mapping.is_some_and(|all| all.get(field).is_none());
+        let word = OTHER_WORDS
+            .iter()
+            .find(|(word, field)| *word == key && self.known.contains(field) && absent(&field));
+        if let Some((_, field)) = word {
+            return Some(field);
+        }
         let distance = |field: &str| strsim::osa_distance(&key, &plain(field));
         let candidates = self.known.iter().filter(absent).map(|field| (distance(field), *field));
         let (distance, field) = candidates.min()?;

@@ -205,6 +205,20 @@ fn a_near_miss_of_an_absent_field_is_hinted_at() {
             "service.yaml:1:10: 'health.intervall' is no field and does nothing; \
              did you mean 'health.interval'?",
         ),
+        (
+            "gpu: true",
+            "service.yaml:1:1: 'gpu' is no field and does nothing; did you mean 'gpu_required'?",
+        ),
+        (
+            "health_check: x",
+            "service.yaml:1:1: 'health_check' is no field and does nothing; \
+             did you mean 'health_endpoint'?",
+        ),
+        (
+            "command: x\nresources: {memory: 4G}",
+            "service.yaml:2:13: 'resources.memory' is no field and does nothing; \
+             did you mean 'resources.memory_limit'?",
+        ),
         ("gpus: {color: red}", "service.yaml:1:8: 'gpus.color' is no field and does nothing"),
         ("idle_timeout: 5m", "service.yaml:1:1: 'idle_timeout' is read and does not act yet"),
     ] {
