@@ -63,9 +63,24 @@ pub enum DemoError {
     /// The services cannot be written down.
     #[error("cannot write the services of the demo to {}; choose another place with --state-dir", .0.display())]
     Bundle(PathBuf, #[source] io::Error),
+    /// Everybody on the network could do as they please.
+    #[error(
+        "refusing to show the demo on {0} without a token: set NANNY_TOKEN, or listen on 127.0.0.1"
+    )]
+    Open(SocketAddr),
     /// The server did not start.
     #[error(transparent)]
-    Serve(#[from] ServeError),
+    Serve(ServeError),
+}
+
+impl From<ServeError> for DemoError {
+    fn from(error: ServeError) -> Self {
+        match error {
+            // What it advises, the demo has not.
+            ServeError::Open(address) => Self::Open(address),
+            error => Self::Serve(error),
+        }
+    }
 }
 
 /// Serves the demo until a signal says to stop, and then stops its services.

@@ -242,6 +242,16 @@ fn a_port_that_somebody_else_has_is_told() {
 }
 
 #[test]
+fn the_demo_is_shown_to_a_network_with_a_token_only() {
+    let state = tempfile::tempdir().unwrap();
+    let mut command = nanny(&["demo", "--listen", "0.0.0.0:0", "--state-dir"]);
+    let output = command.arg(state.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("set NANNY_TOKEN") && !said.contains("--token-file"), "{said}");
+}
+
+#[test]
 fn a_model_of_the_demo_takes_a_moment_to_load() {
     let stage = Stage::new();
     let file = stage.services().join("llm-chat/service.yaml");
