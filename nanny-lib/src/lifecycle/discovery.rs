@@ -132,11 +132,6 @@ impl World {
             self.advance(name, now, out);
         }
         self.problems = problems.clone().into();
-        let gone = self.services.iter().filter(|(_, service)| service.gone);
-        let gone: Vec<_> = gone.map(|(name, _)| name.clone()).collect();
-        for name in &gone {
-            self.drop_if_gone(name, now, out);
-        }
         let differs =
             !report.added.is_empty() || !report.changed.is_empty() || !report.removed.is_empty();
         if differs {
@@ -156,6 +151,11 @@ impl World {
         report.problems = problems;
         self.discovery.running = false;
         self.discovery.done = true;
+        let gone = self.services.iter().filter(|(_, service)| service.gone);
+        let gone: Vec<_> = gone.map(|(name, _)| name.clone()).collect();
+        for name in &gone {
+            self.drop_if_gone(name, now, out);
+        }
         self.take_up_journal(now, out);
         for request in std::mem::take(&mut self.discovery.waiters) {
             out.push(Effect::Reply(request, Answer::Rediscovered(report.clone())));

@@ -65,7 +65,8 @@ pub struct Discovery {
     pub services: Vec<Service>,
     /// What is wrong, and where.
     pub problems: Vec<Problem>,
-    /// Services whose manifests cannot be read, as far as anything is known of them. What runs of
+    /// Services whose manifests cannot be read, as far as anything is known of them: their names, and
+    /// whether they need a GPU, are pinned or protected. What runs of
     /// one is shown, holds its GPU and can be stopped; if nothing does, it is not there.
     pub unreadable: Vec<Service>,
 }

@@ -93,23 +93,36 @@ pub(super) fn parse(text: &str, origin: &Path, file: &Path) -> Result<Parsed, Ve
     Ok(Parsed { manifest, name_at, files, problems: report.problems })
 }
 
-/// As much as can be made out of a manifest with faults, to know by what runs of it: its name, and
-/// whether it needs a GPU. Whoever does not even know that takes it to need one.
+/// As much as can be made out of a manifest with faults, to know by what runs of it, and whom it must
+/// not be in the way of: its name, and whether it needs a GPU, is pinned or protected. What cannot be
+/// told is taken for what is safer.
 pub(super) fn salvage(text: Option<&str>, origin: &Path) -> Option<Manifest> {
-    let nowhere = Path::new("");
     let line = |key: &str| {
         let is_it = |line: &&str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
         text?.lines().find(is_it)
     };
-    let read = |lines: &[&str]| parse(&lines.join("\n"), origin, nowhere).ok();
-    let name: Vec<_> = line("name").into_iter().collect();
-    let mut manifest = read(&[&name[..], &["version: unknown"]].concat())?.manifest;
-    manifest.gpu_required = match (text, line("gpu_required")) {
-        (Some(_), None) => false,
-        (_, Some(line)) => read(&[line]).is_none_or(|read| read.manifest.gpu_required),
-        (None, None) => true,
+    // Each line by itself, so that the faults of others do not matter.
+    let name = line("name").unwrap_or_default();
+    let read = |line: &str| parse(&format!("{name}\n{line}"), origin, Path::new("")).ok();
+    let flag = |key: &str, of: fn(&Manifest) -> bool| match line(key) {
+        Some(line) => read(line).is_none_or(|read| of(&read.manifest)),
+        None => text.is_none(),
+    };
+    let mut manifest = read("version: unknown")?.manifest;
+    manifest.pinned = flag("pinned", |manifest| manifest.pinned);
+    manifest.protected = flag("protected", |manifest| manifest.protected);
+    manifest.gpu_required = match line("gpu_required") {
+        Some(_) => flag("gpu_required", |manifest| manifest.gpu_required),
+        None => text.is_none_or(speaks_of_gpus),
     };
     Some(manifest)
+}
+
+/// Whether a key of the manifest begins like those that are about GPUs.
+fn speaks_of_gpus(text: &str) -> bool {
+    let is_key =
+        |line: &str| line.trim_start_matches([' ', '\t', '"', '\'', '{']).starts_with("gpu");
+    text.lines().any(is_key)
 }
 
 fn service_name(

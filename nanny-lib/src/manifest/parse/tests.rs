@@ -328,7 +328,7 @@ fn faults_name_line_column_field_and_cure() {
 }
 
 #[test]
-fn of_a_manifest_with_faults_its_name_and_its_need_of_a_gpu_are_known() {
+fn of_a_manifest_with_faults_is_known_what_must_not_be_got_wrong() {
     let known = |text: Option<&str>| {
         let manifest = salvage(text, Path::new("services/chat")).expect("it has a name");
         (manifest.name.to_string(), manifest.gpu_required)
@@ -337,8 +337,12 @@ fn of_a_manifest_with_faults_its_name_and_its_need_of_a_gpu_are_known() {
         ("name: talk\ngpu_required: true\ntags: [\n", "talk", true),
         ("tags: [\ngpu_required: yes\nname: 'talk'", "talk", true),
         ("name: talk\nvram_gb: lots\ngpu_required: false", "talk", false),
+        ("name: talk\ngpu_required: false\ngpus: [", "talk", false),
         ("command: [sleep\n", "chat", false),
-        ("name: talk\n  gpu_required: true\n: :", "talk", false),
+        ("name: talk\n  gpu_required: true\n: :", "talk", true),
+        ("gpus:\n  count: 1\ntags: [", "chat", true),
+        ("gpu_required true\n", "chat", true),
+        ("{\"gpu_required\": true", "chat", true),
         ("gpu_required: perhaps\n", "chat", true),
         ("gpu_required: [\n", "chat", true),
         ("", "chat", false),
@@ -346,6 +350,10 @@ fn of_a_manifest_with_faults_its_name_and_its_need_of_a_gpu_are_known() {
         assert_eq!(known(Some(text)), (name.to_owned(), gpu), "{text}");
     }
     assert_eq!(known(None), ("chat".to_owned(), true));
+    // Its directory's name need be none of a service.
+    let talk = "name: talk\ngpu_required: false\npinned: true\nprotected: true\ntags: [";
+    let talk = salvage(Some(talk), Path::new("services/-")).unwrap();
+    assert_eq!((talk.gpu_required, talk.pinned, talk.protected), (false, true, true));
     assert!(salvage(Some("name: a/b\n"), Path::new("services/chat")).is_none());
     assert!(salvage(None, Path::new("services/-")).is_none());
 }
