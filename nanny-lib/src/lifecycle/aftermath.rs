@@ -71,7 +71,7 @@ impl World {
         })
     }
 
-    fn has_just_returned(&self, engine: EngineIndex, now: Now) -> bool {
+    pub(super) fn has_just_returned(&self, engine: EngineIndex, now: Now) -> bool {
         self.engines[engine.0].returned.is_some_and(|at| at + AFTERMATH > now.mono)
     }
 }

@@ -13,7 +13,7 @@ use crate::gpu::ClaimPhase;
 use crate::journal::Entry;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, StartOptions};
-use crate::project::{Goal, exit_reason, giving_way, labels};
+use crate::project::{Goal, exit_reason, giving_way, has_completed, labels};
 
 /// A restart waits so long for those who leave the GPU, and looks again.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -256,19 +256,30 @@ impl World {
     pub(super) fn restart_ended(&mut self, name: &ServiceName, now: Now, out: &mut Out) -> bool {
         let Some(service) = self.services.get(name) else { return false };
         let Work::Up(up) = &service.work else { return false };
-        if !up.waiters.is_empty() || up.part_of.is_some() || !service.calls.is_empty() {
+        if !up.waiters.is_empty() || up.part_of.is_some() {
             return false;
         }
-        let progress = &up.progress;
+        let (progress, project) = (&up.progress, &service.wanted.project);
         let ended = self.containers_in_play(name).into_iter().find(|container| {
+            let part = project.part_of(container);
             progress.as_is.contains(&container.id)
                 && progress.started.contains(&container.id)
                 && container.exit.is_some()
                 && !container.state.holds()
+                && !part.is_some_and(|part| has_completed(project, part, container))
         });
         let Some(ended) = ended.cloned() else { return false };
-        self.set_work(name, Work::None);
-        self.on_exit(name, Some(&ended), false, now, out);
+        if !service.calls.is_empty() {
+            // Another part may be about to run; this is asked again when that is known.
+            return true;
+        }
+        let engine = service.containers.get(&ended.id).copied();
+        let outage = engine.is_some_and(|engine| self.has_just_returned(engine, now));
+        if let Some(service) = self.services.get_mut(name) {
+            service.preparing = None;
+            service.work = Work::None;
+        }
+        self.on_exit(name, Some(&ended), outage, now, out);
         self.advance(name, now, out);
         true
     }
@@ -307,6 +318,8 @@ impl World {
         let rebooted = self.recorded.boot != self.boot;
         let ready = |(name, _): &(&ServiceName, &Entry)| {
             let service = self.services.get(*name);
+            // What does not run is for when its manifest can be read.
+            let service = service.filter(|service| !service.gone || self.holds(name));
             let engine = service.and_then(|service| self.engine_of(service));
             engine.is_some_and(|engine| self.engines[engine.0].is_up())
         };

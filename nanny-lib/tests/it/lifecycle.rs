@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures_core::stream::BoxStream;
 use nanny_lib::backend::{ContainerSpec, EngineHealth, MemoryBackend, RestartPolicy};
 use nanny_lib::manifest::{Changed, Discovery, FixedSource, Manifest, ManifestSource, Service};
-use nanny_lib::project::Project;
+use nanny_lib::project::{Condition, Dependency, Project};
 use nanny_lib::{Error, Nanny, ServiceName, StartOptions, Status, StopOptions, Wait};
 
-use crate::house::{House, cpu, gpu, healthy_within, restarting, web_and_db};
+use crate::house::{House, cpu, gpu, gpu_with, healthy_within, restarting, web_and_db};
 
 fn slow_to_stop(seconds: u64) -> MemoryBackend {
     MemoryBackend::new().with_stop_time(Duration::from_secs(seconds))
@@ -205,6 +205,26 @@ async fn d10_a_restart_that_ends_at_once_is_one_of_so_many() {
     let error = house.nanny.snapshot().services["a"].error.clone().unwrap();
     assert!(error.contains("too often"), "{error}");
     assert_eq!(house.engine.runs("a-main-1"), 6);
+    house.start("b").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_done_is_not_taken_for_the_part_that_ended() {
+    let service = gpu_with("a", |project| {
+        let job = ContainerSpec::new("a-job-1", "image");
+        project.parts.extend(Project::new("a").with_part("job", job).parts);
+        let main = project.parts.get_mut("main").expect("it has one part");
+        main.restart = RestartPolicy::Always;
+        main.depends_on = vec![Dependency::new("job", Condition::Completed)];
+    });
+    let house = House::new([service, gpu("b")]).await;
+    house.engine.exits_after("a-job-1", Duration::ZERO, 0);
+    house.start("a").await;
+    house.engine.exits_after("a-main-1", Duration::ZERO, 1);
+    house.engine.exit("a-main-1", 1);
+    house.until("a", Status::Failed).await;
+    let error = house.nanny.snapshot().services["a"].error.clone().unwrap();
+    assert!(error.contains("too often"), "{error}");
     house.start("b").await;
 }
 
