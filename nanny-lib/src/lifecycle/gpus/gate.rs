@@ -6,7 +6,7 @@ use super::NOISE_MIB;
 use super::shown::who;
 use crate::gpu::Claim;
 use crate::lifecycle::admission::room_may_come;
-use crate::lifecycle::service::{Desired, Work};
+use crate::lifecycle::service::{Desired, Waiter, Work};
 use crate::lifecycle::world::{Out, Timer, World};
 use crate::lifecycle::{Answer, Effect, Now};
 use crate::name::{GpuId, ServiceName};
@@ -104,6 +104,8 @@ impl World {
         if !options.queue.is_zero() && room_may_come(&error) {
             self.enqueue(name, options, error, None, now, out);
             for waiter in up.waiters {
+                // It waits anew, and as long as the others.
+                let waiter = Waiter { queues_until: None, ..waiter };
                 self.join(name, Some(waiter), now, out);
             }
             return true;
