@@ -221,7 +221,7 @@ impl ContainerBackend for PodmanBackend {
         let created = match self.create_now(spec, body.clone()).await {
             Err(error)
                 if error.kind() == ErrorKind::Conflict
-                    && remains::clear(&self.connection, &spec.name).await? =>
+                    && remains::clear(&self.connection, &spec.name).await =>
             {
                 self.create_now(spec, body).await?
             }

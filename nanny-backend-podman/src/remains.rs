@@ -19,7 +19,15 @@ const AT_WORK: Duration = Duration::from_secs(10);
 const REMOVE: Duration = Duration::from_secs(10);
 
 /// Frees `name`, if nothing but such a remainder has it. Says whether it did, or others have.
-pub(crate) async fn clear(connection: &Connection, name: &str) -> Result<bool> {
+pub(crate) async fn clear(connection: &Connection, name: &str) -> bool {
+    let cleared = try_clear(connection, name).await;
+    cleared.unwrap_or_else(|error| {
+        tracing::warn!(container = name, %error, "what has this name cannot be told or removed");
+        false
+    })
+}
+
+async fn try_clear(connection: &Connection, name: &str) -> Result<bool> {
     let Some(id) = find(connection, name).await? else { return Ok(false) };
     let since = Instant::now();
     while since.elapsed() < AT_WORK {
@@ -31,7 +39,8 @@ pub(crate) async fn clear(connection: &Connection, name: &str) -> Result<bool> {
         }
     }
     tracing::warn!(container = name, %id, "removing what is left of a create that was cut off");
-    let options = ContainerDeleteOpts::builder().force(true).volumes(false).timeout(0).build();
+    // What is mounted is in use by somebody, of whom this Podman does not know.
+    let options = ContainerDeleteOpts::builder().force(false).volumes(false).timeout(0).build();
     let removed = connection
         .ask("create", name, REMOVE, |podman| async move {
             podman.containers().get(id.as_str()).delete(&options).await
