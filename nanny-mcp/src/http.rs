@@ -77,7 +77,8 @@ async fn with_the_right_status(request: Request, next: Next) -> Response {
 
 fn says_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    value.is_some_and(|value| value.starts_with("application/json"))
+    let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
 }
 
 /// The answer to what no request can be read from, so that it names none.

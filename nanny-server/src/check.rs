@@ -18,13 +18,13 @@ pub async fn check(args: CheckArgs) -> ExitCode {
     let mut found = source.discover().await;
     found.problems.extend(strange_backends(&found.services));
     let report = Report::new(found);
-    let is_service = report.services == 0
-        && ["service.yaml", "service.yml"].iter().any(|name| root.join(name).exists());
+    let is_service = report.services == 0 && MANIFESTS.iter().any(|name| root.join(name).exists());
     let advice = if is_service { A_SERVICE } else { report.advice() };
     print(&report.lines, &format!("{}: {}{advice}", root.display(), report.summary()));
     if report.errors == 0 && !is_service { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+const MANIFESTS: [&str; 2] = ["service.yaml", "service.yml"];
 const A_SERVICE: &str = "\nthis is a service itself: name the directory that it is in";
 
 /// Manifests that name a backend which this nanny does not have, or which cannot run what it says.
@@ -33,7 +33,12 @@ fn strange_backends(services: &[Service]) -> Vec<Problem> {
         let backend = service.manifest.backend.as_deref()?;
         let has_containers = service.project.parts.values().any(|part| part.needs_image());
         let message = match backend {
-            "process" => return None,
+            "process" if !has_containers || service.unusable.is_some() => return None,
+            "process" => {
+                "'backend' is 'process', which runs plain commands, and a Compose file says \
+                          what runs; write a 'command' in its place, or leave 'backend' out"
+                    .to_owned()
+            }
             "docker" | "podman" if has_containers || service.unusable.is_some() => return None,
             "docker" | "podman" => format!(
                 "'backend' is '{backend}', which runs containers, and there is no Compose file; \
@@ -41,7 +46,8 @@ fn strange_backends(services: &[Service]) -> Vec<Problem> {
             ),
             _ => format!("'backend' is '{backend}'; there are docker, podman and process"),
         };
-        let file = service.origin.join("service.yaml");
+        let file = MANIFESTS.map(|name| service.origin.join(name));
+        let file = file.iter().find(|file| file.exists()).unwrap_or(&file[0]);
         Some(Problem::new(&service.origin, file, (1, 1), message))
     };
     services.iter().filter_map(strange).collect()
@@ -127,6 +133,7 @@ mod tests {
         for backend in [None, Some("process")] {
             assert_eq!(said(backend, None), None);
         }
+        assert!(said(Some("process"), Some("chat:1")).is_some());
         for backend in [None, Some("docker"), Some("podman")] {
             assert_eq!(said(backend, Some("chat:1")), None);
         }

@@ -7,10 +7,11 @@ use super::{Decision, GpuDevice, GpuPolicy, GpuRequest, GpuSnapshot, Holder, Pla
 /// One GPU service at a time on each GPU; a service that asks for several gets several of its own.
 ///
 /// A GPU whose memory is less than what the service declares is not given to it, and one where others
-/// leave less than that only if there is no other; beyond that memory is not asked about. Whoever may be anywhere is in the way on every GPU. Services stay where they
-/// were if they can. A request with `force` evicts those that have not been used for longest, as few
-/// as it takes, and never a pinned one; containers of other hands are never stopped, and where
-/// nothing else is left a forced start goes on beside them.
+/// leave less than that only if there is no other; beyond that memory is not asked about. Whoever may
+/// be anywhere is in the way on every GPU. Services stay where they were if they can. A request with
+/// `force` evicts those that have not been used for longest, as few as it takes, and never a pinned
+/// one; containers of other hands are never stopped, and where nothing else is left a forced start goes
+/// on beside them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExclusivePerGpu;
 

@@ -250,14 +250,11 @@ impl World {
             _ => format!("configured are {}", known.join(", ")),
         };
         match backend {
-            Some(backend) if !known.contains(&backend) => format!(
+            Some(backend) => format!(
                 "its manifest says 'backend: {backend}', and {there_is}; mend the manifest, or \
                  configure that one, too"
             ),
-            Some(backend) => format!(
-                "its manifest says 'backend: {backend}', which does not run what it is; name \
-                 another, or leave 'backend' out"
-            ),
+            None if known.is_empty() => there_is,
             None => format!("{there_is}, and none of them runs what it is; configure another"),
         }
     }

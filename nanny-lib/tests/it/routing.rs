@@ -141,10 +141,17 @@ async fn of_two_engines_the_one_that_answers_is_used() {
 #[tokio::test(start_paused = true)]
 async fn what_no_backend_can_run_is_not_started_and_said() {
     let commands = MemoryBackend::new().with_capabilities(Capabilities::default());
-    let builder = Nanny::builder().backend(Arc::new(commands)).source(FixedSource::new([cpu("a")]));
+    let services = FixedSource::new([cpu("a"), on("no-such", cpu("b"))]);
+    let builder = Nanny::builder().backend(Arc::new(commands)).source(services);
     let nanny = builder.start().await.unwrap();
-    let error = nanny.start("a", StartOptions::default()).await.unwrap_err();
-    assert!(error.to_string().contains("none that can run this service"), "{error}");
+    for (service, said) in [
+        ("a", "configured are memory, and none of them runs what it is"),
+        ("b", "its manifest says 'backend: no-such', and configured are memory; mend"),
+    ] {
+        let error = nanny.start(service, StartOptions::default()).await.unwrap_err();
+        assert!(matches!(error, Error::NoEngine { .. }), "{error:?}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

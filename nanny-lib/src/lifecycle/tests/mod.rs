@@ -324,7 +324,10 @@ fn what_is_recorded_on_an_engine_that_is_silent_keeps_its_gpu() {
     );
     desk.start("g", StartOptions::forced());
     let unknown = desk.answers.pop();
-    assert!(matches!(unknown, Some(Answer::Started(Err(Error::NoEngine { .. })))), "{unknown:?}");
+    assert!(
+        matches!(unknown, Some(Answer::Started(Err(Error::EngineUnavailable { .. })))),
+        "{unknown:?}"
+    );
     assert!(desk.calls.is_empty(), "{:?}", desk.calls);
     // It is gone, as turns out.
     desk.engine = Engine::default();
