@@ -254,7 +254,7 @@ impl World {
                 "its manifest says 'backend: {backend}', and {there_is}; mend the manifest, or \
                  configure that one, too"
             ),
-            None if known.is_empty() => there_is,
+            None if known.is_empty() => format!("{there_is}; configure one"),
             None => format!("{there_is}, and none of them runs what it is; configure another"),
         }
     }

@@ -180,6 +180,13 @@ async fn a_crash_is_answered_as_the_file_asks_and_keeps_the_gpu() {
     assert_eq!(house.engine.runs("a-main-1"), 2);
 }
 
+/// Waits until 'a' has been restarted so often that it is left alone.
+async fn fails_too_often(house: &House) {
+    house.until("a", Status::Failed).await;
+    let error = house.nanny.snapshot().services["a"].error.clone().expect("why it failed");
+    assert!(error.contains("too often"), "{error}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn d10_a_crash_loop_ends_failed() {
     let house = House::new([restarting("a", RestartPolicy::Always), gpu("b")]).await;
@@ -189,9 +196,7 @@ async fn d10_a_crash_loop_ends_failed() {
         house.engine.exit("a-main-1", 1);
         house.until_seen(|s| s.services["a"].status != Status::Running).await;
     }
-    house.until("a", Status::Failed).await;
-    let error = house.nanny.snapshot().services["a"].error.clone().unwrap();
-    assert!(error.contains("too often"), "{error}");
+    fails_too_often(&house).await;
     house.start("b").await;
 }
 
@@ -201,9 +206,7 @@ async fn d10_a_restart_that_ends_at_once_is_one_of_so_many() {
     house.start("a").await;
     house.engine.exits_after("a-main-1", Duration::ZERO, 1);
     house.engine.exit("a-main-1", 1);
-    house.until("a", Status::Failed).await;
-    let error = house.nanny.snapshot().services["a"].error.clone().unwrap();
-    assert!(error.contains("too often"), "{error}");
+    fails_too_often(&house).await;
     assert_eq!(house.engine.runs("a-main-1"), 6);
     house.start("b").await;
 }
@@ -222,9 +225,7 @@ async fn a_job_that_is_done_is_not_taken_for_the_part_that_ended() {
     house.start("a").await;
     house.engine.exits_after("a-main-1", Duration::ZERO, 1);
     house.engine.exit("a-main-1", 1);
-    house.until("a", Status::Failed).await;
-    let error = house.nanny.snapshot().services["a"].error.clone().unwrap();
-    assert!(error.contains("too often"), "{error}");
+    fails_too_often(&house).await;
     house.start("b").await;
 }
 
