@@ -49,7 +49,7 @@
 //! - It answers 500 to nearly everything, so errors are told apart by their texts, in `error.rs`.
 //! - A create that was cut off, by the end of its service, may leave files that keep the name taken though
 //!   no list has it. A create under that name waits 10 s, in case somebody is still at work on it, and
-//!   takes them away.
+//!   takes them away unless somebody has them mounted.
 //! - It forgets why a start failed. This backend remembers, for as long as it lives.
 //! - It tells nobody that a stop was asked for. Those of this backend are told; a stop by other hands
 //!   shows as an exit, unless a list met it on its way.
