@@ -8,7 +8,7 @@ use crate::containers::Containers;
 use crate::house::{GPU, until};
 use crate::kind::{Kind, Program};
 use crate::stage::Stage;
-use crate::witness;
+use crate::witness::{self, Run};
 
 /// A web server that wants a job done and a healthy database, which is healthy when `ready` is in
 /// its volume.
@@ -53,10 +53,18 @@ fn stage(engine: &'static Containers) -> Stage {
     stage
 }
 
-fn is_up(stage: &Stage, part: &str) -> bool {
+/// The first process of a part of the service "web", if it runs.
+fn find(stage: &Stage, part: &str) -> Option<Run> {
     let project = stage.project("web");
     let mark = if part == "web" { project } else { format!("{part}.{project}") };
-    witness::run(&mark).is_some()
+    witness::run(&mark)
+}
+
+/// The same, which must run. An engine says that a program runs when it lets it begin, a moment
+/// before the program is there.
+#[track_caller]
+fn run(stage: &Stage, part: &str) -> Run {
+    until(|| find(stage, part), || format!("'{part}' does not run"))
 }
 
 pub(crate) fn parts_start_when_what_they_need_is_there_and_stop_with_it(
@@ -66,15 +74,15 @@ pub(crate) fn parts_start_when_what_they_need_is_there_and_stop_with_it(
     let container = |part: &str| format!("{}-{part}-1", stage.project("web"));
     thread::scope(|scope| {
         let start = scope.spawn(|| stage.started("web"));
-        until(|| is_up(&stage, "db").then_some(()), || "the database never runs".to_owned());
+        run(&stage, "db");
         let now = stage.status("web");
         assert_eq!(now["status"], "starting", "{now}");
-        assert!(!is_up(&stage, "web"), "the database is not healthy yet");
+        assert_eq!(find(&stage, "web"), None, "the database is not healthy yet");
         engine.by_hand(&["exec", &container("db"), "touch", "/data/ready"]);
         let answer = start.join().expect("an answer");
         assert_eq!(answer["status"], "running");
     });
-    assert!(is_up(&stage, "web"));
+    run(&stage, "web");
     let now = stage.until("web", |now| now["ready"] == true);
     let parts: Vec<_> = now["containers"].as_array().expect("a list").iter().collect();
     let part = |name: &str| -> &Value {
@@ -93,13 +101,13 @@ pub(crate) fn parts_start_when_what_they_need_is_there_and_stop_with_it(
     );
 
     // A part that is down is completed, and the others are left alone.
-    let database = witness::run(&format!("db.{}", stage.project("web")));
+    let database = run(&stage, "db");
     engine.by_hand(&["stop", &container("web")]);
     let partly = stage.becomes("web", "unhealthy");
     assert_eq!((&partly["is_running"], &partly["ready"]), (&json!(true), &json!(false)));
     stage.started("web");
-    assert!(is_up(&stage, "web"));
-    assert_eq!(witness::run(&format!("db.{}", stage.project("web"))), database);
+    run(&stage, "web");
+    assert_eq!(run(&stage, "db"), database);
 
     stage.stop("web", "").expect(200);
     stage.ends_with(&[]);
