@@ -14,10 +14,14 @@ use crate::backend::{
 use crate::error::Error;
 use crate::name::{ContainerId, ServiceName};
 use crate::nanny::{Change, EngineState};
-use crate::project::Project;
+use crate::project::{Project, Subject};
 
 /// After an engine did not answer, ask again so soon; then slower, up to the relist period.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
+
+/// So many lists in a row may go unanswered before those who wait are told, while the engine has
+/// something of ours in hand: some list nothing until the container that they start is started.
+pub(super) const PATIENCE: u32 = 4;
 
 /// One engine, as last seen.
 #[derive(Debug)]
@@ -197,7 +201,8 @@ impl World {
         }
     }
 
-    /// The engine did not answer: what it runs is unknown, and all claims stay.
+    /// The engine did not answer: what it runs is unknown, and all claims stay. Nothing is asked of
+    /// it until it does; what it has in hand goes on.
     fn on_silence(&mut self, index: EngineIndex, error: &BackendError, now: Now, out: &mut Out) {
         let pause = delay(FIRST_RETRY, self.settings.relist, self.engines[index.0].failures);
         let engine = &mut self.engines[index.0];
@@ -208,13 +213,19 @@ impl World {
         engine.failures = engine.failures.saturating_add(1);
         engine.next_list = now.mono + pause;
         engine.reason = Some(error.message().to_owned());
-        if engine.state != EngineState::Up {
+        let is_at_work = error.kind() == ErrorKind::Timeout
+            && engine.failures <= PATIENCE
+            && self.is_at_work(index);
+        let engine = &mut self.engines[index.0];
+        let news = engine.state == EngineState::Up;
+        if news {
+            engine.state = EngineState::Down;
+            engine.down_since = Some(now.wall);
+            let (name, reason) = (engine.info.name.clone(), error.message().to_owned());
+            out.push(Effect::Announce(Change::EngineDown { engine: name, reason }));
+        } else if engine.state == EngineState::Absent {
             return;
         }
-        engine.state = EngineState::Down;
-        engine.down_since = Some(now.wall);
-        let (name, reason) = (engine.info.name.clone(), error.message().to_owned());
-        out.push(Effect::Announce(Change::EngineDown { engine: name, reason }));
         let affected: Vec<_> = self
             .services
             .iter()
@@ -222,14 +233,24 @@ impl World {
             .map(|(name, _)| name.clone())
             .collect();
         for name in affected {
-            self.touch(&name);
-            // One that only takes its time has not ended, and has stopped nobody.
-            if error.kind() != ErrorKind::Timeout {
-                self.blame_engine(&name, now);
+            if news {
+                self.touch(&name);
+                // One that only takes its time has not ended, and has stopped nobody.
+                if error.kind() != ErrorKind::Timeout {
+                    self.blame_engine(&name, now);
+                }
             }
-            let error = self.unavailable(index);
-            self.fail_waiters(&name, &error, out);
+            if !is_at_work {
+                let error = self.unavailable(index);
+                self.fail_waiters(&name, &error, out);
+            }
         }
+    }
+
+    /// Whether the engine has a container, a network or a volume of ours in hand.
+    fn is_at_work(&self, index: EngineIndex) -> bool {
+        let mut calls = self.calls.values().filter(|call| call.engine == index);
+        calls.any(|call| !matches!(call.subject, Subject::Image(_)))
     }
 
     /// Takes in what was learnt of one container, as of now.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use self::engine::Engine;
 use super::Settings;
+use super::engines::PATIENCE;
 use crate::backend::{BackendError, BackendInfo, Capabilities, ErrorKind, ImageInfo};
 use crate::error::Error;
 use crate::gpu::ClaimPhase;
@@ -96,6 +97,15 @@ impl Desk {
     fn list(&mut self) {
         for issued in std::mem::take(&mut self.lists) {
             let result = Ok(self.engine.list());
+            self.tell(Input::Listed { engine: EngineIndex(0), issued, result });
+        }
+    }
+
+    /// The next list is not answered.
+    fn silence(&mut self, kind: ErrorKind) {
+        self.pass(6000);
+        for issued in std::mem::take(&mut self.lists) {
+            let result = Err(BackendError::new(kind, "list", "silence"));
             self.tell(Input::Listed { engine: EngineIndex(0), issued, result });
         }
     }
@@ -283,6 +293,69 @@ fn a_service_that_comes_to_need_a_gpu_while_it_is_started_needs_leave() {
     assert!(matches!(desk.answers.pop(), Some(Answer::Started(Err(_)))));
     assert_eq!(desk.claim("e"), None);
     assert!(desk.calls.is_empty(), "{:?}", desk.calls);
+}
+
+/// A desk with "a", which has run and is about to be started again, and "e".
+fn starting_anew() -> (Desk, CallId, Step) {
+    let mut desk = Desk::new(&["a", "e"]);
+    desk.bring_up("a");
+    desk.stop("a");
+    desk.obey("stop");
+    desk.list();
+    desk.answers.clear();
+    desk.start("a", StartOptions::default());
+    desk.obey("image");
+    let (start, step) = desk.call("start");
+    (desk, start, step)
+}
+
+/// Whether somebody was told that the engine is out of reach, and nobody anything else.
+fn is_told(desk: &mut Desk) -> bool {
+    let answers = std::mem::take(&mut desk.answers);
+    let [answer] = &answers[..] else { return false };
+    matches!(answer, Answer::Started(Err(Error::EngineUnavailable { .. })))
+}
+
+#[test]
+fn b4_who_waits_for_a_start_waits_on_while_the_engine_is_busy_with_it() {
+    let (mut desk, start, step) = starting_anew();
+    for _ in 0..PATIENCE {
+        desk.silence(ErrorKind::Timeout);
+    }
+    assert!(desk.answers.is_empty(), "{:?}", desk.answers);
+    // Nothing else is begun there.
+    desk.start("e", StartOptions::default());
+    assert!(is_told(&mut desk) && desk.calls.is_empty());
+    let container = desk.execute(&step);
+    desk.seen(start, &container);
+    desk.pass(60_000);
+    desk.list();
+    assert!(matches!(desk.answers.pop(), Some(Answer::Started(Ok(_)))));
+}
+
+#[test]
+fn b4_nobody_waits_for_a_silent_engine_for_ever() {
+    let (mut desk, start, step) = starting_anew();
+    for _ in 0..=PATIENCE {
+        desk.silence(ErrorKind::Timeout);
+    }
+    assert!(is_told(&mut desk));
+    // The call goes on, and nobody has forgotten it.
+    let container = desk.execute(&step);
+    desk.seen(start, &container);
+    desk.pass(60_000);
+    desk.list();
+    assert_eq!(desk.claim("a"), Some(ClaimPhase::Running));
+}
+
+#[test]
+fn b1_an_engine_that_cannot_be_reached_is_away_whatever_it_is_at() {
+    let mut desk = Desk::new(&["a"]);
+    desk.start("a", StartOptions::default());
+    desk.obey("image");
+    desk.call("create");
+    desk.silence(ErrorKind::Unavailable);
+    assert!(is_told(&mut desk));
 }
 
 #[test]
