@@ -38,7 +38,8 @@ pub struct DockerBackend {
     capabilities: Capabilities,
     connection: Arc<Connection>,
     listing: Arc<Listing>,
-    stops: Arc<Stops>,
+    starts: Arc<UnderWay>,
+    stops: Arc<UnderWay>,
     images: DockerImages,
     networks: DockerNetworks,
     volumes: DockerVolumes,
@@ -72,15 +73,18 @@ impl DockerBackend {
         capabilities.restarts = true;
         capabilities.files = true;
         capabilities.builds = true;
-        let stops = Arc::<Stops>::default();
+        let (starts, stops) = (Arc::<UnderWay>::default(), Arc::<UnderWay>::default());
+        let listing =
+            Listing::new(Arc::clone(&connection), Arc::clone(&starts), Arc::clone(&stops));
         Ok(Self {
             info: BackendInfo::new("docker", connection.address()),
             capabilities,
-            listing: Arc::new(Listing::new(Arc::clone(&connection), Arc::clone(&stops))),
+            listing: Arc::new(listing),
             images: DockerImages(Arc::clone(&connection)),
             networks: DockerNetworks::new(Arc::clone(&connection)),
             volumes: DockerVolumes(Arc::clone(&connection)),
             connection,
+            starts,
             stops,
         })
     }
@@ -185,7 +189,7 @@ impl ContainerBackend for DockerBackend {
             let message = "the container is being stopped";
             Err(BackendError::new(ErrorKind::Conflict, "start", message).on(id))
         };
-        if self.stops.is_stopping(id) {
+        if self.stops.has(id) {
             return being_stopped();
         }
         let container = self.look("start", id).await?;
@@ -193,6 +197,7 @@ impl ContainerBackend for DockerBackend {
             let stopping = events::is_being_stopped(&self.connection, id, &container).await;
             return if stopping { being_stopped() } else { Ok(()) };
         }
+        let _starting = self.starts.begin(id);
         self.connection
             .ask("start", id, START, |client| async move {
                 client.start_container(id.as_str(), None).await
@@ -275,7 +280,7 @@ impl ContainerBackend for DockerBackend {
 
     async fn inspect(&self, id: &ContainerId) -> Result<ContainerInfo> {
         let container = self.look("inspect", id).await?;
-        Ok(container.to_info(self.stops.is_stopping(id)))
+        Ok(container.to_info(self.stops.has(id)))
     }
 
     async fn list(&self, selector: &Selector) -> Result<Vec<ContainerInfo>> {
@@ -355,35 +360,35 @@ fn checked<'a>(operation: &'static str, id: &'a ContainerId) -> Result<&'a str> 
     Err(BackendError::new(ErrorKind::NotFound, operation, "no such container").on(id))
 }
 
-/// The stops of ours that are under way: the engine does not say that it is stopping something.
+/// Calls of ours that are under way, by their containers: the engine does not tell of them.
 #[derive(Debug, Default)]
-pub(crate) struct Stops(Mutex<HashMap<ContainerId, usize>>);
+pub(crate) struct UnderWay(Mutex<HashMap<ContainerId, usize>>);
 
-/// Ends a stop when dropped.
-struct Stopping<'a> {
-    stops: &'a Stops,
+/// Ends a call when dropped.
+struct Call<'a> {
+    of: &'a UnderWay,
     id: ContainerId,
 }
 
-impl Stops {
-    pub(crate) fn is_stopping(&self, id: &ContainerId) -> bool {
+impl UnderWay {
+    pub(crate) fn has(&self, id: &ContainerId) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
-    fn begin(&self, id: &ContainerId) -> Stopping<'_> {
-        let mut stops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *stops.entry(id.clone()).or_default() += 1;
-        Stopping { stops: self, id: id.clone() }
+    fn begin(&self, id: &ContainerId) -> Call<'_> {
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *calls.entry(id.clone()).or_default() += 1;
+        Call { of: self, id: id.clone() }
     }
 }
 
-impl Drop for Stopping<'_> {
+impl Drop for Call<'_> {
     fn drop(&mut self) {
-        let mut stops = self.stops.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = stops.get_mut(&self.id) {
+        let mut calls = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = calls.get_mut(&self.id) {
             *count -= 1;
             if *count == 0 {
-                stops.remove(&self.id);
+                calls.remove(&self.id);
             }
         }
     }

@@ -26,6 +26,8 @@
 //! - No `ssh://` hosts. TLS needs the cargo feature `tls`, which brings rustls with ring; a
 //!   binary that has a second rustls provider must install one as the default before.
 //! - Seccomp profiles in files: `seccomp=unconfined` is all that `security_opt` may say about it.
+//! - The engine lets nobody inspect what it is starting. While a start of this backend is under way, a
+//!   list has that container as it was before.
 //! - Before API 1.44 an engine takes one network per create, so the others are connected in
 //!   further requests. A `create` that is dropped half-way can leave a container without its
 //!   further networks, as it can for Compose.

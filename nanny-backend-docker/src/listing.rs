@@ -1,23 +1,25 @@
 //! Lists of containers: one question, and a closer look at those that changed.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{ContainerInfo, ErrorKind, Result, Selector};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::backend::{LOOK, Stops, inspect};
+use crate::backend::{LOOK, UnderWay, inspect};
 use crate::connection::Connection;
 use crate::convert::{Inspected, Summary};
 
-/// Remembers what was inspected, as long as the engine's summary stays the same.
+/// Remembers what was inspected, which holds for as long as the engine's summary stays the same.
 #[derive(Debug)]
 pub(crate) struct Listing {
     connection: Arc<Connection>,
-    stops: Arc<Stops>,
+    starts: Arc<UnderWay>,
+    stops: Arc<UnderWay>,
     known: Mutex<HashMap<String, Known>>,
 }
 
@@ -26,15 +28,23 @@ struct Known {
     summary: Summary,
     inspected: Arc<Inspected>,
     since: Instant,
+    /// Nothing has happened to it since.
+    holds: bool,
 }
 
 /// A restart policy can be changed without a trace in the summary.
 const MAX_AGE: Duration = Duration::from_secs(30);
 const MAX_INSPECTS: usize = 8;
+/// A list waits so long for an inspection of what is being started for us: the engine allows none.
+const LOCKED: Duration = Duration::from_secs(1);
 
 impl Listing {
-    pub(crate) fn new(connection: Arc<Connection>, stops: Arc<Stops>) -> Self {
-        Self { connection, stops, known: Mutex::new(HashMap::new()) }
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        starts: Arc<UnderWay>,
+        stops: Arc<UnderWay>,
+    ) -> Self {
+        Self { connection, starts, stops, known: Mutex::new(HashMap::new()) }
     }
 
     pub(crate) async fn list(&self, selector: &Selector) -> Result<Vec<ContainerInfo>> {
@@ -56,7 +66,10 @@ impl Listing {
 
     /// Something happened to it.
     pub(crate) fn forget(&self, id: &ContainerId) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(id.as_str());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get_mut(id.as_str()) {
+            known.holds = false;
+        }
     }
 
     /// `None`: it vanished meanwhile.
@@ -64,32 +77,56 @@ impl Listing {
         let id = ContainerId::new(summary.id.as_str());
         let inspected = match self.recall(&summary) {
             Some(inspected) => inspected,
-            None => match inspect(&self.connection, "list", &id).await {
-                Ok(inspected) => {
-                    let inspected = Arc::new(inspected);
-                    self.remember(summary, Arc::clone(&inspected));
-                    inspected
-                }
+            None => match self.inspect(&id, &summary).await {
+                Ok(inspected) => inspected,
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
             },
         };
-        Ok(Some(inspected.to_info(self.stops.is_stopping(&id))))
+        Ok(Some(inspected.to_info(self.stops.has(&id))))
+    }
+
+    async fn inspect(&self, id: &ContainerId, summary: &Summary) -> Result<Arc<Inspected>> {
+        let mut inspected = pin!(inspect(&self.connection, "list", id));
+        let inspected = match timeout(LOCKED, &mut inspected).await {
+            Ok(inspected) => inspected?,
+            Err(_) => match self.stand_in(id, summary) {
+                Some(inspected) => return Ok(inspected),
+                None => inspected.await?,
+            },
+        };
+        let inspected = Arc::new(inspected);
+        self.remember(summary.clone(), Arc::clone(&inspected));
+        Ok(inspected)
     }
 
     fn recall(&self, summary: &Summary) -> Option<Arc<Inspected>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get(&summary.id)?;
-        let holds = known.summary == *summary && known.since.elapsed() < MAX_AGE;
+        let holds = known.holds
+            && summary.is_telling()
+            && known.summary == *summary
+            && known.since.elapsed() < MAX_AGE;
         holds.then(|| Arc::clone(&known.inspected))
     }
 
-    fn remember(&self, summary: Summary, inspected: Arc<Inspected>) {
-        if summary.is_telling() {
-            let id = summary.id.clone();
-            let known = Known { summary, inspected, since: Instant::now() };
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(id, known);
+    /// What is known of one that is being started for us: until whoever asked for that is answered,
+    /// it is as it was. Of all others only an inspection tells.
+    fn stand_in(&self, id: &ContainerId, summary: &Summary) -> Option<Arc<Inspected>> {
+        if !self.starts.has(id) {
+            return None;
         }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = |summary: &Summary| (summary.state.clone(), summary.names.clone());
+        let last = known.get(&summary.id).filter(|known| told(&known.summary) == told(summary));
+        let last = last.map(|known| Arc::clone(&known.inspected));
+        last.or_else(|| Inspected::of_created(summary).map(Arc::new))
+    }
+
+    fn remember(&self, summary: Summary, inspected: Arc<Inspected>) {
+        let id = summary.id.clone();
+        let known = Known { summary, inspected, since: Instant::now(), holds: true };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(id, known);
     }
 
     fn forget_all_but(&self, summaries: &[Summary]) {

@@ -20,6 +20,7 @@ pub(crate) struct Summary {
     pub(crate) state: Option<String>,
     pub(crate) status: Option<String>,
     pub(crate) labels: Option<Labels>,
+    mounts: Option<Vec<Mounted>>,
 }
 
 impl Summary {
@@ -47,7 +48,7 @@ pub(crate) struct Inspected {
     mounts: Option<Vec<Mounted>>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Mounted {
     #[serde(rename = "Type")]
@@ -127,6 +128,23 @@ struct Device {
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 impl Inspected {
+    /// What a list says of a container that was made and has not run, as far as it matters.
+    pub(crate) fn of_created(summary: &Summary) -> Option<Self> {
+        let state = summary.state.as_deref().filter(|state| *state == "created")?;
+        Some(Self {
+            id: summary.id.clone(),
+            name: summary.names.iter().flatten().next().cloned().unwrap_or_default(),
+            state: State { status: state.to_owned(), ..State::default() },
+            config: Config {
+                image: summary.image.clone().unwrap_or_default(),
+                labels: summary.labels.clone(),
+                ..Config::default()
+            },
+            mounts: summary.mounts.clone(),
+            ..Self::default()
+        })
+    }
+
     /// The same in our words. `stopping`: a stop of ours is under way, of which the engine says
     /// nothing.
     pub(crate) fn to_info(&self, stopping: bool) -> ContainerInfo {

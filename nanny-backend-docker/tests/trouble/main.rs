@@ -2,7 +2,7 @@
 
 mod fake;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -11,6 +11,8 @@ use nanny_lib::backend::{
     ContainerBackend as _, ContainerSpec, ContainerState, ErrorKind, EventKind, LogOptions,
     NetworkAttachment, PullProgress, Selector,
 };
+
+use tokio::task::JoinSet;
 
 use self::fake::{Answer, Fake, json};
 
@@ -124,6 +126,58 @@ async fn a_list_inspects_only_what_may_have_changed() {
     }
     assert_eq!(engine.requests("GET /containers/1/json").len(), 2);
     assert_eq!(engine.requests("GET /containers/2/json").len(), 3);
+}
+
+#[tokio::test]
+async fn b4_what_the_engine_starts_for_us_holds_up_no_list() {
+    let (lists, starts) = (AtomicU32::new(0), AtomicBool::new(false));
+    let engine = Fake::new(move |request| match request {
+        "GET /containers/json?all=1" => {
+            let mut list = vec![summary("1", "exited", "Exited (0) 3 seconds ago")];
+            if lists.fetch_add(1, Ordering::Relaxed) > 0 {
+                list.push(summary("2", "created", "Created"));
+                list.push(summary("3", "running", "Up 2 seconds"));
+            }
+            json(200, &format!("[{}]", list.join(",")))
+        }
+        "GET /containers/3/json" => json(200, &container("3", "running")),
+        "GET /containers/1/json" if !starts.load(Ordering::Relaxed) => {
+            json(200, &container("1", "exited"))
+        }
+        "GET /containers/2/json" if !starts.load(Ordering::Relaxed) => {
+            json(200, &container("2", "created"))
+        }
+        _ => {
+            // Neither start comes to an end, and nothing else is told of what is being started.
+            starts.fetch_or(request == "POST /containers/2/start", Ordering::Relaxed);
+            Answer::Hangs
+        }
+    });
+    let engine = engine.up();
+    let docker = engine.backend();
+    docker.list(&Selector::All).await.unwrap();
+    let mut starts = JoinSet::new();
+    for id in ["1", "2"] {
+        let docker = docker.clone();
+        starts.spawn(async move { docker.start(&ContainerId::new(id)).await });
+        let path = format!("POST /containers/{id}/start");
+        while engine.requests(&path).is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let list = docker.list(&Selector::All).await.unwrap();
+    let seen: Vec<_> = list.iter().map(|info| (info.name.as_str(), info.state)).collect();
+    let wanted = [
+        ("c1", ContainerState::Exited),
+        ("c2", ContainerState::Created),
+        ("c3", ContainerState::Running),
+    ];
+    assert_eq!(seen, wanted);
+    assert!(list[0].started_at.is_some(), "as it was known");
+    // When nobody waits for a start any more, nobody knows what has come of it.
+    starts.shutdown().await;
+    let error = docker.list(&Selector::All).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
 }
 
 #[tokio::test]
