@@ -38,6 +38,7 @@ fn main() -> ExitCode {
     // The longest first.
     let trials = trials![
         calls::b9_a_create_that_comes_after_it_was_given_up_makes_no_second,
+        calls::b4_an_engine_that_takes_its_time_over_a_start_is_not_away,
         outage::b5_a_containerd_that_is_killed_wedges_nothing,
         outage::b4_a_frozen_engine_is_unknown_and_freezes_nobody_else,
         outage::b1_c14_an_engine_that_is_killed_keeps_the_gpu_for_its_holder,

@@ -71,6 +71,7 @@ const ABOUT_ALL: &[Scenario<fn()>] = scenarios![
 /// Played on every engine that has containers.
 const OF_CONTAINERS: &[Scenario<fn(&'static Containers)>] = scenarios![
     outage::b1_an_engine_out_of_reach_is_said_so_and_nothing_is_lost,
+    outage::b4_who_waits_for_a_start_waits_on_while_no_list_is_answered,
     parts::b16_what_is_done_by_hand_is_seen,
     parts::parts_start_when_what_they_need_is_there_and_stop_with_it,
 ];

@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
-use nanny_testkit::proxy::{Endpoint, Line, Proxy};
+use nanny_testkit::proxy::{Endpoint, Fault, Line, Proxy, Requests};
 use serde_json::{Value, json};
 
 use crate::containers::{Containers, PODMAN};
@@ -79,6 +81,33 @@ pub(crate) fn b1_an_engine_out_of_reach_is_said_so_and_nothing_is_lost(
     stage.sees("web", |now| now["status"] != "unknown" && now["is_running"] == false);
     stage.start("rival", FORCE).expect(200);
     stage.ends_with(&["plain", "rival"]);
+}
+
+/// Some engines answer no list while they start a container, and a start may take long.
+pub(crate) fn b4_who_waits_for_a_start_waits_on_while_no_list_is_answered(
+    engine: &'static Containers,
+) {
+    let mut stage = three(engine);
+    let socket = Endpoint::unix(stage.directory().join("engine.sock"));
+    let line = Proxy::start(&socket, Endpoint::unix(engine.socket())).expect("it can listen");
+    open_at(&mut stage, engine, &line.endpoint().to_string());
+    stage.stop("web", "").expect(200);
+    let api = if engine.name() == "podman" { "/libpod" } else { "" };
+    let on_containers = |method, path| Requests::new(method, &format!("{api}/containers/{path}"));
+    let slow = Fault::HoldReply(Duration::from_secs(15));
+    let started = line.once(on_containers("POST", "*/start"), slow);
+    thread::scope(|scope| {
+        // Nobody is to ask again.
+        let start = scope.spawn(|| stage.ask("POST", "/services/web/start", ""));
+        until(|| (started.count() == 1).then_some(()), || "it is never asked to start".to_owned());
+        let silent = line.always(on_containers("GET", "json"), Fault::Swallow);
+        // The first was waited for as long as any.
+        until(|| (silent.count() > 1).then_some(()), || "it is never asked again".to_owned());
+        assert_eq!(stage.get("/health")["engines"][0]["state"], "down");
+        line.clear();
+        start.join().expect("an answer").expect(200);
+    });
+    stage.ends_with(&["plain", "web"]);
 }
 
 /// A Podman service of our own, over the same containers as the one that was there.

@@ -17,6 +17,7 @@ mod observer;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -43,6 +44,23 @@ pub enum Survival {
     LiveOn,
 }
 
+/// A runtime (`runtime:` of a service) that starts a container once there is a file `go` in the
+/// engine's folder, or after a minute.
+pub const SLOW_RUNTIME: &str = "slow-runc";
+
+fn slow_runtime(folder: &Path) -> io::Result<()> {
+    let go = folder.join("go");
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" start \"*)\n  n=0\n  \
+         until [ -e '{}' ] || [ $n -ge 600 ]; do n=$((n+1)); sleep 0.1; done;;\nesac\n\
+         exec runc \"$@\"\n",
+        go.display()
+    );
+    let path = folder.join(SLOW_RUNTIME);
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+}
+
 impl Dockerd {
     /// Why none can run here, if none can.
     #[must_use]
@@ -58,6 +76,7 @@ impl Dockerd {
     pub fn start(survival: Survival) -> io::Result<Self> {
         let engine = Private::new("dockerd", &["data", "exec"])?;
         let settings = settings(engine.folder(), engine.tag(), survival);
+        slow_runtime(engine.folder())?;
         fs::write(engine.folder().join("daemon.json"), settings)?;
         let mut engine = Self { engine };
         engine.boot()?;
@@ -227,6 +246,7 @@ fn settings(folder: &Path, tag: &str, survival: Survival) -> String {
         "ip-masq": false,
         "ip-forward": false,
         "max-download-attempts": 1,
+        "runtimes": {SLOW_RUNTIME: {"path": path(SLOW_RUNTIME)}},
     })
     .to_string()
 }
