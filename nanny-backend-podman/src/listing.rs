@@ -47,10 +47,11 @@ impl Listing {
 
     pub(crate) async fn list(&self, selector: &Selector) -> Result<Vec<ContainerInfo>> {
         let path = "/containers/json?all=true";
+        let asked = Instant::now();
         // None at all is no list.
         let summaries: Option<Vec<Summary>> = self.connection.get("list", "", LOOK, path).await?;
         let summaries = summaries.unwrap_or_default();
-        self.forget_all_but(&summaries);
+        self.forget_all_but(&summaries, asked);
         let none = Labels::new();
         let picked = summaries
             .into_iter()
@@ -108,12 +109,13 @@ impl Listing {
         }
     }
 
-    fn forget_all_but(&self, summaries: &[Summary]) {
+    /// What has failed since the list was asked for may not be in it.
+    fn forget_all_but(&self, summaries: &[Summary], asked: Instant) {
         let ids: HashSet<_> = summaries.iter().map(|s| ContainerId::new(s.id.as_str())).collect();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|id, _| ids.contains(&ContainerId::new(id.as_str())));
         drop(known);
-        self.starts.forget_all_but(&ids);
+        self.starts.forget_all_but(&ids, asked);
         self.checks.forget_all_but(&ids);
     }
 }
