@@ -464,13 +464,13 @@ async fn make_sources(spec: &ContainerSpec) -> Result<()> {
         return Ok(());
     }
     let made = spawn_blocking(move || {
-        sources.iter().try_for_each(|source| match std::fs::symlink_metadata(source) {
+        sources.into_iter().try_for_each(|source| match std::fs::symlink_metadata(&source) {
             Ok(_) => Ok(()),
-            Err(_) => std::fs::create_dir_all(source),
+            Err(_) => std::fs::create_dir_all(&source).map_err(|error| (source, error)),
         })
     });
-    made.await.map_err(std::io::Error::other).flatten().map_err(|error| {
-        let message = "the source of a bind mount is not there and cannot be made";
-        BackendError::new(ErrorKind::Invalid, "create", message).on(&spec.name).caused_by(error)
-    })
+    let made = made.await.unwrap_or_else(|cut| Err((String::new(), std::io::Error::other(cut))));
+    let Err((source, error)) = made else { return Ok(()) };
+    let message = format!("'{source}' is to be mounted, is not there, and cannot be made");
+    Err(BackendError::new(ErrorKind::Invalid, "create", message).on(&spec.name).caused_by(error))
 }

@@ -40,6 +40,7 @@ pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial
     let cases: [(&str, Run); _] = [
         ("everything_in_a_spec_reaches_the_engine", |b| Box::pin(everything(b))),
         ("what_podman_has_not_is_refused_by_name", |b| Box::pin(refusals(b))),
+        ("b18_a_mount_whose_source_cannot_be_made_is_named", |b| Box::pin(no_source(b))),
         ("b11_a_stop_on_its_way_shows_and_a_start_then_is_a_conflict", |b| Box::pin(stopping(b))),
         ("a_paused_container_can_be_stopped_killed_and_removed", |b| Box::pin(paused(b))),
         ("a_health_check_goes_up_and_down_without_systemd", |b| Box::pin(health(b))),
@@ -63,9 +64,9 @@ pub(crate) fn trials(config: &PodmanConfig, podman: &PodmanBackend) -> Vec<Trial
         Trial::test(format!("podman::{name}"), move || {
             let runtime = tokio::runtime::Runtime::new()?;
             runtime.block_on(async {
-                let name = format!("nanny-conf-{}-podman{number}", std::process::id());
+                let name = format!("nanny-conf-{}-podman{number:02}", std::process::id());
                 let bench = Bench { podman, config, name };
-                let ran = tokio::time::timeout(SOON * 2, run(bench.clone())).await;
+                let ran = tokio::time::timeout(SOON * 6, run(bench.clone())).await;
                 bench.clean_up().await;
                 match ran {
                     Ok(ran) => ran.map_err(|error| Failed::from(error.to_string())),
@@ -100,9 +101,11 @@ impl Bench {
         is_so: impl Fn(&ContainerInfo) -> bool,
     ) -> Outcome<ContainerInfo> {
         for _ in 0..400 {
-            let info = self.podman.inspect(id).await?;
-            if is_so(&info) {
-                return Ok(info);
+            match self.podman.inspect(id).await {
+                Ok(info) if is_so(&info) => return Ok(info),
+                // Podman has it in hand.
+                Err(error) if error.kind() == ErrorKind::Timeout => {}
+                looked => drop(looked?),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -276,6 +279,15 @@ async fn refusals(bench: Bench) -> Outcome {
     // Nothing is left behind.
     let all = bench.podman.list(&Selector::All).await?;
     assert!(all.iter().all(|info| info.name != bench.name), "{all:?}");
+    Ok(())
+}
+
+async fn no_source(bench: Bench) -> Outcome {
+    let mut spec = bench.spec("true");
+    spec.mounts = vec![Mount::new("/x", MountKind::bind("/etc/passwd/nothing", true))];
+    let error = bench.podman.create(&spec).await.err().ok_or("it was created")?;
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("'/etc/passwd/nothing'"), "{error}");
     Ok(())
 }
 
