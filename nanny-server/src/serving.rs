@@ -119,7 +119,7 @@ const UNDISTURBED: Duration = Duration::from_secs(3);
 const STOP: Duration = Duration::from_secs(5);
 const SHUTDOWN: Duration = Duration::from_millis(9_500);
 /// How long it takes at most to tell those who wait that the nanny has ended by itself.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// The signals that end the server.
 #[derive(Debug)]

@@ -142,7 +142,7 @@ fn a10_a_nanny_that_ends_by_itself_ends_the_process_as_a_failure() {
                 write!(stream, "{request} HTTP/1.1\r\nhost: {address}\r\n").unwrap();
                 stream
             };
-            let halves = [(); 100].map(|()| {
+            let halves = [(); 10].map(|()| {
                 let mut half = begin("POST /rediscover");
                 half.write_all(b"content-length: 9\r\n\r\n{").unwrap();
                 half
