@@ -36,7 +36,7 @@ pub(super) struct Context {
 /// Counts tests of this process.
 static TESTS: AtomicU32 = AtomicU32::new(0);
 /// How long a shell takes to come to its first line, on a machine that has much to do.
-const SHELL: Duration = Duration::from_millis(700);
+pub(super) const SHELL: Duration = Duration::from_millis(700);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Context {
@@ -91,15 +91,17 @@ impl Context {
         what: &str,
         is_so: impl Fn(&ContainerInfo) -> bool,
     ) -> Outcome<ContainerInfo> {
-        let mut info = self.backend.inspect(id).await?;
-        for _ in 0..400 {
-            if is_so(&info) {
-                return Ok(info);
+        let mut last = None;
+        for _ in 0..1200 {
+            match self.backend.inspect(id).await {
+                Ok(info) if is_so(&info) => return Ok(info),
+                // Some engines let nobody look at what they have in hand.
+                Err(error) if error.kind() == ErrorKind::Timeout => {}
+                looked => last = Some(looked?),
             }
             tokio::time::sleep(LOOK_AGAIN).await;
-            info = self.backend.inspect(id).await?;
         }
-        Err(Stop::Fail(format!("waited for: {what}; still {info:?}")))
+        Err(Stop::Fail(format!("waited for: {what}; still {last:?}")))
     }
 
     pub(super) fn networks(&self) -> Outcome<&dyn Networks> {

@@ -19,7 +19,7 @@ cases![
     every_stream_tells_all,
 ];
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn watch(context: &Context) -> Outcome<BoxStream<'static, Event>> {
     let mut events = context.backend.watch();

@@ -12,7 +12,7 @@ use nanny_lib::backend::{
 };
 use tokio::time::Instant;
 
-use super::context::{Context, Outcome, Stop, fail, fails_with, skip, within};
+use super::context::{Context, Outcome, SHELL, Stop, fail, fails_with, skip, within};
 use super::{Program, cases};
 
 cases![
@@ -47,7 +47,7 @@ cases![
     files_are_there_when_it_starts,
 ];
 
-const SOON: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(3);
 
 async fn create_does_not_start(context: Arc<Context>) -> Outcome {
@@ -172,7 +172,9 @@ async fn an_exit_code_is_kept(context: Arc<Context>) -> Outcome {
 
 async fn stop_returns_when_it_is_down(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::Sleeps).await?;
-    within(SOON, context.backend.stop(&id, Some(Duration::from_secs(30)))).await??;
+    // The first process of a container hears nothing before its `trap`.
+    tokio::time::sleep(SHELL).await;
+    within(SOON, context.backend.stop(&id, Some(SOON * 2))).await??;
     let info = context.backend.inspect(&id).await?;
     assert_eq!(info.state, ContainerState::Exited);
     assert!(info.exit.is_some());
@@ -202,9 +204,13 @@ async fn stop_kills_after_the_grace_period(context: Arc<Context>) -> Outcome {
 
 async fn stop_without_a_grace_period_uses_the_containers_own(context: Arc<Context>) -> Outcome {
     let mut spec = context.spec(Program::IgnoresStop)?;
-    spec.stop_grace = Some(Duration::from_secs(1));
+    // No engine has it for a default.
+    spec.stop_grace = Some(Duration::from_secs(13));
     let id = context.start_spec(&spec).await?;
-    within(Duration::from_secs(6), context.backend.stop(&id, None)).await??;
+    tokio::time::sleep(SHELL).await;
+    let began = Instant::now();
+    within(SOON, context.backend.stop(&id, None)).await??;
+    assert!(began.elapsed() >= Duration::from_secs(12), "killed after {:?}", began.elapsed());
     assert_eq!(context.backend.inspect(&id).await?.state, ContainerState::Exited);
     Ok(())
 }
@@ -230,9 +236,9 @@ async fn b6_start_during_a_stop_by_other_hands_is_not_swallowed(context: Arc<Con
 
 async fn start_during_a_stop(context: &Context, stopper: Arc<dyn ContainerBackend>) -> Outcome {
     let id = context.started(Program::IgnoresStop).await?;
-    let (stopped, started) = tokio::join!(stopper.stop(&id, Some(GRACE)), async {
+    let (stopped, started) = tokio::join!(stopper.stop(&id, Some(GRACE * 3)), async {
         // The engine may be slow to begin with it.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        tokio::time::sleep(GRACE).await;
         context.backend.start(&id).await
     });
     stopped?;
@@ -249,11 +255,10 @@ async fn start_during_a_stop(context: &Context, stopper: Arc<dyn ContainerBacken
 async fn b7_kill_overtakes_a_stop(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::IgnoresStop).await?;
     let began = Instant::now();
-    let (stopped, killed) =
-        tokio::join!(context.backend.stop(&id, Some(Duration::from_secs(60))), async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            context.backend.kill(&id).await
-        });
+    let (stopped, killed) = tokio::join!(context.backend.stop(&id, Some(SOON * 2)), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        context.backend.kill(&id).await
+    });
     stopped?;
     killed?;
     assert!(began.elapsed() < SOON, "took {:?}", began.elapsed());
@@ -279,7 +284,7 @@ async fn kill_of_what_does_not_run_succeeds(context: Arc<Context>) -> Outcome {
 
 async fn a_dropped_stop_leaves_nothing_behind(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::IgnoresStop).await?;
-    let stop = context.backend.stop(&id, Some(Duration::from_secs(60)));
+    let stop = context.backend.stop(&id, Some(SOON * 2));
     let dropped = tokio::time::timeout(Duration::from_millis(300), stop).await;
     assert!(dropped.is_err(), "the stop succeeded at once");
     context.backend.kill(&id).await?;

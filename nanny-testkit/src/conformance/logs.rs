@@ -26,7 +26,7 @@ cases![
     a_log_of_what_does_not_exist_is_not_found,
 ];
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 const MAX_LINE_BYTES: usize = 16 * 1024;
 
 /// The whole log of a container that has ended.
@@ -89,7 +89,13 @@ async fn a_tail_is_the_last_lines(context: Arc<Context>) -> Outcome {
 
 async fn since_leaves_out_what_was_before(context: Arc<Context>) -> Outcome {
     let id = context.started(Program::KeepsPrinting).await?;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let begun = async {
+        while read(&context, &id).await?.len() < 4 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Outcome::Ok(())
+    };
+    within(SOON, begun).await??;
     context.backend.kill(&id).await?;
     context.until(&id, "it ends", |info| !info.state.holds()).await?;
     let all = read(&context, &id).await?;

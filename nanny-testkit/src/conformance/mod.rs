@@ -101,7 +101,7 @@ pub enum Printed {
 pub const FORGED: &[u8] = b"\x01\0\0\0\x7f\x7f\x7f\x7fforged";
 
 /// No test takes longer, however an engine hangs.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// The whole suite for the backend of `harness`.
 #[must_use]

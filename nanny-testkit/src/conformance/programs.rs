@@ -29,7 +29,7 @@ pub fn in_a_shell(name: &str, image: &str, program: Program) -> ContainerSpec {
         Program::PrintsVariable(name) => format!("printf '%s\\n' \"${name}\""),
         Program::PrintsFile(path) => format!("cat '{path}'; echo"),
         Program::Resolves(name) => format!(
-            "for n in 1 2 3 4 5 6 7 8 9; do nslookup {name} && exit 0; sleep 0.2; done; exit 1"
+            "n=0; until nslookup {name}; do n=$((n+1)); [ $n -lt 60 ] || exit 1; sleep 0.3; done"
         ),
         Program::Serves(port) => {
             // As process 1 it would ignore the request to end.

@@ -31,7 +31,7 @@ cases![
     volumes_are_made_and_found,
 ];
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn free_port() -> Outcome<u16> {
     let port = async { TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr() };
