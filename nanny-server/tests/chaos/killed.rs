@@ -42,9 +42,11 @@ pub(crate) fn a1_killed_again_and_again_it_finds_all_as_it_was() {
 
 /// Kills the nanny when `fault` has struck a start of `service`, and starts it again.
 fn killed_at(site: &mut Site, service: &str, requests: Requests, fault: Fault) {
+    site.strikes_out(service);
     let hits = site.proxy.once(requests, fault);
     let client = site.house.begin_start(service, FORCE);
     struck(&hits, 1);
+    site.writes_down(service);
     site.kill_nanny();
     drop(client);
     site.proxy.clear();
@@ -109,7 +111,6 @@ pub(crate) fn a4_killed_in_a_pull_it_pulls_on_and_can_be_stopped() {
     let client = site.house.begin_start("gpu", "");
     site.asks("POST /images/create", 1);
     assert_eq!(site.house.status("gpu")["status"], "starting");
-    // A disk may be slower than an engine.
     site.writes_down("gpu");
     site.kill_nanny();
     drop(client);

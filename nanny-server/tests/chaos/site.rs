@@ -71,21 +71,17 @@ impl Site {
         });
     }
 
-    /// Starts a service, and has it running: on a busy machine, an engine may be found to be out of
-    /// reach that is merely slow.
+    /// Starts a service, and has it running.
     #[track_caller]
     pub(crate) fn runs_now(&self, service: &str) {
-        let answer = self.house.start(service, "");
-        assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+        self.house.started(service);
         self.house.until(service, |now| now["status"] == "running");
     }
 
-    /// Has a service take the GPU from whoever holds it, of an engine that may be found to be out of
-    /// reach as above.
+    /// Has a service take the GPU from whoever holds it.
     #[track_caller]
     pub(crate) fn takes_over(&self, service: &str) {
-        let asked = || Some(self.house.start(service, FORCE)).filter(|a| a.status != 503);
-        until(asked, || format!("the engine never answers for '{service}'")).expect(200);
+        self.house.start(service, FORCE).expect(200);
     }
 
     /// Kills the nanny, which nobody starts again.
@@ -242,15 +238,25 @@ impl Site {
         );
     }
 
-    /// Waits until what should be with a service is in the journal.
+    /// Whether something is in the journal about a service.
+    fn is_written_down(&self, service: &str) -> bool {
+        let journal = fs::read_to_string(self.house.state().join("journal.json"));
+        journal.unwrap_or_default().contains(&self.house.project(service))
+    }
+
+    /// Waits until what should be with a service is in the journal: a disk may be slower than an
+    /// engine.
     #[track_caller]
     pub(crate) fn writes_down(&self, service: &str) {
-        let journal = self.house.state().join("journal.json");
-        let written = || fs::read_to_string(&journal).unwrap_or_default();
-        until(
-            || written().contains(&self.house.project(service)).then_some(()),
-            || format!("'{service}' is not written down: {}", written()),
-        );
+        let written = || self.is_written_down(service).then_some(());
+        until(written, || format!("'{service}' is not written down"));
+    }
+
+    /// Waits until nothing is in the journal about a service.
+    #[track_caller]
+    pub(crate) fn strikes_out(&self, service: &str) {
+        let struck_out = || (!self.is_written_down(service)).then_some(());
+        until(struck_out, || format!("'{service}' is still written down"));
     }
 
     /// What the witness has to say in the end: never two, and which services are up.

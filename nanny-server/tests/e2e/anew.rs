@@ -108,7 +108,7 @@ fn what_compose_left_half_made_anew_is_brought_to_an_end() {
 #[test]
 fn a3_killed_while_it_makes_a_container_anew_it_ends_with_one() {
     let Some(mut house) =
-        House::with("", &web(STUBBORN, "volumes: [/data]\nstop_grace_period: 2s"))
+        House::with("", &web(STUBBORN, "volumes: [/data]\nstop_grace_period: 8s"))
     else {
         return;
     };
@@ -116,6 +116,7 @@ fn a3_killed_while_it_makes_a_container_anew_it_ends_with_one() {
     house.started("web");
     engine::execute(&container, "echo kept > /data/file");
     for _ in 0..3 {
+        house.notes("web", "running");
         let client = house.begin_start("web", r#"{"recreate": true}"#);
         until(
             || (engine::containers(&house.project("web")).len() == 2).then_some(()),

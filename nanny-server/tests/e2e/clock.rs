@@ -41,7 +41,7 @@ fn i9_a_clock_that_is_set_by_days_ends_nothing_and_delays_nothing() {
     // Restarted by us, a second after it ended; crashes when it is told to.
     let fragile = "rm -f /crash; echo up; until test -e /crash; do sleep 0.1; done; exit 7";
     house.add("web", GPU, &web(fragile, "restart: always"));
-    let slow = "health_endpoint: http://127.0.0.1:1/health\nhealth_timeout: 60\n";
+    let slow = "health_endpoint: http://127.0.0.1:1/health\nhealth_timeout: 600\n";
     house.add("slow", slow, &web(IDLE, ""));
     let offset = house.directory().join("offset");
     set(&offset, "+0");
@@ -53,6 +53,9 @@ fn i9_a_clock_that_is_set_by_days_ends_nothing_and_delays_nothing() {
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     });
     house.started("web");
+    // It was seen not to run.
+    house.started("slow");
+    house.stop("slow", "").expect(200);
     let container = house.container("web");
     let day = SignedDuration::from_hours(24);
     let hour = SignedDuration::from_hours(1);
@@ -92,7 +95,8 @@ fn i9_a_clock_that_is_set_by_days_ends_nothing_and_delays_nothing() {
             started,
             "nobody restarted it"
         );
-        engine::execute(&container, "touch /crash");
+        // Which may end before the command that tells it to does.
+        engine::docker(&["exec", "--detach", &container, "touch", "/crash"]);
         until(
             || {
                 let state = engine::inspect(&container)["State"].clone();

@@ -17,16 +17,20 @@ fn prepare(house: &House, part: &str) -> String {
 
 const PATIENT: &str = "exec sleep 86400";
 
+/// What `STUBBORN` says when it ignores requests to stop.
+const HARDENED: &str = "web-1  | up\n";
+
 #[test]
 fn b6_a_start_during_a_stop_ends_running() {
-    let stubborn = web(STUBBORN, "stop_grace_period: 3s").replace("init: true", "init: false");
+    let stubborn = web(STUBBORN, "stop_grace_period: 10s").replace("init: true", "init: false");
     for manifest in ["", GPU] {
         let Some(house) = House::with(manifest, &stubborn) else { return };
         house.started("web");
+        house.says("web", HARDENED);
         let container = house.container("web");
         let first = engine::inspect(&container)["State"]["StartedAt"].clone();
         thread::scope(|scope| {
-            let stop = scope.spawn(|| house.stop("web", ""));
+            let stop = scope.spawn(|| house.ask("POST", "/services/web/stop", ""));
             house.becomes("web", "stopping");
             house.started("web");
             // Answered once it is down; or told that a start came in between.
@@ -44,6 +48,7 @@ fn b7_what_ignores_the_stop_is_killed_when_its_time_is_over() {
     let stubborn = web(STUBBORN, "stop_grace_period: 1s").replace("init: true", "init: false");
     let Some(house) = House::with(GPU, &stubborn) else { return };
     house.started("web");
+    house.says("web", HARDENED);
     house.stop("web", "").expect(200);
     let state = engine::inspect(&house.container("web"))["State"].clone();
     assert_eq!((&state["Running"], &state["ExitCode"]), (&json!(false), &json!(137)));
@@ -55,7 +60,7 @@ fn b7_what_ignores_the_stop_is_killed_when_its_time_is_over() {
 fn a_stop_during_a_start_cancels_it() {
     let Some(house) = House::with(GPU, &two(PATIENT)) else { return };
     thread::scope(|scope| {
-        let start = scope.spawn(|| house.start("web", ""));
+        let start = scope.spawn(|| house.ask("POST", "/services/web/start", ""));
         prepare(&house, "db");
         house.stop("web", "").expect(200);
         assert_eq!(start.join().unwrap().expect(409)["code"], "start_cancelled");

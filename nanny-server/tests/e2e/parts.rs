@@ -51,7 +51,9 @@ fn parts_start_when_what_they_need_is_healthy_and_stop_in_reverse() {
     let checks = engine::inspect(&db)["State"]["Health"]["Log"].as_array().cloned().unwrap();
     let healthy = checks.iter().find(|check| check["ExitCode"] == 0).expect("it is healthy");
     let started = engine::time(&engine::inspect(&web)["State"]["StartedAt"]);
-    assert!(engine::time(&healthy["Start"]) <= started, "{checks:?}");
+    // The engine keeps the last five.
+    let is_first = checks[0]["ExitCode"] != 0;
+    assert!(!is_first || engine::time(&healthy["Start"]) <= started, "{checks:?}");
 
     let status = house.status("web");
     let mut parts: Vec<_> = status["containers"].as_array().unwrap().iter().collect();

@@ -32,7 +32,10 @@ impl Witness {
                 // What was there when the end was asked for is seen, too.
                 let is_last = told.load(Ordering::Relaxed);
                 for (index, most) in seen.most_mib.iter_mut().enumerate() {
-                    *most = driver.taken_mib(index).expect("the script is whole").max(*most);
+                    // Claims are read one after the other: one that was given up and one that
+                    // was made meanwhile are not there at once.
+                    let taken = || driver.taken_mib(index).expect("the script is whole");
+                    *most = taken().min(taken()).max(*most);
                 }
                 seen.looks += 1;
                 if is_last {

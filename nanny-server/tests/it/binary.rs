@@ -149,13 +149,15 @@ fn a6_a_second_signal_ends_it_at_once() {
     let mut running = Running::start(directory.path(), |_| {});
     let mut stream = TcpStream::connect(&running.address).unwrap();
     let address = &running.address;
-    let half =
-        format!("POST /rediscover HTTP/1.1\r\nhost: {address}\r\ncontent-length: 9\r\n\r\n{{");
-    stream.write_all(half.as_bytes()).unwrap();
-    // So that the half request is under way, whichever thread has it.
-    for _ in 0..3 {
-        running.get("/health", "");
-    }
+    let head = format!(
+        "POST /rediscover HTTP/1.1\r\nhost: {address}\r\ncontent-length: 9\r\n\
+         expect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // It says so when it begins to read the rest, which then does not come.
+    let mut said = [0; 25];
+    stream.read_exact(&mut said).unwrap();
+    assert_eq!(said[..13], *b"HTTP/1.1 100 ");
     running.signal("TERM");
     running.wait_for_log("shutting down");
     running.signal("INT");

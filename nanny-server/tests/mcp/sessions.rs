@@ -46,12 +46,12 @@ fn g9_a_session_is_needed_for_its_stream_and_ends_when_it_is_told_to() {
 
 #[test]
 fn a_subscriber_that_was_idle_past_every_keep_alive_is_still_told() {
-    let daemon = Daemon::new(&["--mcp-keep-alive", "1", "--mcp-session-idle", "2"]);
+    let daemon = Daemon::new(&["--mcp-keep-alive", "1", "--mcp-session-idle", "6"]);
     let session = daemon.session();
     let mut stream = daemon.listen(&session);
     daemon.in_session(&session, &subscribe(1, "service://status/one"));
     // Longer than a session may be idle that nobody listens to.
-    crate::stage::pause(Duration::from_secs(5));
+    crate::stage::pause(Duration::from_secs(10));
     daemon.operate("one", "start");
     let told = stream.next().expect("the stream is open");
     assert_eq!(told["method"], "notifications/resources/updated", "{told}");
@@ -61,10 +61,10 @@ fn a_subscriber_that_was_idle_past_every_keep_alive_is_still_told() {
 
 #[test]
 fn a_session_that_nobody_listens_to_ends() {
-    let daemon = Daemon::new(&["--mcp-session-idle", "1"]);
+    let daemon = Daemon::new(&["--mcp-session-idle", "5"]);
     let session = daemon.session();
     let ping = request(1, "ping", &json!({}));
-    crate::stage::pause(Duration::from_secs(3));
+    crate::stage::pause(Duration::from_secs(12));
     assert_eq!(daemon.in_session(&session, &ping).status, 404);
 }
 
@@ -95,7 +95,7 @@ fn open_streams_do_not_hold_up_the_end() {
     assert_eq!(acknowledged["method"], "notifications/subscriptions/acknowledged");
     let (status, took) = daemon.end();
     assert!(status.success(), "{status}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
     old.end();
     new.end();
 }

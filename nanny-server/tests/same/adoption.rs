@@ -1,5 +1,7 @@
 //! The nanny comes and goes; services stay.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::house::until;
@@ -66,7 +68,8 @@ pub(crate) fn l4_a_polite_end_leaves_services_running(kind: &'static dyn Kind) {
     let mut stage = three(kind);
     let before = runs(&stage);
     assert_eq!(stage.end_with("TERM"), Some(0));
-    assert_eq!(stage.up(), ["gpu", "plain"].map(str::to_owned).into());
+    let both = ["gpu", "plain"].map(str::to_owned).into();
+    until(|| (stage.up() == both).then_some(()), || format!("{:?} are up", stage.up()));
     stage.open();
     is_adopted(&stage);
     assert_eq!(runs(&stage), before);
@@ -131,17 +134,17 @@ pub(crate) fn a3_who_is_killed_in_a_swap_leaves_one_or_none(kind: &'static dyn K
     let mut swap = ["gpu", "rival"];
     for _ in 0..4 {
         let [old, new] = swap;
+        stage.notes(old, "running");
+        let place = format!("/proc/{}", stage.run(old).pid);
         let client = stage.begin_start(new, FORCE);
-        until(|| (!stage.runs(old)).then_some(()), || format!("'{old}' never stops"));
+        let gone = || (!Path::new(&place).exists()).then_some(());
+        until(gone, || format!("'{old}' never stops"));
         stage.kill_nanny();
         drop(client);
         let settled = |now: &Value| now["status"] == "running" || now["status"] == "stopped";
         for service in swap {
-            let now = stage.until(service, settled);
-            until(
-                || (now["is_running"] == stage.runs(service)).then_some(()),
-                || format!("'{service}' runs, or does not: {now}"),
-            );
+            let now = stage
+                .until(service, |now| settled(now) && now["is_running"] == stage.runs(service));
             assert_eq!(now["holds_gpu"], now["is_running"], "{now}");
         }
         assert!(!stage.runs(old), "it was to go");

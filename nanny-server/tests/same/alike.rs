@@ -154,8 +154,11 @@ impl Session {
         if now["is_running"] == true {
             // Each part says it in every run.
             let wanted = runs * now["containers"].as_array().map_or(0, Vec::len);
-            let logs =
-                || self.stage.logs(service, "")["logs"].as_str().unwrap_or_default().to_owned();
+            let path = format!("/services/{service}/logs");
+            let logs = || {
+                let answer = self.stage.ask("GET", &path, "").json();
+                answer["logs"].as_str().unwrap_or_default().to_owned()
+            };
             until(
                 || (logs().matches("| done").count() == wanted).then_some(()),
                 || format!("'{service}' says {}", logs()),

@@ -8,6 +8,7 @@ use crate::stage::Stage;
 
 pub(crate) fn a_service_is_started_and_stopped_and_started_again(kind: &'static dyn Kind) {
     let stage = Stage::with(kind, &[("web", Program::idle())]);
+    stage.becomes("web", "stopped");
     let shown = stage.get("/services/web");
     assert_eq!((&shown["status"], &shown["backend"]), (&json!("stopped"), &json!(kind.name())));
     assert_eq!(stage.logs("web", "")["logs"], "", "it was never started");

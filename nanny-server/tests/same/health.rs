@@ -1,5 +1,7 @@
 //! Health: who is asked, and what the answers mean.
 
+use std::fs;
+
 use serde_json::json;
 
 use crate::house::free_port;
@@ -15,11 +17,23 @@ fn stage(kind: &'static dyn Kind, more: &str, first: &str) -> Stage {
     stage
 }
 
-/// Answers 404 until it is healthy.
-const LATE: &str = "(sleep 8; echo fine > www/health) &";
-
 pub(crate) fn d1_what_gets_healthy_late_is_unhealthy_until_then(kind: &'static dyn Kind) {
-    let stage = stage(kind, "health_timeout: 1\nhealth: {interval: 1}\n", LATE);
+    let port = free_port();
+    let mut stage = Stage::new(kind);
+    let folder = stage.directory().join("shared");
+    fs::create_dir(&folder).expect("it is new");
+    // Answers 404 until it is told to be healthy.
+    let late = format!(
+        "(until test -e {}/go; do sleep 0.1; done; echo fine > www/health) &",
+        kind.sees(&folder)
+    );
+    let program = Program { mount: Some(folder.clone()), ..Program::serving(port, &late) };
+    let manifest = format!(
+        "health_endpoint: http://localhost:{port}/health\nhealth_timeout: 1\n\
+         health: {{interval: 1}}\n"
+    );
+    stage.add("web", &manifest, &program);
+    stage.open();
     let answer = stage.started("web");
     assert!(answer["health_endpoint"].is_string(), "{answer}");
     let run = stage.run("web");
@@ -27,6 +41,7 @@ pub(crate) fn d1_what_gets_healthy_late_is_unhealthy_until_then(kind: &'static d
     assert_eq!((&now["is_running"], &now["is_healthy"]), (&json!(true), &json!(false)), "{now}");
     assert_eq!((&now["ready"], &now["holds_gpu"]), (&json!(false), &json!(true)), "{now}");
     assert!(now["health"]["reason"].is_string(), "{now}");
+    fs::write(folder.join("go"), "").expect("it is ours");
     let now = stage.until("web", |now| now["ready"] == true);
     assert_eq!((&now["status"], &now["is_healthy"]), (&json!("running"), &json!(true)), "{now}");
     assert_eq!(now["health"]["source"], "endpoint");

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::house::until;
 use crate::kind::{Kind, Program};
 use crate::processes::PROCESS;
 use crate::stage::Stage;
@@ -73,12 +72,10 @@ pub(crate) fn a1_killed_a_hundred_times_it_neither_loses_nor_doubles_a_process()
     stage.open();
     let settled = |now: &Value| now["status"] == "running" || now["status"] == "stopped";
     for service in ["plain-steady", "plain-other", "a", "b"] {
-        let now = stage.until(service, settled);
-        let runs = usize::from(now["is_running"] == true);
-        until(
-            || (firsts(&stage, service) == runs).then_some(()),
-            || format!("{} of '{service}' run: {now}", firsts(&stage, service)),
-        );
+        stage.until(service, |now| {
+            let runs = usize::from(now["is_running"] == true);
+            settled(now) && firsts(&stage, service) == runs
+        });
     }
     assert_eq!(stage.run("plain-steady"), steady);
     stage.start("b", FORCE).expect(200);

@@ -77,7 +77,7 @@ impl Program {
     /// Hears that it is to stop, says so, and does not.
     pub(crate) fn stubborn() -> Self {
         Self::new("trap 'echo told' TERM; echo up; while :; do sleep 0.1; done 2>/dev/null")
-            .grace(3)
+            .grace(8)
     }
 
     /// Is not there.

@@ -50,11 +50,11 @@ impl Kind for Processes {
 
     fn stop_by_hand(&self, house: &House, service: &str) {
         let project = house.project(service);
-        for process in witness::processes(|found| found == project) {
-            signal(process.pid, "TERM");
-        }
-        let gone = || witness::run(&project).is_none().then_some(());
-        until(gone, || format!("{:?} does not end", witness::run(&project)));
+        let first = until(|| witness::run(&project), || format!("'{service}' does not run"));
+        signal(first.pid, "TERM");
+        let place = format!("/proc/{}", first.pid);
+        let gone = || (!Path::new(&place).exists()).then_some(());
+        until(gone, || format!("{first:?} does not end"));
     }
 
     fn keeps(&self, house: &House, service: &str) -> bool {
