@@ -116,6 +116,10 @@ async fn a_real_process_is_told_with_its_name_and_family() {
     let bench = bench(Machine::with_gpus(&[24_576]));
     let mut child = sleeper();
     bench.driver.claim(child.id(), 0, 8_192).unwrap();
+    // It has its name a moment after it was made.
+    while std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() != "cat\n" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let device = bench.device().await;
     let [process] = &device.processes.unwrap()[..] else { panic!("not one process") };
     assert_eq!((process.pid, process.used_mib), (child.id(), Some(8_192)));

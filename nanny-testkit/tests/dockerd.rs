@@ -33,8 +33,9 @@ fn a_private_engine_comes_goes_and_leaves_nothing() {
     engine.wait().unwrap();
     let second = engine.pid().unwrap();
     engine.signal("STOP").unwrap();
-    let frozen = engine.get("/_ping", Duration::from_millis(300));
-    assert!(frozen.is_err(), "{frozen:?}");
+    // Its threads stop one after the other.
+    let is_frozen = || engine.get("/_ping", Duration::from_millis(300)).is_err();
+    assert!((0..200).any(|_| is_frozen()));
     // Even so.
     drop(engine);
     assert!(!exists(second) && !folder.exists());

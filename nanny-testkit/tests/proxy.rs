@@ -189,9 +189,10 @@ fn a_reply_that_is_held_comes_in_the_end() {
 #[test]
 fn what_is_swallowed_reaches_nobody() {
     let house = House::new();
-    house.proxy.always(Requests::any(), Fault::Swallow);
+    let swallowed = house.proxy.always(Requests::any(), Fault::Swallow);
     let mut client = house.client();
     client.send("/a", "").unwrap();
+    until(|| swallowed.count() == 1);
     assert!(is_silent(&mut client));
     assert!(house.engine.asked().is_empty());
     house.proxy.clear();

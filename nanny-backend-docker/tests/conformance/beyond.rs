@@ -102,7 +102,7 @@ async fn everything(bench: Bench) -> Outcome {
          df /scratch | tail -1; cat /proc/sys/net/core/somaxconn /etc/resolv.conf \
          /sys/class/net/eth0/address; \
          touch /ro/x 2>/dev/null || echo read-only; df /dev/shm | tail -1; hostname; pwd; id -u; \
-         ls /dev/null2; sleep 5",
+         ls /dev/null2; sleep 20",
     );
     let bind =
         |source: &std::path::Path, create| MountKind::bind(source.display().to_string(), create);
@@ -226,7 +226,7 @@ async fn restarting(bench: Bench) -> Outcome {
             }
             Outcome::Ok(())
         };
-        tokio::time::timeout(Duration::from_secs(20), ended).await??;
+        tokio::time::timeout(Duration::from_secs(60), ended).await??;
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(bench.state(&id).await?, ContainerState::Exited);
     }
@@ -254,7 +254,7 @@ async fn changes(bench: Bench) -> Outcome {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), changed).await?;
+        tokio::time::timeout(Duration::from_secs(60), changed).await?;
     }
     Ok(())
 }
@@ -303,13 +303,16 @@ async fn outage(bench: Bench) -> Outcome {
     let remote = DockerBackend::new(config)?;
     let mut events = remote.watch();
     assert_eq!(events.next().await.ok_or("ended")?.kind, EventKind::Resync);
-    let id = bench.started("trap 'exit 7' TERM; sleep 3600 & wait").await?;
+    let id = bench.started("trap 'exit 7' TERM; echo ready; sleep 3600 & wait").await?;
+    // Before its `trap` it does not hear.
+    let ready = bench.docker.logs(&id, LogOptions::default().follow()).next().await;
+    ready.ok_or("it says nothing")??;
     while events.next().await.ok_or("ended")?.kind != EventKind::Started {}
 
     wire.cut().await?;
     let error = remote.list(&Selector::All).await.err().ok_or("a list through a cut wire")?;
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    bench.docker.stop(&id, GRACE).await?;
+    bench.docker.stop(&id, Some(Duration::from_secs(30))).await?;
     wire.mend(engine)?;
 
     let told = async {
@@ -323,7 +326,7 @@ async fn outage(bench: Bench) -> Outcome {
         false
     };
     assert!(
-        tokio::time::timeout(Duration::from_secs(20), told).await?,
+        tokio::time::timeout(Duration::from_secs(60), told).await?,
         "no Resync before the exit"
     );
     let listed = remote.list(&Selector::All).await?;

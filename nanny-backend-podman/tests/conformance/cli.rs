@@ -6,7 +6,7 @@ use std::time::Duration;
 use nanny_backend_podman::PodmanConfig;
 use tokio::process::Command;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What `podman` says, or why it says nothing.
 pub(crate) async fn podman(config: &PodmanConfig, arguments: &[&str]) -> Result<String, String> {

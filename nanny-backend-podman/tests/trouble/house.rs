@@ -9,10 +9,11 @@ use std::time::Duration;
 use nanny_backend_podman::{PodmanBackend, PodmanConfig};
 use nanny_lib::ContainerId;
 use nanny_lib::backend::{
-    ContainerBackend as _, ContainerInfo, ContainerSpec, Healthcheck, HealthcheckTest,
+    ContainerBackend as _, ContainerInfo, ContainerSpec, ErrorKind, Healthcheck, HealthcheckTest,
 };
 use nanny_testkit::podman::Podman;
 use nanny_testkit::proxy::Endpoint;
+use tokio::time::Instant;
 
 /// The engine, and what the tests need to know about it.
 #[derive(Debug)]
@@ -131,10 +132,13 @@ impl House {
         id: &ContainerId,
         is_so: impl Fn(&ContainerInfo) -> bool,
     ) -> ContainerInfo {
-        for _ in 0..400 {
-            let info = podman.inspect(id).await.expect("it is there");
-            if is_so(&info) {
-                return info;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            match podman.inspect(id).await {
+                Ok(info) if is_so(&info) => return info,
+                // Podman has it in hand.
+                Err(error) if error.kind() == ErrorKind::Timeout => {}
+                looked => drop(looked.expect("it is there")),
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }

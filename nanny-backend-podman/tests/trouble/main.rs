@@ -217,12 +217,12 @@ async fn health_checks_end_with_their_backend() {
 async fn health_checks_that_somebody_else_runs_are_left_alone() {
     let Some(house) = House::new() else { return };
     let podman = house.backend();
-    let id = house.checked(&podman, Duration::from_secs(2)).await;
+    let id = house.checked(&podman, Duration::from_secs(6)).await;
     // As often as systemd would, by the interval.
     for _ in 0..3 {
         podman.inspect(&id).await.unwrap();
         house.engine.podman(&["healthcheck", "run", id.as_str()]).unwrap();
-        tokio::time::sleep(Duration::from_millis(1800)).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
     }
     assert_eq!(house.checks_of(&id), 3);
     assert_eq!(podman.inspect(&id).await.unwrap().health, Some(EngineHealth::Healthy));

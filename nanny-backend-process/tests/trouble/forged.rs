@@ -50,9 +50,7 @@ impl Drop for Stranger {
 /// Nothing of `id` is left, and nobody has noticed.
 async fn vanished(house: &House) -> ContainerId {
     let id = house.started("a", SLEEPS).await;
-    for pid in shims(&id).into_iter().chain(leaders(&id)) {
-        send(pid, Signal::KILL);
-    }
+    crate::house::kill([shims(&id), leaders(&id)].concat()).await;
     let all = || crate::house::processes_with("environ", &format!("NANNY_PROCESS_ID={id}"));
     until("they are gone", async || all().is_empty().then_some(())).await;
     id

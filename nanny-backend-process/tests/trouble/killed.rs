@@ -113,8 +113,12 @@ pub(crate) async fn a_shim_that_is_killed_is_replaced_and_the_log_goes_on() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(house.inspect(&id).await.state, ContainerState::Running);
     // Whoever lists finds that it has none.
-    house.backend.list(&Selector::All).await.unwrap();
-    assert_eq!((shims(&id).len(), leaders(&id)), (1, program));
+    until("it has one again", async || {
+        house.backend.list(&Selector::All).await.unwrap();
+        (shims(&id).len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(leaders(&id), program);
     let last: u64 = house.log(&id).await.last().unwrap().parse().unwrap();
     house.logged(&id, |line| line == (last + 20).to_string()).await;
     house.backend.stop(&id, None).await.unwrap();

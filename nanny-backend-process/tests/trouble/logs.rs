@@ -22,14 +22,14 @@ fn counts(to: u32) -> String {
 }
 
 pub(crate) async fn a_follower_gets_every_line_across_rotations() {
-    // So much that whoever follows may be held up for a second.
-    let house = House::with(|config| config.log_bytes = 4 * LOG_BYTES);
-    let id = house.started("a", &counts(12_000)).await;
+    // So much that whoever follows may be held up for some seconds.
+    let house = House::with(|config| config.log_bytes = 8 * LOG_BYTES);
+    let id = house.started("a", &counts(24_000)).await;
     let lines = house.backend.logs(&id, LogOptions::default().follow());
     let lines = lines.map(|line| String::from_utf8(line.unwrap().bytes.to_vec()).unwrap());
-    let all = tokio::time::timeout(Duration::from_secs(60), lines.collect::<Vec<_>>());
+    let all = tokio::time::timeout(Duration::from_secs(300), lines.collect::<Vec<_>>());
     let all = all.await.unwrap();
-    let expected: Vec<_> = (1..=12_000).map(|n| format!("line {n}")).collect();
+    let expected: Vec<_> = (1..=24_000).map(|n| format!("line {n}")).collect();
     let wrong = all.iter().zip(&expected).find(|(is, should)| is != should);
     assert_eq!((all.len(), wrong), (expected.len(), None));
     // It has been thrown away again and again meanwhile.

@@ -91,8 +91,9 @@ impl Ice {
     }
 
     async fn freeze(&self, pid: i32) {
-        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("it can be moved");
+        // In this order, for else it may have a child in there by then.
         fs::write(self.0.join("freezer.state"), "FROZEN").expect("it can be frozen");
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("it can be moved");
         until("it is frozen", async || {
             let state = fs::read_to_string(self.0.join("freezer.state")).expect("it has a state");
             (state.trim() == "FROZEN").then_some(())

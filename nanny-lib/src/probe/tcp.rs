@@ -80,7 +80,7 @@ mod tests {
     fn target(endpoint: &str) -> ProbeTarget {
         let mut target = ProbeTarget::new(ServiceName::new("db").expect("a good name"));
         target.endpoint = Some(endpoint.to_owned());
-        target.timeout = Duration::from_secs(5);
+        target.timeout = Duration::from_secs(60);
         target
     }
 

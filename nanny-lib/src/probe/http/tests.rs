@@ -33,6 +33,7 @@ async fn ask(answer: &str, path: &str) -> (Health, String) {
 fn target(endpoint: &str) -> ProbeTarget {
     let mut target = ProbeTarget::new(ServiceName::new("chat").expect("a good name"));
     target.endpoint = Some(endpoint.to_owned());
+    target.timeout = Duration::from_secs(60);
     target
 }
 

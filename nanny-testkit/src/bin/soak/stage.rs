@@ -250,8 +250,19 @@ impl Stage {
     fn can_be_had(&self, service: &str) -> Option<String> {
         let path = format!("/services/{service}/start");
         let body = r#"{"force": true}"#;
-        match ask(self.nanny.address(), "POST", &path, body, Duration::from_secs(130)) {
-            Ok((200, _)) if self.engine_says().is_some_and(|up| up.contains(service)) => None,
+        let start = || ask(self.nanny.address(), "POST", &path, body, Duration::from_secs(130));
+        let mut answer = start();
+        if matches!(answer, Ok((503, _))) {
+            // The engine was slow.
+            answer = start();
+        }
+        let is_up = || {
+            // So is its list, at times.
+            let listed = (0..20).find_map(|_| self.engine_says());
+            listed.is_some_and(|up| up.contains(service))
+        };
+        match answer {
+            Ok((200, _)) if is_up() => None,
             answer => Some(format!("{service} cannot be started: {answer:?}")),
         }
     }
