@@ -42,7 +42,7 @@ has() {
 
 # becomes TEXT CURL-ARGUMENTS...: asks until the answer has it.
 becomes() {
-    local deadline=$((SECONDS + 30))
+    local deadline=$((SECONDS + 120))
     until answer=$(curl -s --max-time 10 "${@:2}") && [[ ${answer//: /:} == *"${1//: /:}"* ]]; do
         ((SECONDS < deadline)) || fail "never $1 but $answer"
         sleep 0.2
