@@ -117,7 +117,10 @@ async fn a_real_process_is_told_with_its_name_and_family() {
     let mut child = sleeper();
     bench.driver.claim(child.id(), 0, 8_192).unwrap();
     // It has its name a moment after it was made.
-    while std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() != "cat\n" {
+    for _ in 0..6000 {
+        if std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() == "cat\n" {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let device = bench.device().await;
